@@ -1,6 +1,7 @@
 import type { PoolView } from "../domain/PoolView.ts"
 import type { Reason } from "../domain/Outcome.ts"
 import type { RequestView } from "../domain/RequestView.ts"
+import { definer, type PolicyEntry } from "./Policy.ts"
 
 /** The queue in front of one pool, as admission sees it. */
 export interface QueueView {
@@ -21,3 +22,7 @@ export interface Admission {
   /** `null` lets the request in. Cost O(1), no allocation when admitted. */
   readonly decide: (request: RequestView, pool: PoolView, queue: QueueView, nowMs: number) => Rejection | null
 }
+
+export type AdmissionEntry = PolicyEntry<Admission>
+
+export const defineAdmission = definer<Admission>()

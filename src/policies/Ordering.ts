@@ -1,4 +1,5 @@
 import type { RequestView } from "../domain/RequestView.ts"
+import { definer, type PolicyEntry } from "./Policy.ts"
 
 /** The queue of one pool: decides which admitted request is placed next. */
 export interface Ordering {
@@ -12,3 +13,7 @@ export interface Ordering {
   readonly remove: (slot: number) => boolean
   readonly size: () => number
 }
+
+export type OrderingEntry = PolicyEntry<Ordering>
+
+export const defineOrdering = definer<Ordering>()

@@ -1,5 +1,6 @@
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
+import { definer, type PolicyEntry, type PolicyFacts } from "./Policy.ts"
 
 /** Decides which worker serves a request. */
 export interface Placement {
@@ -9,3 +10,17 @@ export interface Placement {
    */
   readonly pick: (request: RequestView, pool: PoolView, nowMs: number) => number
 }
+
+/**
+ * How a policy decides; it says which laws hold for it. `argmin`: always a worker of least cost. `sampling`: looks at a random
+ * sample of the workers. `sticky`: a key of the request decides. `rotating`: workers take turns.
+ */
+export type PlacementFamily = "argmin" | "sampling" | "sticky" | "rotating"
+
+export interface PlacementFacts extends PolicyFacts {
+  readonly family: PlacementFamily
+}
+
+export type PlacementEntry = PlacementFacts & PolicyEntry<Placement>
+
+export const definePlacement = definer<Placement, PlacementFacts>()

@@ -1,3 +1,5 @@
+import { mix } from "./hash.ts"
+
 /**
  * A small seeded random generator (mulberry32): same seed, same sequence, on every machine. Not for secrets.
  * `next` is uniform in [0, 1) with 32 bits; `int(n)` is uniform in [0, n) for 1 ≤ n ≤ 2³². Cost: about 2 ns.
@@ -21,6 +23,6 @@ export const makeRng = (seed: number): Rng => {
   return {
     next: () => bits() / 4294967296,
     int: (bound) => Math.floor((bits() / 4294967296) * bound),
-    split: (purpose) => makeRng((seed ^ Math.imul(purpose + 1, 0x9e3779b9)) >>> 0)
+    split: (purpose) => makeRng(mix(seed >>> 0, 0, purpose))
   }
 }

@@ -1,0 +1,115 @@
+import { assert } from "../structures/assert.ts"
+import type { Rng } from "../structures/Rng.ts"
+
+/**
+ * One option of a policy, as plain data: the config decoder, the documentation and the command line all read it.
+ * A duration is written with its unit in the config ("30 seconds") and reaches the policy in ms.
+ */
+export type OptionSpec =
+  | {
+      readonly kind: "number" | "integer" | "duration"
+      readonly default: number
+      /** Inclusive. */
+      readonly minimum?: number
+      readonly maximum?: number
+      readonly unit?: string
+      /** What it does, and what a larger value leads to. */
+      readonly summary: string
+    }
+  | { readonly kind: "boolean"; readonly default: boolean; readonly summary: string }
+  | {
+      readonly kind: "choice"
+      readonly default: string
+      readonly choices: ReadonlyArray<string>
+      readonly summary: string
+    }
+
+export type OptionSpecs = Readonly<Record<string, OptionSpec>>
+
+export type OptionValue = number | boolean | string
+
+type ValueOf<Spec extends OptionSpec> = Spec extends { readonly choices: ReadonlyArray<infer Choice> }
+  ? Choice
+  : Spec extends { readonly kind: "boolean" }
+    ? boolean
+    : number
+
+/** The values a policy's factory receives: every option, of the type its kind says. */
+export type OptionValues<Specs extends OptionSpecs> = { readonly [Name in keyof Specs]: ValueOf<Specs[Name]> }
+
+/** What is known about a policy without making it. All texts are shown to users. */
+export interface PolicyFacts {
+  /** As written in a config: kebab-case, unique within its decision point. */
+  readonly name: string
+  /** What it is for, in one sentence. */
+  readonly summary: string
+  /** The exact rule: formula, ties, what happens at the edges. */
+  readonly definition: string
+  /** Growth of one decision with the number of eligible workers N, or of queued requests. */
+  readonly cost: "O(1)" | "O(log N)" | "O(N)"
+  /** Paper, RFC or repository file that the rule comes from. */
+  readonly source: string
+  readonly stability: "stable" | "experimental"
+}
+
+/** A policy that can be made: a line of the registry. `Decision` is the interface of its decision point. */
+export interface PolicyEntry<Decision> extends PolicyFacts {
+  readonly options: OptionSpecs
+  /**
+   * Makes a policy with a memory of its own: one per pool. Options that are left out have their defaults; an unknown option or a
+   * value outside its range is a broken assertion, because the config decoder has refused it before.
+   */
+  readonly make: (options: Readonly<Record<string, OptionValue>>, rng: Rng) => Decision
+}
+
+/** Why a value does not fit its option, as "must be …", or null when it fits. */
+export const optionProblem = (spec: OptionSpec, value: unknown): string | null => {
+  switch (spec.kind) {
+    case "boolean":
+      return typeof value === "boolean" ? null : "must be true or false"
+    case "choice":
+      return typeof value === "string" && spec.choices.includes(value)
+        ? null
+        : `must be one of ${spec.choices.join(", ")}`
+    default: {
+      if (typeof value !== "number" || !Number.isFinite(value)) return "must be a finite number"
+      if (spec.kind === "integer" && !Number.isInteger(value)) return "must be a whole number"
+      if (spec.minimum !== undefined && value < spec.minimum) return `must be at least ${spec.minimum}`
+      if (spec.maximum !== undefined && value > spec.maximum) return `must be at most ${spec.maximum}`
+      return null
+    }
+  }
+}
+
+/**
+ * The function that defines the policies of one decision point. A policy's `make` receives every option, checked and of the type
+ * its spec says. `Facts` may hold more than `PolicyFacts` where laws need to know more.
+ */
+export const definer =
+  <Decision, Facts extends PolicyFacts = PolicyFacts>() =>
+  <const Specs extends OptionSpecs>(
+    facts: Facts,
+    options: Specs,
+    make: (options: OptionValues<Specs>, rng: Rng) => Decision
+  ): Facts & PolicyEntry<Decision> => ({
+    ...facts,
+    options,
+    make: (given, rng) => make(completed(facts.name, options, given), rng)
+  })
+
+const completed = <Specs extends OptionSpecs>(
+  policy: string,
+  specs: Specs,
+  given: Readonly<Record<string, OptionValue>>
+): OptionValues<Specs> => {
+  for (const name of Object.keys(given)) assert(Object.hasOwn(specs, name), `${policy} has an option ${name}`)
+  const values: Record<string, OptionValue> = {}
+  for (const [name, spec] of Object.entries(specs)) {
+    const value = given[name] ?? spec.default
+    const problem = optionProblem(spec, value)
+    assert(problem === null, `option ${name} of ${policy} ${problem}`)
+    values[name] = value
+  }
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every name has a value that fits its spec
+  return values as OptionValues<Specs>
+}

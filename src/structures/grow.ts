@@ -1,0 +1,16 @@
+/** Shortest column: tables of a few rows never grow. */
+const ROWS_MIN = 64
+
+/**
+ * A copy of `column` long enough to hold `slot`, made by `make` and filled from the start. Lengths are powers of two, so that a table
+ * that grows row by row is copied O(log rows) times.
+ */
+export const grow = <Column extends { readonly length: number; readonly set: (from: Column) => void }>(
+  column: Column,
+  slot: number,
+  make: (length: number) => Column
+): Column => {
+  const copy = make(Math.max(ROWS_MIN, 2 ** Math.ceil(Math.log2(slot + 1))))
+  copy.set(column)
+  return copy
+}

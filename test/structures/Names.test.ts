@@ -1,0 +1,9 @@
+import { expect, test } from "bun:test"
+import { Names } from "../../src/structures/Names.ts"
+
+test("gives each name one number, in order, up to the bound", () => {
+  const names = new Names(2)
+  expect([names.add("a"), names.add("b"), names.add("a"), names.add("c")]).toEqual([0, 1, 0, -1])
+  expect([names.find("b"), names.find("c")]).toEqual([1, -1])
+  expect([names.nameOf(1), names.size, names.all()]).toEqual(["b", 2, ["a", "b"]])
+})
