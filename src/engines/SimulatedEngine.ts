@@ -1,0 +1,261 @@
+import { Reason } from "../domain/Outcome.ts"
+import type { WorkerLoad } from "../domain/WorkerLoad.ts"
+import { assert } from "../structures/assert.ts"
+import type { Rng } from "../structures/Rng.ts"
+import type { Engine, EngineRequest, EngineSink } from "./Engine.ts"
+import { chainKeys } from "./simulated/chainKeys.ts"
+import { ContinuousBatch, MAX_BATCHED_TOKENS, MAX_NUM_SEQS } from "./simulated/ContinuousBatch.ts"
+import type { EnginePreset } from "./simulated/CostModel.ts"
+import type { BatchRequest, Sequence } from "./simulated/Sequence.ts"
+import { tokenText } from "./simulated/tokenText.ts"
+
+/** The time an engine runs on. Milliseconds; `nowMs` never decreases. */
+export interface EngineClock {
+  readonly nowMs: () => number
+  readonly after: (delayMs: number, run: () => void) => () => void
+  /** Runs it after the sockets had their turn. */
+  readonly soon: (run: () => void) => void
+}
+
+export interface SimulatedEngineOptions {
+  readonly models: ReadonlyArray<string>
+  readonly preset: EnginePreset
+  /** In place of the preset's. */
+  readonly kvCapacityTokens?: number
+  /** Tokens of one block of the requests' chains. A chain with more blocks than its prompt has is not looked at. */
+  readonly blockTokens?: number
+  readonly maxNumSeqs?: number
+  readonly maxBatchedTokens?: number
+  /** Most requests running and waiting together; by default two batches, of which one waits. */
+  readonly capacity?: number
+  /** Engine time passes so many times faster than the clock's. */
+  readonly timeScale?: number
+  /** With it the engine does not sleep through a step but burns this much CPU time, in pieces; see `makeCpuBurner`. */
+  readonly burn?: ((cpuMs: number) => void) | undefined
+  readonly clock: EngineClock
+  /** For `failFastShare`. */
+  readonly rng: Rng
+  /** What the fault `crash` does: ends the worker. */
+  readonly crash?: () => void
+}
+
+/** What can be made to go wrong, at any time. */
+export interface EngineFaults {
+  /** Steps take so many times longer. */
+  slowFactor: number
+  /** This share of the requests fails as soon as it is submitted. */
+  failFastShare: number
+  /** For the worker: no sign of life while this is set. */
+  loseHeartbeats: boolean
+  /** Nothing happens for so long, by the clock. */
+  readonly stall: (forMs: number) => void
+  readonly crash: () => void
+}
+
+const BLOCK_TOKENS = 256
+/** Longest piece of work between two turns of the sockets. */
+const SLICE_MS = 1
+/** An engine further behind its schedule was frozen, or has no CPU: it goes on from here and does not catch up. */
+const LAG_MAX_MS = 1000
+
+class Job implements BatchRequest {
+  readonly promptTokens: number
+  readonly outputTokens: number
+  readonly chain: Float64Array
+  readonly reason: "stop" | "length"
+  readonly seed: number
+  readonly sink: EngineSink
+
+  constructor(request: EngineRequest, sink: EngineSink, blockTokens: number) {
+    const { outputTokens: wanted } = request
+    this.promptTokens = Math.max(1, request.promptTokens)
+    this.outputTokens = Math.max(1, Math.min(wanted ?? request.maxTokens, request.maxTokens))
+    this.reason = wanted !== undefined && wanted <= request.maxTokens ? "stop" : "length"
+    const chain = chainKeys(request.chain)
+    this.chain = chain.length > Math.ceil(this.promptTokens / blockTokens) ? new Float64Array(0) : chain
+    this.seed = request.idHigh ^ request.idLow
+    this.sink = sink
+  }
+}
+
+/**
+ * The continuous-batching simulation as an engine that runs in real time.
+ *
+ * Step ends are computed, not measured, so that lateness of timers does not add up: an engine that wakes late runs every step that is
+ * due, in order, and sinks get several tokens in one go. An answer has `min(outputTokens, maxTokens)` tokens, or `maxTokens` where the
+ * request does not say. Refuses with `contextLength`, during `submit`, what can never fit into the KV cache.
+ */
+export class SimulatedEngine implements Engine {
+  readonly models: ReadonlyArray<string>
+  readonly capacity: number
+  readonly kvCapacityTokens: number
+  readonly faults: EngineFaults
+  private readonly options: SimulatedEngineOptions
+  private readonly blockTokens: number
+  private readonly timeScale: number
+  private readonly batch: ContinuousBatch<Job>
+  private readonly originMs: number
+  /** Engine time at which the step under way ends; meaningless while idle. */
+  private stepEndMs = 0
+  private idle = true
+  private closed = false
+  private stalledUntilMs = 0
+  /** CPU time the step under way has still to burn. */
+  private unburnedMs = 0
+  private cancelWake: () => void = () => undefined
+  private readonly totals = {
+    done: 0,
+    failed: 0,
+    cancelled: 0,
+    promptTokens: 0,
+    cachedTokens: 0,
+    outputTokens: 0
+  }
+
+  constructor(options: SimulatedEngineOptions) {
+    this.options = options
+    this.models = options.models
+    const maxNumSeqs = options.maxNumSeqs ?? MAX_NUM_SEQS
+    this.capacity = options.capacity ?? 2 * maxNumSeqs
+    this.timeScale = options.timeScale ?? 1
+    this.blockTokens = options.blockTokens ?? BLOCK_TOKENS
+    this.kvCapacityTokens = options.kvCapacityTokens ?? options.preset.kvCapacityTokens
+    assert(this.timeScale > 0, "engine time passes")
+    this.originMs = options.clock.nowMs()
+    this.batch = new ContinuousBatch<Job>(
+      {
+        cost: options.preset.cost,
+        kvCapacityTokens: this.kvCapacityTokens,
+        blockTokens: this.blockTokens,
+        maxNumSeqs,
+        maxBatchedTokens: options.maxBatchedTokens ?? MAX_BATCHED_TOKENS
+      },
+      { token: this.token, finished: this.finished }
+    )
+    this.faults = {
+      slowFactor: 1,
+      failFastShare: 0,
+      loseHeartbeats: false,
+      stall: this.stall,
+      crash: options.crash ?? (() => undefined)
+    }
+  }
+
+  submit(request: EngineRequest, sink: EngineSink): () => void {
+    const { failFastShare } = this.faults
+    if (failFastShare > 0 && this.options.rng.next() < failFastShare) {
+      return this.refuse(sink, Reason.workerFailed, "injected failure")
+    }
+    // A step that is due and not yet run is going to see this request: it may not see it before it came.
+    const nowMs = this.idle ? this.engineNowMs() : Math.min(this.engineNowMs(), this.stepEndMs)
+    const sequence = this.batch.submit(new Job(request, sink, this.blockTokens), nowMs)
+    if (sequence === undefined) {
+      const limit = `the KV cache holds ${this.kvCapacityTokens} tokens, prompt and answer need more`
+      return this.refuse(sink, Reason.contextLength, limit)
+    }
+    if (this.idle) {
+      this.idle = false
+      this.unburnedMs = 0
+      this.stepEndMs = Math.max(nowMs, this.stalledUntilMs)
+      this.run()
+    }
+    return () => {
+      if (sequence.phase === "ended") return
+      this.totals.cancelled++
+      this.batch.cancel(sequence)
+    }
+  }
+
+  load(): WorkerLoad {
+    const { batch, totals } = this
+    return {
+      running: batch.running,
+      waiting: batch.waiting,
+      kvUsedTokens: batch.cache.usedPages * batch.cache.pageTokens,
+      kvCapacityTokens: this.kvCapacityTokens,
+      requestsDone: totals.done,
+      requestsFailed: totals.failed,
+      requestsCancelled: totals.cancelled,
+      promptTokens: totals.promptTokens,
+      cachedPromptTokens: totals.cachedTokens,
+      outputTokens: totals.outputTokens
+    }
+  }
+
+  /** Nothing is produced any more. */
+  close(): void {
+    this.closed = true
+    this.cancelWake()
+  }
+
+  private refuse(sink: EngineSink, reason: Reason, message: string): () => void {
+    this.totals.failed++
+    sink.failed(reason, message)
+    return () => undefined
+  }
+
+  private engineNowMs(): number {
+    return (this.options.clock.nowMs() - this.originMs) * this.timeScale
+  }
+
+  /** Runs every step that is due, then sees to it that it is called again in time. */
+  private readonly run = (): void => {
+    if (this.closed) return
+    const { clock, burn } = this.options
+    if (burn !== undefined && this.unburnedMs > 0) {
+      const pieceMs = Math.min(this.unburnedMs, SLICE_MS)
+      burn(pieceMs)
+      this.unburnedMs -= pieceMs
+      if (this.unburnedMs > 0) return clock.soon(this.run)
+      this.stepEndMs = Math.max(this.engineNowMs(), this.stalledUntilMs)
+    }
+    let nowMs = this.engineNowMs()
+    const sliceEndMs = nowMs + SLICE_MS * this.timeScale
+    if (nowMs - this.stepEndMs > LAG_MAX_MS * this.timeScale) this.stepEndMs = nowMs
+    while (this.stepEndMs <= nowMs) {
+      if (nowMs > sliceEndMs) return clock.soon(this.run)
+      const durationMs = this.batch.step(this.stepEndMs) * this.faults.slowFactor
+      if (durationMs === 0) {
+        this.idle = true
+        return
+      }
+      this.stepEndMs += durationMs
+      if (burn !== undefined) {
+        this.unburnedMs = durationMs / this.timeScale
+        return clock.soon(this.run)
+      }
+      nowMs = this.engineNowMs()
+    }
+    this.cancelWake = clock.after((this.stepEndMs - nowMs) / this.timeScale, this.run)
+  }
+
+  private readonly stall = (forMs: number): void => {
+    const nowMs = this.engineNowMs()
+    const remainingMs = Math.max(0, this.stepEndMs - nowMs)
+    this.stalledUntilMs = nowMs + forMs * this.timeScale
+    if (!this.idle) this.stepEndMs = this.stalledUntilMs + remainingMs
+  }
+
+  private readonly token = ({ request, cachedTokens }: Sequence<Job>, index: number): void => {
+    const { totals } = this
+    totals.outputTokens++
+    if (index === 0) {
+      totals.promptTokens += request.promptTokens
+      totals.cachedTokens += cachedTokens
+    }
+    request.sink.token(tokenText(request.seed, index))
+  }
+
+  private readonly finished = (sequence: Sequence<Job>, nowMs: number): void => {
+    const { request, submittedMs, admittedMs, firstTokenMs, cachedTokens, produced } = sequence
+    this.totals.done++
+    request.sink.finished({
+      reason: request.reason,
+      outputTokens: produced,
+      cachedTokens,
+      queueMs: admittedMs - submittedMs,
+      prefillMs: firstTokenMs - admittedMs,
+      totalMs: nowMs - submittedMs
+    })
+  }
+}

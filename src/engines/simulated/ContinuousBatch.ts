@@ -1,0 +1,298 @@
+import { assert } from "../../structures/assert.ts"
+import { type StepCost, stepMs } from "./CostModel.ts"
+import { KvCache } from "./KvCache.ts"
+import { type BatchRequest, Sequence } from "./Sequence.ts"
+
+/** Where the results of a step go. The sink may submit and cancel from inside these calls. */
+export interface BatchSink<R extends BatchRequest> {
+  /** Token `index` (from 0) of this sequence. */
+  readonly token: (sequence: Sequence<R>, index: number, nowMs: number) => void
+  /** After its last token. */
+  readonly finished: (sequence: Sequence<R>, nowMs: number) => void
+}
+
+export interface BatchOptions {
+  readonly cost: StepCost
+  readonly kvCapacityTokens: number
+  /** Tokens of one prefix block: whatever the chains of the requests were made with. */
+  readonly blockTokens: number
+  /** Most sequences in the batch. */
+  readonly maxNumSeqs?: number
+  /** Most tokens computed in one step, prefill and decode together. */
+  readonly maxBatchedTokens?: number
+}
+
+export const MAX_NUM_SEQS = 128
+export const MAX_BATCHED_TOKENS = 2048
+/** Tokens of one KV page, where a prefix block is not smaller. As in vLLM. */
+const PAGE_TOKENS = 16
+
+/**
+ * A continuous-batching engine with chunked prefill and a paged prefix cache, as a pure machine in virtual time.
+ *
+ * Each step computes one token of every decoding sequence, then prefill chunks in order of arrival up to the token budget: those of the
+ * batch first, then those who wait, as long as there is a place and KV space for their whole prompt. A sequence's first token comes out
+ * of the step that computes the end of its prompt. When a decoding sequence finds no KV page, the newest sequence leaves the batch, goes
+ * back to the head of the queue, and computes everything again. The last token of a prompt is always computed, cached or not.
+ *
+ * The caller is the clock: `step(nowMs)` ends the step under way and begins the next; the returned duration says when to come back.
+ * After 0 (idle), come back at the next `submit`. Same calls, same results. A step costs O(sequences in the batch); none of it depends
+ * on the lengths of prompts.
+ *
+ * Source: vLLM's V1 scheduler (vllm/v1/core/sched/scheduler.py).
+ */
+export class ContinuousBatch<R extends BatchRequest> {
+  readonly cache: KvCache
+  /** Sequences in the batch, and waiting for it. */
+  running = 0
+  waiting = 0
+  /** Steps begun, tokens computed (prefill and decode), and sequences that had to start over. */
+  steps = 0
+  computedTokens = 0
+  preemptions = 0
+  private readonly sink: BatchSink<R>
+  private readonly cost: StepCost
+  private readonly maxNumSeqs: number
+  private readonly maxBatchedTokens: number
+  /** In the order they joined; ended ones are taken out at the end of the step. */
+  private decoding: Array<Sequence<R>> = []
+  private prefilling: Array<Sequence<R>> = []
+  /** Decoding sequences whose next token needs another page. */
+  private hungry: Array<Sequence<R>> = []
+  private first: Sequence<R> | undefined
+  private last: Sequence<R> | undefined
+  /** Of the decoding sequences: how many, and the sum of their `computed`. */
+  private decodes = 0
+  private contextTokens = 0
+  /** Of the step being begun: tokens it may still compute, and Σ chunk·(context before it + chunk/2). */
+  private budget = 0
+  private attention = 0
+
+  constructor(options: BatchOptions, sink: BatchSink<R>) {
+    this.maxNumSeqs = options.maxNumSeqs ?? MAX_NUM_SEQS
+    this.maxBatchedTokens = options.maxBatchedTokens ?? MAX_BATCHED_TOKENS
+    assert(this.maxNumSeqs > 0, "a batch has room for a sequence")
+    assert(this.maxBatchedTokens > this.maxNumSeqs, "decodes leave room for prefill")
+    this.sink = sink
+    this.cost = options.cost
+    this.cache = new KvCache({
+      capacityTokens: options.kvCapacityTokens,
+      pageTokens: Math.min(PAGE_TOKENS, options.blockTokens),
+      blockTokens: options.blockTokens
+    })
+  }
+
+  /** Puts a request into the queue; undefined when it could never fit into the KV cache, whatever else runs. */
+  submit(request: R, nowMs: number): Sequence<R> | undefined {
+    assert(request.promptTokens >= 1 && request.outputTokens >= 1, "a request has a prompt and an answer")
+    if (this.pagesOf(request.promptTokens + request.outputTokens - 1) > this.cache.capacityPages)
+      return undefined
+    const sequence = new Sequence(request, nowMs)
+    this.enqueue(sequence, false)
+    return sequence
+  }
+
+  /** Frees everything the sequence holds; nothing more is told about it. Without effect once it has ended. Cost O(1). */
+  cancel(sequence: Sequence<R>): void {
+    if (sequence.phase === "waiting") this.dequeue(sequence)
+    else if (sequence.phase === "running") this.vacate(sequence)
+    sequence.phase = "ended"
+  }
+
+  /** Ends the step under way, tells its results, and begins the next one: its duration in ms, or 0 when there is nothing to do. */
+  step(nowMs: number): number {
+    this.endDecodes(nowMs)
+    this.endPrefills(nowMs)
+    const preempted = this.makeRoomToDecode()
+    this.budget = this.maxBatchedTokens - this.decodes
+    this.attention = 0
+    for (const sequence of this.prefilling) {
+      if (this.budget === 0) break
+      this.beginChunk(sequence)
+    }
+    if (!preempted) this.admitWaiting(nowMs)
+    if (this.running === 0) {
+      assert(this.first === undefined, "an empty batch has room for any request in the queue")
+      return 0
+    }
+    this.steps++
+    const prefill = this.maxBatchedTokens - this.budget - this.decodes
+    this.computedTokens += prefill + this.decodes
+    return stepMs(this.cost, prefill, this.attention, this.decodes, this.contextTokens)
+  }
+
+  private endDecodes(nowMs: number): void {
+    const { decoding, hungry } = this
+    const count = decoding.length
+    hungry.length = 0
+    let kept = 0
+    for (let i = 0; i < count; i++) {
+      const sequence = decoding[i]!
+      if (sequence.phase !== "running") continue
+      sequence.computed++
+      this.contextTokens++
+      if (this.emit(sequence, nowMs)) decoding[kept++] = sequence
+    }
+    decoding.length = kept
+  }
+
+  private endPrefills(nowMs: number): void {
+    const { prefilling } = this
+    let kept = 0
+    for (const sequence of prefilling) {
+      if (sequence.phase !== "running") continue
+      sequence.computed += sequence.chunk
+      sequence.chunk = 0
+      if (sequence.computed < sequence.prefillTokens) {
+        prefilling[kept++] = sequence
+        continue
+      }
+      this.decodes++
+      this.contextTokens += sequence.computed
+      if (this.emit(sequence, nowMs)) this.decoding.push(sequence)
+    }
+    prefilling.length = kept
+  }
+
+  /** Tells one token; whether the sequence goes on decoding. */
+  private emit(sequence: Sequence<R>, nowMs: number): boolean {
+    const index = sequence.produced++
+    if (index === 0) sequence.firstTokenMs = nowMs
+    this.sink.token(sequence, index, nowMs)
+    if (sequence.phase !== "running") return false
+    if (sequence.produced === sequence.request.outputTokens) {
+      this.vacate(sequence)
+      sequence.phase = "ended"
+      this.sink.finished(sequence, nowMs)
+      return false
+    }
+    if (sequence.computed === this.roomTokens(sequence)) this.hungry.push(sequence)
+    return true
+  }
+
+  /** Gives every decoding sequence the page its next token needs. Whether a sequence had to leave the batch for it. */
+  private makeRoomToDecode(): boolean {
+    let preempted = false
+    for (const sequence of this.hungry) {
+      while (sequence.phase === "running" && !this.cache.take(1)) {
+        this.preemptNewest()
+        preempted = true
+      }
+      if (sequence.phase === "running") sequence.pages++
+    }
+    return preempted
+  }
+
+  private preemptNewest(): void {
+    const sequence = this.prefilling.pop() ?? this.decoding.pop()
+    assert(sequence !== undefined, "who lacks a page is in the batch")
+    if (sequence.phase !== "running") return
+    this.vacate(sequence)
+    this.preemptions++
+    this.enqueue(sequence, true)
+  }
+
+  /** Prefills as much of the sequence as the budget allows in this step. */
+  private beginChunk(sequence: Sequence<R>): void {
+    const chunk = Math.min(sequence.prefillTokens - sequence.computed, this.budget)
+    sequence.chunk = chunk
+    this.budget -= chunk
+    this.attention += chunk * (sequence.computed + chunk / 2)
+    // Blocks can be shared from the step on that computes them: attention reads them layer by layer.
+    const upTo = Math.min(
+      this.fullBlocks(sequence),
+      Math.floor((sequence.computed + chunk) / this.cache.blockTokens)
+    )
+    const shared = sequence.prefix!.end
+    if (upTo > shared) {
+      const prefix = this.cache.extend(sequence.prefix!, sequence.request.chain, upTo)
+      sequence.pages -= this.pagesOf((prefix.end - shared) * this.cache.blockTokens)
+      sequence.prefix = prefix
+    }
+  }
+
+  private admitWaiting(nowMs: number): void {
+    while (this.first !== undefined && this.budget > 0 && this.running < this.maxNumSeqs) {
+      const sequence = this.first
+      if (!this.admit(sequence, nowMs)) return
+      this.beginChunk(sequence)
+    }
+  }
+
+  /** Moves the head of the queue into the batch, if the KV cache has room for all it must prefill. */
+  private admit(sequence: Sequence<R>, nowMs: number): boolean {
+    const { cache } = this
+    const prefillTokens = sequence.request.promptTokens + sequence.produced
+    const cachable = Math.min(this.fullBlocks(sequence), Math.floor((prefillTokens - 1) / cache.blockTokens))
+    const prefix = cache.pin(sequence.request.chain, cachable)
+    const cached = prefix.end * cache.blockTokens
+    const pages = this.pagesOf(prefillTokens) - this.pagesOf(cached)
+    if (!cache.take(pages)) {
+      cache.unpin(prefix)
+      return false
+    }
+    this.dequeue(sequence)
+    this.running++
+    this.prefilling.push(sequence)
+    sequence.phase = "running"
+    sequence.prefix = prefix
+    sequence.pages = pages
+    sequence.prefillTokens = prefillTokens
+    sequence.computed = cached
+    if (sequence.admittedMs < 0) {
+      sequence.admittedMs = nowMs
+      sequence.cachedTokens = cached
+    }
+    return true
+  }
+
+  /** Takes a sequence's resources back. Its place in the arrays is the caller's business. */
+  private vacate(sequence: Sequence<R>): void {
+    this.running--
+    if (sequence.computed >= sequence.prefillTokens) {
+      this.decodes--
+      this.contextTokens -= sequence.computed
+    }
+    this.cache.give(sequence.pages)
+    this.cache.unpin(sequence.prefix!)
+    sequence.prefix = undefined
+    sequence.pages = 0
+    sequence.chunk = 0
+  }
+
+  private enqueue(sequence: Sequence<R>, ahead: boolean): void {
+    this.waiting++
+    sequence.phase = "waiting"
+    const before = ahead ? undefined : this.last
+    const behind = ahead ? this.first : undefined
+    sequence.before = before
+    sequence.behind = behind
+    if (before === undefined) this.first = sequence
+    else before.behind = sequence
+    if (behind === undefined) this.last = sequence
+    else behind.before = sequence
+  }
+
+  private dequeue(sequence: Sequence<R>): void {
+    const { before, behind } = sequence
+    this.waiting--
+    if (before === undefined) this.first = behind
+    else before.behind = behind
+    if (behind === undefined) this.last = before
+    else behind.before = before
+    sequence.before = sequence.behind = undefined
+  }
+
+  private roomTokens(sequence: Sequence<R>): number {
+    return sequence.prefix!.end * this.cache.blockTokens + sequence.pages * this.cache.pageTokens
+  }
+
+  private fullBlocks(sequence: Sequence<R>): number {
+    const { chain, promptTokens } = sequence.request
+    return Math.min(chain.length, Math.floor(promptTokens / this.cache.blockTokens))
+  }
+
+  private pagesOf(tokens: number): number {
+    return Math.ceil(tokens / this.cache.pageTokens)
+  }
+}

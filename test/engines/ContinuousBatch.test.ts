@@ -1,0 +1,331 @@
+import { describe, expect, test } from "bun:test"
+import fc from "fast-check"
+import { ContinuousBatch } from "../../src/engines/simulated/ContinuousBatch.ts"
+import { presets, stepMs } from "../../src/engines/simulated/CostModel.ts"
+import type { PrefixNode } from "../../src/engines/simulated/KvCache.ts"
+import type { BatchRequest, Sequence } from "../../src/engines/simulated/Sequence.ts"
+
+const { cost } = presets["8b-h100"]
+const noChain = new Float64Array(0)
+
+interface Entry extends BatchRequest {
+  readonly id: number
+}
+
+/** An engine with a log of what it told, and every request it was given. */
+const makeRig = (options: { readonly pages: number; readonly seqs?: number; readonly budget?: number }) => {
+  const log: Array<string> = []
+  const told = new Map<number, number>()
+  const batch = new ContinuousBatch<Entry>(
+    {
+      cost,
+      kvCapacityTokens: options.pages * 16,
+      blockTokens: 16,
+      maxNumSeqs: options.seqs ?? 4,
+      maxBatchedTokens: options.budget ?? 64
+    },
+    {
+      token: (sequence, index, nowMs) => {
+        expect(index).toBe(told.get(sequence.request.id) ?? 0)
+        told.set(sequence.request.id, index + 1)
+        log.push(`token ${sequence.request.id} ${index} ${nowMs}`)
+      },
+      finished: (sequence, nowMs) => log.push(`finished ${sequence.request.id} ${nowMs}`)
+    }
+  )
+  let nowMs = 0
+  const rig = {
+    batch,
+    log,
+    told,
+    sequences: [] as Array<Sequence<Entry>>,
+    step: (): number => {
+      const durationMs = batch.step(nowMs)
+      nowMs += durationMs
+      return durationMs
+    },
+    submit: (
+      promptTokens: number,
+      outputTokens: number,
+      chain: Float64Array = noChain
+    ): Sequence<Entry> | undefined => {
+      const sequence = batch.submit({ id: rig.sequences.length, promptTokens, outputTokens, chain }, nowMs)
+      if (sequence !== undefined) rig.sequences.push(sequence)
+      return sequence
+    },
+    finish: (): number => {
+      while (rig.step() > 0);
+      return nowMs
+    }
+  }
+  return rig
+}
+
+const decodes = (sequence: Sequence<Entry>) =>
+  sequence.phase === "running" && sequence.computed >= sequence.prefillTokens
+
+/** Everything the machine keeps as running sums, counted again from its sequences. */
+const expectSumsHold = (
+  rig: ReturnType<typeof makeRig>,
+  durationMs: number,
+  budget: number,
+  seqs: number
+) => {
+  const { batch, sequences } = rig
+  const running = sequences.filter((sequence) => sequence.phase === "running")
+  const decoding = running.filter(decodes)
+  expect(batch.running).toBe(running.length)
+  expect(batch.waiting).toBe(sequences.filter((sequence) => sequence.phase === "waiting").length)
+  expect(batch.running).toBeLessThanOrEqual(seqs)
+  const sum = (of: ReadonlyArray<Sequence<Entry>>, value: (sequence: Sequence<Entry>) => number) =>
+    of.reduce((total, sequence) => total + value(sequence), 0)
+  const prefill = sum(running, (sequence) => sequence.chunk)
+  expect(prefill + decoding.length).toBeLessThanOrEqual(budget)
+  if (durationMs > 0) {
+    const attention = sum(running, (sequence) => sequence.chunk * (sequence.computed + sequence.chunk / 2))
+    const context = sum(decoding, (sequence) => sequence.computed)
+    expect(durationMs).toBeCloseTo(stepMs(cost, prefill, attention, decoding.length, context), 9)
+  }
+  const prefixes = new Set<PrefixNode>()
+  for (const sequence of running)
+    for (let node = sequence.prefix; node !== undefined; node = node.parent) prefixes.add(node)
+  const shared = [...prefixes].reduce((total, node) => total + node.length, 0)
+  expect(batch.cache.usedPages).toBe(shared + sum(running, (sequence) => sequence.pages))
+  expect(batch.cache.freePages).toBeGreaterThanOrEqual(0)
+  expect(batch.cache.freePages + batch.cache.usedPages).toBeLessThanOrEqual(batch.cache.capacityPages)
+  for (const sequence of running) {
+    const room = sequence.prefix!.end * 16 + sequence.pages * 16
+    expect(room).toBeGreaterThanOrEqual(decodes(sequence) ? sequence.computed + 1 : sequence.prefillTokens)
+  }
+}
+
+/** The head of the queue waits only for a place in the batch, for the budget of the step, or for pages. */
+const expectWorkConserved = (rig: ReturnType<typeof makeRig>, budget: number, seqs: number) => {
+  const { batch, sequences } = rig
+  const head = batch["first"]
+  if (head === undefined || batch.running === seqs) return
+  const used = sequences.reduce((total, sequence) => total + sequence.chunk + (decodes(sequence) ? 1 : 0), 0)
+  if (used === budget) return
+  const { chain, promptTokens } = head.request
+  const prefillTokens = promptTokens + head.produced
+  const prefix = batch.cache.pin(
+    chain,
+    Math.min(Math.floor(promptTokens / 16), Math.floor((prefillTokens - 1) / 16))
+  )
+  expect(batch.cache.availablePages).toBeLessThan(Math.ceil(prefillTokens / 16) - prefix.end)
+  batch.cache.unpin(prefix)
+}
+
+const operation = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant("submit" as const),
+      prompt: fc.integer({ min: 1, max: 200 }),
+      output: fc.integer({ min: 1, max: 60 }),
+      family: fc.nat(3),
+      shared: fc.nat(12)
+    })
+  },
+  { weight: 8, arbitrary: fc.record({ kind: fc.constant("step" as const) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("cancel" as const), which: fc.nat(100) }) }
+)
+const scenario = fc.record({
+  pages: fc.integer({ min: 6, max: 40 }),
+  seqs: fc.integer({ min: 1, max: 6 }),
+  budget: fc.integer({ min: 8, max: 64 }),
+  operations: fc.array(operation, { minLength: 30, maxLength: 150 })
+})
+type Scenario = typeof scenario extends fc.Arbitrary<infer T> ? T : never
+
+const run = ({ pages, seqs, budget, operations }: Scenario) => {
+  const rig = makeRig({ pages, seqs, budget })
+  const cancelled = new Set<number>()
+  let unique = 1000
+  const step = (): number => {
+    const due = rig.sequences.filter(decodes).map((sequence) => [sequence, sequence.produced] as const)
+    const { preemptions } = rig.batch
+    const durationMs = rig.step()
+    // A decoding sequence gets its token in every step, whatever joins.
+    for (const [sequence, produced] of due) expect(sequence.produced).toBe(produced + 1)
+    expectSumsHold(rig, durationMs, budget, seqs)
+    if (rig.batch.preemptions === preemptions) expectWorkConserved(rig, budget, seqs)
+    return durationMs
+  }
+  for (const operation of operations) {
+    if (operation.kind === "step") step()
+    else if (operation.kind === "cancel") {
+      const sequence = rig.sequences[operation.which % Math.max(1, rig.sequences.length)]
+      if (sequence === undefined) continue
+      if (sequence.phase !== "ended") cancelled.add(sequence.request.id)
+      rig.batch.cancel(sequence)
+      rig.log.push(`cancelled ${sequence.request.id}`)
+    } else {
+      const blocks = Math.ceil(operation.prompt / 16)
+      const chain = Float64Array.from({ length: blocks }, (_, depth) =>
+        depth < operation.shared ? operation.family * 100 + depth : unique++
+      )
+      const sequence = rig.submit(operation.prompt, operation.output, chain)
+      const fits = Math.ceil((operation.prompt + operation.output - 1) / 16) <= pages
+      expect(sequence !== undefined).toBe(fits)
+    }
+  }
+  for (let steps = 0; step() > 0; steps++) expect(steps).toBeLessThan(100_000)
+  return { rig, cancelled }
+}
+
+describe("the continuous batch", () => {
+  test("under random requests, steps and cancels: sums, limits and KV pages hold; decodes are never skipped; everyone ends once", () => {
+    fc.assert(
+      fc.property(scenario, (given) => {
+        const { rig, cancelled } = run(given)
+        expect(rig.batch.cache.usedPages).toBe(0)
+        for (const { request, phase, produced } of rig.sequences) {
+          expect(phase).toBe("ended")
+          const ends = rig.log.filter((line) => line.startsWith(`finished ${request.id} `)).length
+          expect(ends).toBe(cancelled.has(request.id) ? 0 : 1)
+          if (!cancelled.has(request.id)) expect(produced).toBe(request.outputTokens)
+          expect(rig.told.get(request.id) ?? 0).toBe(produced)
+        }
+      })
+    )
+  })
+
+  test("same calls, same results", () => {
+    fc.assert(
+      fc.property(scenario, (given) => expect(run(given).rig.log).toEqual(run(given).rig.log)),
+      { numRuns: 30 }
+    )
+  })
+
+  test("tokens are conserved: what is computed is every prompt but its cached part, and every answer but its last token", () => {
+    const request = fc.record({
+      prompt: fc.integer({ min: 1, max: 300 }),
+      output: fc.integer({ min: 1, max: 40 }),
+      family: fc.nat(2)
+    })
+    fc.assert(
+      fc.property(fc.array(request, { maxLength: 30 }), (requests) => {
+        const rig = makeRig({ pages: 10_000 })
+        for (const { prompt, output, family } of requests) {
+          rig.submit(
+            prompt,
+            output,
+            Float64Array.from({ length: Math.ceil(prompt / 16) }, (_, depth) => family * 100 + depth)
+          )
+          rig.step()
+        }
+        rig.finish()
+        const expected = rig.sequences.reduce(
+          (total, { request, cachedTokens }) =>
+            total + request.promptTokens - cachedTokens + request.outputTokens - 1,
+          0
+        )
+        expect(rig.batch.computedTokens).toBe(expected)
+        expect(rig.batch.preemptions).toBe(0)
+      })
+    )
+  })
+
+  test("one request alone takes the closed-form time", () => {
+    const [prompt, output, budget] = [1000, 20, 300]
+    const rig = makeRig({ pages: 100, budget })
+    const sequence = rig.submit(prompt, output)!
+    const endMs = rig.finish()
+    let firstTokenMs = 0
+    for (let at = 0; at < prompt; at += budget) {
+      const chunk = Math.min(budget, prompt - at)
+      firstTokenMs += stepMs(cost, chunk, chunk * (at + chunk / 2), 0, 0)
+    }
+    expect(sequence.firstTokenMs).toBeCloseTo(firstTokenMs, 9)
+    let decodeMs = 0
+    for (let token = 1; token < output; token++) decodeMs += stepMs(cost, 0, 0, 1, prompt + token - 1)
+    expect(endMs).toBeCloseTo(firstTokenMs + decodeMs, 9)
+  })
+
+  test.each([
+    ["a whole number of blocks: the last block is computed again", 64, 64, 48],
+    ["a tail: every full block is found", 70, 70, 64],
+    ["a shorter prompt finds its own full blocks", 64, 40, 32],
+    ["one token is always computed", 16, 16, 0]
+  ])("an equal prefix is found in the cache: %s", (_, firstPrompt, secondPrompt, cached) => {
+    const rig = makeRig({ pages: 100 })
+    const chain = Float64Array.of(11, 12, 13, 14, 15)
+    rig.submit(firstPrompt, 3, chain)
+    rig.finish()
+    const second = rig.submit(secondPrompt, 3, chain)!
+    rig.finish()
+    expect(second.cachedTokens).toBe(cached)
+  })
+
+  test("without preemption, requests join the batch in the order they came", () => {
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 1, max: 200 }), { minLength: 2, maxLength: 30 }), (prompts) => {
+        const rig = makeRig({ pages: 10_000 })
+        for (const prompt of prompts) rig.submit(prompt, 5)
+        rig.finish()
+        const admitted = rig.sequences.map((sequence) => sequence.admittedMs)
+        expect(admitted).toEqual(admitted.toSorted((a, b) => a - b))
+      })
+    )
+  })
+
+  test("when the KV cache runs out the newest starts over, and both answers come whole", () => {
+    const rig = makeRig({ pages: 10 })
+    const older = rig.submit(60, 60)!
+    const newer = rig.submit(60, 60)!
+    rig.finish()
+    expect(rig.batch.preemptions).toBeGreaterThan(0)
+    expect(rig.told).toEqual(
+      new Map([
+        [0, 60],
+        [1, 60]
+      ])
+    )
+    expect(rig.log.findIndex((line) => line.startsWith("finished 0"))).toBeLessThan(
+      rig.log.findIndex((line) => line.startsWith("finished 1"))
+    )
+    expect([older.phase, newer.phase]).toEqual(["ended", "ended"])
+  })
+
+  test("the sink may cancel and submit while a step's results are told", () => {
+    const told = new Map<string, number>()
+    const sequences = new Map<string, Sequence<Entry & { readonly name: string }>>()
+    const batch: ContinuousBatch<Entry & { readonly name: string }> = new ContinuousBatch(
+      { cost, kvCapacityTokens: 16_000, blockTokens: 16, maxBatchedTokens: 200 },
+      {
+        token: ({ request }, index) => {
+          told.set(request.name, index + 1)
+          if (request.name === "self") batch.cancel(sequences.get("self")!)
+          if (request.name === "first" && index === 1)
+            for (const sequence of sequences.values()) batch.cancel(sequence)
+        },
+        finished: ({ request }) => {
+          told.set(`${request.name} finished`, 1)
+          if (request.name === "short") submit("late", 10, 2)
+        }
+      }
+    )
+    const submit = (name: string, promptTokens: number, outputTokens: number) => {
+      const sequence = batch.submit({ id: 0, name, promptTokens, outputTokens, chain: noChain }, 0)!
+      if (name !== "late") sequences.set(name, sequence)
+    }
+    submit("first", 20, 9)
+    submit("self", 20, 1)
+    submit("short", 20, 1)
+    submit("prefilling", 2000, 5)
+    submit("waiting", 20, 5)
+    while (batch.step(0) > 0);
+    expect(told).toEqual(
+      new Map([
+        ["first", 2],
+        ["self", 1],
+        ["short", 1],
+        ["short finished", 1],
+        ["late", 2],
+        ["late finished", 1]
+      ])
+    )
+    expect([batch.running, batch.waiting, batch.cache.usedPages]).toEqual([0, 0, 0])
+  })
+})
