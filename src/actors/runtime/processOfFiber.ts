@@ -1,0 +1,24 @@
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import { Killed, nextIncarnation, type Process } from "./Process.ts"
+
+/**
+ * A fiber as a process. `interrupt` and `kill` both interrupt it, which it may delay or refuse; the one that was killed is down as
+ * `Killed`, whatever it made of that.
+ */
+export const processOfFiber = (id: string, fiber: Fiber.Fiber<unknown, unknown>): Process => {
+  const incarnation = nextIncarnation()
+  let killed = false
+  return {
+    id,
+    interrupt: () => fiber.interruptUnsafe(),
+    kill: () => {
+      killed = true
+      fiber.interruptUnsafe()
+    },
+    watch: (onDown) =>
+      fiber.addObserver((exit) =>
+        onDown({ id, incarnation, exit: killed ? Exit.fail(new Killed({ id })) : exit })
+      )
+  }
+}
