@@ -1,0 +1,155 @@
+import * as Schema from "effect/Schema"
+import type { BalancerSnapshot } from "../domain/Snapshot.ts"
+import { bunTransport } from "../protocol/BunTransport.ts"
+import { encodeFrame, locate, pack, parts, unpack } from "../protocol/Codec.ts"
+import type { Connection } from "../protocol/Connection.ts"
+import { At, HEADER_OFFSET, readU32, Type } from "../protocol/Header.ts"
+import { defaultLimits } from "../protocol/Limits.ts"
+import { systemTimers, type Timers } from "../protocol/Timers.ts"
+import type { Transport } from "../protocol/Transport.ts"
+import { Turn } from "../protocol/Turn.ts"
+import { type Address, formatAddress, parseAddress } from "./address.ts"
+import { ConnectFailed } from "./ConnectFailed.ts"
+import { greet } from "./greet.ts"
+import { randomU32 } from "./randomU32.ts"
+
+/** Questions open at once; one more fails. */
+const QUESTIONS_MAX = 64
+const ANSWER_MS = 10_000
+const CONNECT_MS = 5_000
+
+export interface AdminOptions {
+  readonly address: string | Address
+  readonly credential?: string | undefined
+  readonly transport?: Transport | undefined
+  readonly timers?: Timers | undefined
+  readonly turn?: Turn | undefined
+}
+
+/** The balancer did not do what was asked: it said why, or the connection was lost, or 10 s passed. */
+export class AdminFailed extends Schema.TaggedError<AdminFailed>()("AdminFailed", {
+  operation: Schema.String,
+  why: Schema.String
+}) {
+  override get message(): string {
+    return `${this.operation}: ${this.why}`
+  }
+}
+
+/** An operator's connection. Every method rejects with `AdminFailed` when it was not done. Not reconnected: make another one. */
+export interface AdminConnection {
+  readonly snapshot: () => Promise<BalancerSnapshot>
+  /** Makes the balancer actor fail, to see it restarted. Refused unless the cluster allows faults. */
+  readonly crashBalancer: () => Promise<void>
+  /** The worker takes no new work, finishes what it has, and leaves. */
+  readonly drainWorker: (worker: string) => Promise<void>
+  readonly close: () => Promise<void>
+}
+
+/** An ADMIN_REQUEST's payload. */
+type Operation = { readonly op: string } & Readonly<Record<string, string>>
+
+interface Question {
+  readonly answer: (value: unknown) => void
+  readonly fail: (why: string) => void
+}
+
+/** Connects to a balancer as an operator. Rejects with `ConnectFailed`. */
+export const connectAdmin = (options: AdminOptions): Promise<AdminConnection> => {
+  const address = parseAddress(options.address)
+  const timers = options.timers ?? systemTimers
+  const incarnation = randomU32()
+  const connected = Promise.withResolvers<AdminConnection>()
+  const questions = new Map<number, Question>()
+  const gone = Promise.withResolvers<void>()
+  let lastStream = 0
+
+  const ask = (connection: Connection, operation: Operation): Promise<unknown> => {
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>()
+    const fail = (why: string) => reject(new AdminFailed({ operation: operation.op, why }))
+    if (questions.size >= QUESTIONS_MAX) fail(`${QUESTIONS_MAX} questions are open`)
+    else {
+      const stream = ++lastStream
+      const over = (run: () => void) => {
+        stopWaiting()
+        questions.delete(stream)
+        run()
+      }
+      const stopWaiting = timers.after(ANSWER_MS, () => over(() => fail(`no answer within ${ANSWER_MS} ms`)))
+      questions.set(stream, {
+        answer: (value) => over(() => resolve(value)),
+        fail: (why) => over(() => fail(why))
+      })
+      if (!connection.send(encodeFrame(Type.adminRequest, { stream }, { payload: pack(operation) }))) {
+        questions.get(stream)?.fail("the connection is closed")
+      }
+    }
+    return promise
+  }
+
+  const answered = (bytes: Buffer, start: number, end: number): void => {
+    const question = questions.get(readU32(bytes, start + HEADER_OFFSET + At.stream))
+    const value = locate(bytes, start, end, defaultLimits)
+      ? unpack(bytes, parts.payloadStart, end, defaultLimits)
+      : undefined
+    if (value === undefined || value === null || typeof value !== "object")
+      question?.fail("the answer cannot be read")
+    else if ("error" in value) question?.fail(String(value.error))
+    else question?.answer(value)
+  }
+
+  greet(
+    {
+      transport: options.transport ?? bunTransport,
+      context: { turn: options.turn ?? new Turn(), timers, limits: defaultLimits },
+      address,
+      connectMs: CONNECT_MS,
+      hello: {
+        role: "admin",
+        identity: `admin-${incarnation.toString(16)}`,
+        incarnation,
+        ...(options.credential === undefined ? {} : { credential: options.credential })
+      }
+    },
+    {
+      opened: (connection) => {
+        connected.resolve({
+          snapshot: async () => snapshotOf(await ask(connection, { op: "snapshot" })),
+          crashBalancer: async () => void (await ask(connection, { op: "crash", target: "balancer" })),
+          drainWorker: async (worker) => void (await ask(connection, { op: "drain", worker })),
+          close: () => {
+            connection.goodbye("done", "")
+            return gone.promise
+          }
+        })
+        return {
+          frame: (type, bytes, start, end) => {
+            if (type === Type.adminReply) answered(bytes, start, end)
+          },
+          closed: (why) => {
+            for (const question of questions.values()) question.fail(why)
+          }
+        }
+      },
+      failed: (why) => connected.reject(new ConnectFailed({ address: formatAddress(address), why })),
+      gone: gone.resolve
+    }
+  )
+  return connected.promise
+}
+
+/** The parts every reader counts on; a newer balancer may say more. */
+const isSnapshot = Schema.is(
+  Schema.Struct({
+    epoch: Schema.Int,
+    inFlight: Schema.Int,
+    queued: Schema.Int,
+    workers: Schema.Array(Schema.Struct({ name: Schema.String }))
+  })
+)
+
+const snapshotOf = (value: unknown): BalancerSnapshot => {
+  if (!isSnapshot(value))
+    throw new AdminFailed({ operation: "snapshot", why: "the answer is not a snapshot" })
+  return value as unknown as BalancerSnapshot
+}

@@ -1,0 +1,233 @@
+import { Reason } from "../domain/Outcome.ts"
+import { bunTransport } from "../protocol/BunTransport.ts"
+import { defaultLimits, type Limits } from "../protocol/Limits.ts"
+import { systemTimers, type Timers } from "../protocol/Timers.ts"
+import type { Transport } from "../protocol/Transport.ts"
+import { Turn } from "../protocol/Turn.ts"
+import { type Address, formatAddress, parseAddress } from "./address.ts"
+import { ConnectFailed } from "./ConnectFailed.ts"
+import { factsOf, type GenerateRequest } from "./GenerateRequest.ts"
+import { type Control, Generation } from "./Generation.ts"
+import { Link } from "./Link.ts"
+import { OpenRequest, type RequestListener } from "./OpenRequest.ts"
+import { type RandomU32, randomU32 } from "./randomU32.ts"
+import type { Reconnect } from "./Redial.ts"
+
+/** How often deadlines are checked while requests are open. */
+const SWEEP_MS = 50
+
+export interface ClientOptions {
+  /** Of the balancer. */
+  readonly address: string | Address
+  /** Used for requests that name none. */
+  readonly tenant?: string | undefined
+  readonly credential?: string | undefined
+  /** How this client calls itself; left out, a name with a random part. */
+  readonly identity?: string | undefined
+  /** TCP connections, used in turn; 1 is the default and enough for most. */
+  readonly connections?: number | undefined
+  /** Most requests held at once, 65,536 by default; one more is rejected with `limit`. */
+  readonly requestsMax?: number | undefined
+  /** How long a connection may take to be made, greeting included; 5 s by default. */
+  readonly connectMs?: number | undefined
+  /** By default 8 attempts, 25 ms doubling to 2 s. */
+  readonly reconnect?: Partial<Reconnect> | undefined
+  readonly limits?: Limits | undefined
+  readonly transport?: Transport | undefined
+  readonly timers?: Timers | undefined
+  readonly turn?: Turn | undefined
+  readonly randomU32?: RandomU32 | undefined
+}
+
+const reconnectDefault: Reconnect = { attemptsMax: 8, baseMs: 25, capMs: 2_000 }
+
+/** Connects to a balancer. Rejects with `ConnectFailed` when the first try fails; later losses are made good by themselves. */
+export const connect = async (options: ClientOptions): Promise<Client> => {
+  const client = new Client(options)
+  await client.open()
+  return client
+}
+
+/**
+ * Sends requests to a balancer over a few TCP connections, each shared by many requests.
+ *
+ * Every request ends exactly once: nothing is thrown for what can happen in operation. What the balancer may send is checked, token by
+ * token; a broken rule is counted and ends the request it concerns.
+ */
+export class Client {
+  /** Rules the balancer broke. Anything but 0 is a defect of the cluster. */
+  protocolViolations = 0
+  /** The last one, for a log line. */
+  lastViolation = ""
+  private readonly address: Address
+  private readonly tenant: string | undefined
+  private readonly requestsMax: number
+  private readonly timers: Timers
+  private readonly turn: Turn
+  private readonly randomU32: RandomU32
+  private readonly links: ReadonlyArray<Link>
+  private nextLink = 0
+  private openCount = 0
+  private stopSweeping: (() => void) | undefined
+  private closing: Promise<void> | undefined
+
+  /** Makes a client that is not connected yet; `connect` does both. */
+  constructor(options: ClientOptions) {
+    this.address = parseAddress(options.address)
+    this.tenant = options.tenant
+    this.requestsMax = options.requestsMax ?? 65_536
+    this.timers = options.timers ?? systemTimers
+    this.turn = options.turn ?? new Turn()
+    this.randomU32 = options.randomU32 ?? randomU32
+    const incarnation = this.randomU32()
+    const violation = (hint: string) => {
+      this.protocolViolations++
+      this.lastViolation = hint
+    }
+    const introduction = {
+      transport: options.transport ?? bunTransport,
+      context: {
+        turn: this.turn,
+        timers: this.timers,
+        limits: options.limits ?? defaultLimits,
+        violation: (kind: string, hint: string) => violation(`${kind}: ${hint}`)
+      },
+      address: this.address,
+      connectMs: options.connectMs ?? 5_000,
+      hello: {
+        role: "client" as const,
+        identity: options.identity ?? `client-${incarnation.toString(16)}`,
+        incarnation,
+        ...(options.credential === undefined ? {} : { credential: options.credential })
+      }
+    }
+    const reconnect = { ...reconnectDefault, ...options.reconnect }
+    const count = options.connections ?? 1
+    if (!Number.isInteger(count) || count < 1)
+      throw new RangeError("connections must be an integer of at least 1")
+    this.links = Array.from(
+      { length: count },
+      () => new Link({ introduction, reconnect, randomU32: this.randomU32, violation })
+    )
+  }
+
+  /** Makes all connections. Rejects with `ConnectFailed` when one cannot be made; then none is left. */
+  async open(): Promise<void> {
+    const whys = await Promise.all(
+      this.links.map((link) => {
+        const { promise, resolve } = Promise.withResolvers<string | undefined>()
+        link.open(resolve)
+        return promise
+      })
+    )
+    const why = whys.find((each) => each !== undefined)
+    if (why === undefined) return
+    await this.close()
+    throw new ConnectFailed({ address: formatAddress(this.address), why })
+  }
+
+  /** Models the balancer served when it was last greeted. */
+  get models(): ReadonlyArray<string> {
+    return this.links[0]!.models
+  }
+
+  /** Whether some connection stands. A lost one is made again when a request needs it. */
+  get isConnected(): boolean {
+    return this.links.some((link) => link.isOpen)
+  }
+
+  /** Requests that have not ended. */
+  get inFlight(): number {
+    return this.openCount
+  }
+
+  /** Sends a request whose tokens are read one by one. Throws a `RangeError` for a request that cannot be meant. */
+  generate(request: GenerateRequest): Generation {
+    return new Generation((listener) => this.begin(request, listener, true))
+  }
+
+  /**
+   * Sends a request and calls `listener` as things happen, with no promise and no object per token: for load generators and gateways.
+   * Tokens count as read when they are handed over. Throws as `generate` does.
+   */
+  start(request: GenerateRequest, listener: RequestListener): Pick<Control, "id" | "cancel"> {
+    return this.begin(request, listener, false)
+  }
+
+  /** Ends every request as cancelled, says GOODBYE, and waits until the sockets are gone (5 s at most). */
+  close(): Promise<void> {
+    this.closing ??= Promise.all(
+      this.links.map((link) => {
+        const { promise, resolve } = Promise.withResolvers<void>()
+        link.close(resolve)
+        return promise
+      })
+    ).then(() => undefined)
+    return this.closing
+  }
+
+  private begin(request: GenerateRequest, listener: RequestListener, paced: boolean): Control {
+    const { signal } = request
+    const link = this.pickLink()
+    const open = new OpenRequest({
+      idHigh: this.randomU32(),
+      idLow: this.randomU32(),
+      facts: factsOf(request, this.tenant),
+      listener,
+      paced,
+      nowMs: this.timers.nowMs(),
+      release: () => {
+        signal?.removeEventListener("abort", cancel)
+        this.release()
+      }
+    })
+    const cancel = () => link.cancel(open)
+    this.hold()
+    if (this.closing !== undefined)
+      this.later(() => open.fail(Reason.connectionLost, "the client is closed", this.timers.nowMs()))
+    else if (this.links.reduce((sum, each) => sum + each.size, 0) >= this.requestsMax) {
+      this.later(() =>
+        open.reject(Reason.limit, 100, `${this.requestsMax} requests are held`, this.timers.nowMs())
+      )
+    } else if (signal?.aborted === true) this.later(cancel)
+    else {
+      signal?.addEventListener("abort", cancel)
+      link.submit(open)
+    }
+    return { id: hex(open.idHigh) + hex(open.idLow), cancel, read: (count) => link.read(open, count) }
+  }
+
+  /** After the call that asked for it, and in the order of asking. */
+  private later(run: () => void): void {
+    this.turn.soon({ run })
+  }
+
+  /** The next link in turn that is connected, or else the next one. */
+  private pickLink(): Link {
+    const { links } = this
+    const first = this.nextLink
+    this.nextLink = (first + 1) % links.length
+    for (let i = 0; i < links.length; i++) {
+      const link = links[(first + i) % links.length]!
+      if (link.isOpen) return link
+    }
+    return links[first]!
+  }
+
+  private hold(): void {
+    this.openCount++
+    this.stopSweeping ??= this.timers.every(SWEEP_MS, () => {
+      const nowMs = this.timers.nowMs()
+      for (const link of this.links) link.sweep(nowMs)
+    })
+  }
+
+  private release(): void {
+    this.openCount--
+    if (this.openCount > 0) return
+    this.stopSweeping?.()
+    this.stopSweeping = undefined
+  }
+}
+
+const hex = (value: number): string => value.toString(16).padStart(8, "0")

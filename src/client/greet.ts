@@ -1,0 +1,60 @@
+import type { Connection, ConnectionContext, ConnectionHandler } from "../protocol/Connection.ts"
+import { dial } from "../protocol/dial.ts"
+import { type Hello, version, type Welcome } from "../protocol/Message.ts"
+import type { Transport } from "../protocol/Transport.ts"
+import type { Address } from "./address.ts"
+
+/** Whom to greet, and as whom. */
+export interface Introduction {
+  readonly transport: Transport
+  readonly context: ConnectionContext
+  readonly address: Address
+  /** From the dial to the balancer's WELCOME. */
+  readonly connectMs: number
+  readonly hello: Omit<Hello, "major" | "minor">
+}
+
+/** One of `opened` and `failed` is called, once; `gone` follows `opened` when the socket is gone. */
+export interface Greeted {
+  readonly opened: (connection: Connection, welcome: Welcome) => ConnectionHandler
+  readonly failed: (why: string) => void
+  readonly gone: () => void
+}
+
+/** Connects and greets within `connectMs`. Returns what abandons the attempt: after it nothing is called but `gone`. */
+export const greet = (introduction: Introduction, greeted: Greeted): (() => void) => {
+  const { context, address, hello } = introduction
+  let decided = false
+  let opened = false
+  const decide = (): boolean => {
+    if (decided) return false
+    decided = true
+    stopWaiting()
+    return true
+  }
+  const stopWaiting = context.timers.after(introduction.connectMs, () => {
+    if (decide()) greeted.failed(`no answer within ${introduction.connectMs} ms`)
+  })
+  dial({
+    transport: introduction.transport,
+    context,
+    host: address.host,
+    port: address.port,
+    hello: { ...version, ...hello },
+    welcomed: (connection, welcome) => {
+      if (!decide()) {
+        connection.goodbye("done", "")
+        return nobody
+      }
+      opened = true
+      return greeted.opened(connection, welcome)
+    },
+    gone: (why) => {
+      if (opened) greeted.gone()
+      else if (decide()) greeted.failed(why)
+    }
+  })
+  return () => void decide()
+}
+
+const nobody: ConnectionHandler = { frame: () => undefined, closed: () => undefined }

@@ -1,0 +1,10 @@
+/** The client library's public surface; see docs/client.md. */
+export { type AdminConnection, AdminFailed, type AdminOptions, connectAdmin } from "./Admin.ts"
+export { type Address } from "./address.ts"
+export { type Client, type ClientOptions, connect } from "./Client.ts"
+export { ConnectFailed } from "./ConnectFailed.ts"
+export { type Broken, type Done, type Ending, type Rejected } from "./Ending.ts"
+export { type GenerateRequest } from "./GenerateRequest.ts"
+export { type Generation, type Token } from "./Generation.ts"
+export { type RequestListener } from "./OpenRequest.ts"
+export { promptChain } from "./promptChain.ts"

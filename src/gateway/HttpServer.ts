@@ -1,0 +1,102 @@
+import type { Server } from "bun"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import { generate, type GenerateOptions } from "./generate.ts"
+import { errorResponse, httpError } from "./HttpError.ts"
+
+export interface HttpServerOptions extends Omit<GenerateOptions, "bodyBytesMax"> {
+  /** Always explicit: without one the listener would be open to every network. */
+  readonly host: string
+  /** 0 picks a free port. */
+  readonly port: number
+  readonly bodyBytesMax?: number
+  /** Whether every configured model has a ready worker and nothing is draining. */
+  readonly ready: () => boolean
+  readonly metrics: { readonly contentType: string; readonly render: () => Promise<string> }
+}
+
+/** The address cannot be bound; `code` is the system's, such as `EADDRINUSE`. */
+export class HttpBindFailed extends Schema.TaggedError<HttpBindFailed>()("HttpBindFailed", {
+  host: Schema.String,
+  port: Schema.Int,
+  code: Schema.String
+}) {}
+
+const MIB = 1024 * 1024
+/** How long answers may take to leave once the scope closes. */
+const STOP_MS = 2_000
+
+/**
+ * The HTTP listener: GET /livez, /readyz and /metrics, POST /generate. Ends with the scope: open answers get 2 s to leave.
+ *
+ * Routes are exact paths. Idle connections and slow senders are closed by Bun after about 12 s.
+ */
+export const makeHttpServer = (
+  options: HttpServerOptions
+): Effect.Effect<{ readonly host: string; readonly port: number }, HttpBindFailed, Scope.Scope> =>
+  Effect.gen(function* () {
+    const fork = Effect.runForkWith(yield* Effect.context())
+    const defect = (error: unknown) => fork(Effect.logError("a request broke the HTTP listener", error))
+    const bodyBytesMax = options.bodyBytesMax ?? MIB
+    const server = yield* Effect.acquireRelease(
+      Effect.try({
+        try: () =>
+          Bun.serve({
+            hostname: options.host,
+            port: options.port,
+            // Twice ours: up to there we can explain.
+            maxRequestBodySize: 2 * bodyBytesMax,
+            fetch: (request, server) => answer(request, server, { ...options, bodyBytesMax }),
+            error: (error) => {
+              defect(error)
+              return errorResponse(httpError(500, "internal", "the request could not be handled"))
+            }
+          }),
+        catch: (error) => new HttpBindFailed({ host: options.host, port: options.port, code: codeOf(error) })
+      }),
+      (server) =>
+        Effect.promise(() => server.stop()).pipe(
+          Effect.timeoutOption(STOP_MS),
+          Effect.andThen(Effect.promise(() => server.stop(true)))
+        )
+    )
+    return { host: options.host, port: server.port! }
+  })
+
+const codeOf = (error: unknown): string =>
+  typeof error === "object" && error !== null && "code" in error ? String(error.code) : String(error)
+
+type Options = HttpServerOptions & GenerateOptions
+type Route = (request: Request, server: Server<unknown>, options: Options) => Response | Promise<Response>
+
+const livez: Route = () => new Response("live\n")
+
+const readyz: Route = (_request, _server, { ready }) =>
+  ready() ? new Response("ready\n") : new Response("not ready\n", { status: 503 })
+
+const metrics: Route = async (_request, _server, { metrics }) =>
+  new Response(await metrics.render(), { headers: { "content-type": metrics.contentType } })
+
+const generateRoute: Route = (request, server, options) =>
+  generate(request, options, () => server.timeout(request, 0))
+
+const routes = new Map<string, readonly [methods: string, route: Route]>([
+  ["/livez", ["GET, HEAD", livez]],
+  ["/readyz", ["GET, HEAD", readyz]],
+  ["/metrics", ["GET, HEAD", metrics]],
+  ["/generate", ["POST", generateRoute]]
+])
+
+const answer: Route = (request, server, options) => {
+  // Two Host headers arrive joined by a comma; nothing of ours is reached by a name with any of these.
+  if (/[\s,/@]/.test(request.headers.get("host") ?? ",")) {
+    return errorResponse(httpError(400, "bad_host", "the Host header must be one host"))
+  }
+  const found = routes.get(new URL(request.url).pathname)
+  if (found === undefined)
+    return errorResponse(httpError(404, "unknown_path", "there is nothing at this path"))
+  const [allow, route] = found
+  if (allow.split(", ").includes(request.method)) return route(request, server, options)
+  return errorResponse(httpError(405, "method_not_allowed", `use ${allow}`, { headers: { allow } }))
+}

@@ -1,0 +1,111 @@
+import type { Client, Ending } from "../client/index.ts"
+import { eventStream } from "./eventStream.ts"
+import { readGenerateBody } from "./GenerateBody.ts"
+import { errorOf, errorResponse, type HttpError, httpError } from "./HttpError.ts"
+
+/** Tokens produced when the body does not say. */
+const MAX_TOKENS_DEFAULT = 128
+
+export interface GenerateOptions {
+  readonly client: Client
+  /** The model of requests that name none. */
+  readonly defaultModel: () => string | undefined
+  readonly bodyBytesMax: number
+  /** Whether a bearer credential, or none, lets a client in. */
+  readonly authorised: (credential: string | undefined) => boolean
+}
+
+/**
+ * Answers POST /generate: `{"prompt", "model", "maxTokens", …}` with one JSON document, or with server-sent events when `stream` is true or
+ * the client accepts nothing but those.
+ *
+ * `patient` is called once the request is valid: the wait for tokens has no limit but the request's own. A client that goes away, or
+ * merely closes its sending side, cancels in every phase.
+ */
+export const generate = async (
+  request: Request,
+  options: GenerateOptions,
+  patient: () => void
+): Promise<Response> => {
+  const refused = refusalOf(request, options)
+  if (refused !== undefined) return errorResponse(refused)
+  const text = await readText(request, options.bodyBytesMax)
+  const body = typeof text === "string" ? readGenerateBody(text) : text
+  if ("status" in body) return errorResponse(body)
+  const { stream = (request.headers.get("accept") ?? "").startsWith("text/event-stream"), ...asked } = body
+  patient()
+  const model = asked.model ?? options.defaultModel()
+  const generation = options.client.generate({
+    maxTokens: MAX_TOKENS_DEFAULT,
+    ...asked,
+    model,
+    signal: request.signal
+  })
+  const { id } = generation
+  if (!stream) {
+    const { text, ending } = await generation.collect()
+    return ending.outcome === "done"
+      ? Response.json({ id, model, text, ...ending }, { headers: headersOf(id, ending) })
+      : errorResponse(errorOf(ending), headersOf(id, ending))
+  }
+  if (!(await generation.admitted)) {
+    const ending = await generation.ended
+    if (ending.outcome !== "done") return errorResponse(errorOf(ending), headersOf(id, ending))
+  }
+  return new Response(eventStream(generation), { headers: { ...headersOf(id), ...streamHeaders } })
+}
+
+const streamHeaders = {
+  "content-type": "text/event-stream; charset=utf-8",
+  "cache-control": "no-store",
+  // Proxies of the nginx family hold a response back unless told.
+  "x-accel-buffering": "no"
+}
+
+const headersOf = (id: string, ending?: Ending): Readonly<Record<string, string>> => ({
+  "x-request-id": id,
+  ...(ending !== undefined && "worker" in ending ? { "x-parallax-worker": ending.worker } : {}),
+  ...(ending !== undefined && "attempts" in ending ? { "x-parallax-attempts": String(ending.attempts) } : {})
+})
+
+/** What can be said before the body is read. */
+const refusalOf = ({ headers }: Request, options: GenerateOptions): HttpError | undefined => {
+  const credential = /^Bearer ([\x21-\x7e]+)$/i.exec(headers.get("authorization") ?? "")?.[1]
+  if (!options.authorised(credential)) {
+    return httpError(401, "unauthorized", "a valid bearer credential is needed", {
+      headers: { "www-authenticate": "Bearer" }
+    })
+  }
+  // A page of another site can send a POST without asking, but not without naming its origin.
+  const origin = headers.get("origin")
+  if (origin !== null && !/^https?:\/\//.test(origin)) return foreign
+  if (origin !== null && origin.replace(/^https?:\/\//, "") !== headers.get("host")) return foreign
+  if (
+    !/^(application\/json|application\/x-www-form-urlencoded)? *(;|$)/i.test(
+      headers.get("content-type") ?? ""
+    )
+  ) {
+    return httpError(415, "unsupported_media_type", "the body must be application/json")
+  }
+  if (!/^(identity)?$/i.test(headers.get("content-encoding") ?? "")) {
+    return httpError(415, "unsupported_encoding", "the body must not be compressed")
+  }
+  if (Number(headers.get("content-length") ?? 0) > options.bodyBytesMax) return tooLarge(options.bodyBytesMax)
+  return undefined
+}
+
+const foreign = httpError(403, "foreign_origin", "requests from pages of another origin are not answered")
+
+const tooLarge = (bytes: number): HttpError =>
+  httpError(413, "body_too_large", `the body must not exceed ${bytes} bytes`)
+
+const readText = async (request: Request, bytesMax: number): Promise<string | HttpError> => {
+  try {
+    const bytes = await request.bytes()
+    return bytes.length > bytesMax ? tooLarge(bytesMax) : strictDecoder.decode(bytes)
+  } catch {
+    return httpError(400, "unreadable_body", "the body is cut short or not UTF-8")
+  }
+}
+
+const strictDecoder = new TextDecoder("utf-8", { fatal: true })

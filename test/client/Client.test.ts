@@ -1,0 +1,537 @@
+import { describe, expect, test } from "bun:test"
+import { ConnectFailed } from "../../src/client/ConnectFailed.ts"
+import { promptChain } from "../../src/client/promptChain.ts"
+import { Reason } from "../../src/domain/Outcome.ts"
+import { Flag } from "../../src/protocol/Header.ts"
+import { virtualClient } from "./support/virtualClient.ts"
+
+describe("one request", () => {
+  test("goes out as asked and comes back token by token", () => {
+    const { world, balancer, client, start } = virtualClient({ tenant: "t" }, { models: ["first", "m"] })
+    const prompt = "p".repeat(2_500)
+    const request = start({
+      model: "m",
+      prompt,
+      maxTokens: 9,
+      class: 3,
+      session: "s",
+      timeoutMs: 5_000,
+      outputTokens: 2
+    })
+    world.settle()
+    const got = balancer.requests[0]!
+    expect(got.id).toBe(request.id)
+    expect(got.extras).toEqual({ modelName: "m", tenantName: "t", idempotencyKey: null })
+    expect([got.promptTokens, got.maxTokens, got.class, got.timeoutMs]).toEqual([625, 9, 3, 5_000])
+    expect(got.payload).toEqual({ prompt, outputTokens: 2 })
+    expect(got.chain).toEqual(Buffer.from(promptChain(prompt)))
+    expect(got.session).not.toBe("0".repeat(16))
+    expect(got.flags & Flag.sideEffects).toBe(0)
+
+    balancer.accept(got)
+    world.advance(10)
+    expect(request.admissions).toBe(1)
+    balancer.token(got, "a")
+    world.advance(20)
+    balancer.token(got, "bc", { count: 2 })
+    balancer.done(got, { cached: 7 })
+    world.settle()
+    expect(request.tokens).toEqual([
+      { index: 0, count: 1, text: "a" },
+      { index: 1, count: 2, text: "bc" }
+    ])
+    expect(request.endings).toEqual([
+      {
+        outcome: "done",
+        reason: "stop",
+        tokens: 3,
+        cachedTokens: 7,
+        attempts: 1,
+        worker: "w1",
+        ttftMs: 10,
+        e2eMs: 30,
+        queueMs: 1,
+        prefillMs: 2,
+        engineMs: 3
+      }
+    ])
+    expect(client.inFlight).toBe(0)
+    expect(client.protocolViolations).toBe(0)
+    expect(balancer.violations).toEqual([])
+  })
+
+  test("names travel once, numbers after; the first model is the default", () => {
+    const { world, balancer, start } = virtualClient({}, { models: ["first", "m"] })
+    start()
+    start({ tenant: "t" })
+    start({ tenant: "t", idempotencyKey: "k" })
+    world.settle()
+    expect(balancer.requests.map(({ model, tenant, extras }) => ({ model, tenant, extras }))).toEqual([
+      { model: 1, tenant: 0, extras: { modelName: "first", tenantName: null, idempotencyKey: null } },
+      { model: 1, tenant: 1, extras: { modelName: null, tenantName: "t", idempotencyKey: null } },
+      { model: 1, tenant: 1, extras: { modelName: null, tenantName: null, idempotencyKey: "k" } }
+    ])
+  })
+
+  test("a model that was unknown is named again: it may be served by then", () => {
+    const { world, balancer, start } = virtualClient()
+    for (let i = 0; i < 2; i++) {
+      start({ model: "later" })
+      world.settle()
+      expect(balancer.requests[i]!.extras?.modelName).toBe("later")
+      balancer.reject(balancer.requests[i]!, Reason.unknownModel)
+      world.settle()
+    }
+  })
+
+  test("retry none forbids the balancer a second worker", () => {
+    const { world, balancer, start } = virtualClient()
+    start({ retry: "none" })
+    world.settle()
+    expect(balancer.requests[0]!.flags & Flag.sideEffects).toBe(Flag.sideEffects)
+  })
+
+  test("without text, tokens are counted and not decoded", () => {
+    const { world, balancer, client } = virtualClient()
+    const seen: Array<string> = []
+    client.start(
+      { prompt: "x", maxTokens: 1 },
+      { token: (_index, _count, text) => seen.push(text), ended: () => undefined }
+    )
+    world.settle()
+    balancer.answer(balancer.requests[0]!, ["a"])
+    world.settle()
+    expect(seen).toEqual([""])
+  })
+
+  test.each([
+    [{ maxTokens: 0 }, "maxTokens must be an integer from 1 to 4294967295"],
+    [{ maxTokens: 1.5 }, "maxTokens must be an integer from 1 to 4294967295"],
+    [{ maxTokens: Number.NaN }, "maxTokens must be an integer from 1 to 4294967295"],
+    [{ class: 256 }, "class must be an integer from 0 to 255"],
+    [{ timeoutMs: 0 }, "timeoutMs must be an integer from 1 to 4294967295"],
+    [{ model: "" }, "model must be 1 to 128 visible ASCII characters"],
+    [{ model: "a b" }, "model must be 1 to 128 visible ASCII characters"],
+    [{ idempotencyKey: "x".repeat(129) }, "idempotencyKey must be 1 to 128 visible ASCII characters"],
+    [{ prompt: null }, "promptTokens is needed when there is no prompt"],
+    [{ chain: new Uint8Array(7) }, "chain must hold eight bytes for each block"]
+  ])("%o is a mistake in the program", (request, message) => {
+    const { client, start } = virtualClient()
+    expect(() => start(request)).toThrow(message)
+    expect(client.inFlight).toBe(0)
+  })
+})
+
+describe("endings", () => {
+  test("a rejection is handed to the caller", () => {
+    const { world, balancer, start } = virtualClient()
+    const request = start()
+    world.advance(5)
+    balancer.reject(balancer.requests[0]!, Reason.queueFull, 250, "the queue is full")
+    world.settle()
+    expect(request.endings).toEqual([
+      {
+        outcome: "rejected",
+        reason: "queue_full",
+        retryAfterMs: 250,
+        retryable: true,
+        message: "the queue is full",
+        e2eMs: 5
+      }
+    ])
+    world.advance(10_000)
+    expect(balancer.requests.length).toBe(1)
+  })
+
+  test("a retryable rejection is tried again when asked, not before the balancer's time, and not for ever", () => {
+    const { world, balancer, start } = virtualClient()
+    const request = start({ retryRejected: 2 })
+    world.settle()
+    balancer.reject(balancer.requests[0]!, Reason.queueFull, 250)
+    world.advance(249)
+    expect(balancer.requests.length).toBe(1)
+    world.advance(2_000)
+    expect(balancer.requests.length).toBe(2)
+    balancer.reject(balancer.requests[1]!, Reason.queueFull, 1)
+    world.advance(2_000)
+    balancer.reject(balancer.requests[2]!, Reason.queueFull, 1)
+    world.advance(10_000)
+    expect(new Set(balancer.requests.map(({ id }) => id))).toEqual(new Set([request.id]))
+    expect(balancer.requests.length).toBe(3)
+    expect(request.endings.map(({ outcome }) => outcome)).toEqual(["rejected"])
+  })
+
+  test("a rejection that no retry can help is not tried again", () => {
+    const { world, balancer, start } = virtualClient()
+    const request = start({ retryRejected: 2 })
+    world.settle()
+    balancer.reject(balancer.requests[0]!, Reason.badRequest)
+    world.advance(10_000)
+    expect(request.endings.length).toBe(1)
+    expect(balancer.requests.length).toBe(1)
+  })
+
+  test.each([
+    [Reason.workerLost, "error", "worker_lost", true],
+    [Reason.cancelled, "cancelled", "cancelled", false],
+    [Reason.expired, "expired", "expired", false],
+    [Reason.slowConsumer, "error", "slow_consumer", false]
+  ] as const)("ERROR %i is %s %s", (reason, outcome, name, retryable) => {
+    const { world, balancer, client, start } = virtualClient()
+    const request = start()
+    world.settle()
+    balancer.accept(balancer.requests[0]!)
+    balancer.token(balancer.requests[0]!)
+    balancer.error(balancer.requests[0]!, reason, { attempt: 2 })
+    world.settle()
+    expect(request.endings).toMatchObject([
+      { outcome, reason: name, retryable, delivered: 1, attempts: 2, message: "broken" }
+    ])
+    expect(client.protocolViolations).toBe(0)
+  })
+
+  test("more requests than the limit are rejected by value", () => {
+    const { world, balancer, start } = virtualClient({ requestsMax: 2 })
+    const requests = [start(), start(), start()]
+    expect(requests[2]!.endings).toEqual([])
+    world.settle()
+    expect(requests.map(({ endings }) => endings.length)).toEqual([0, 0, 1])
+    expect(requests[2]!.endings).toMatchObject([{ outcome: "rejected", reason: "limit", retryable: true }])
+    expect(balancer.requests.length).toBe(2)
+  })
+
+  test("a cancel in the same turn as a rejection leaves one ending", () => {
+    const { world, start } = virtualClient({ requestsMax: 1 })
+    const request = [start(), start()][1]!
+    request.cancel()
+    world.settle()
+    expect(request.endings.length).toBe(1)
+  })
+
+  test("a request longer than a frame is rejected before it is sent", () => {
+    const { world, balancer, start } = virtualClient()
+    const request = start({ prompt: "x".repeat(2 * 1024 * 1024) })
+    world.settle()
+    expect(request.endings).toMatchObject([{ outcome: "rejected", reason: "bad_request", retryable: false }])
+    expect(balancer.requests).toEqual([])
+    start()
+    world.settle()
+    expect(balancer.requests[0]!.extras?.modelName).toBe("m")
+  })
+
+  test("no model served and none named", () => {
+    const { world, start } = virtualClient({}, { models: [] })
+    const request = start()
+    world.settle()
+    expect(request.endings).toMatchObject([{ outcome: "rejected", reason: "no_worker" }])
+  })
+})
+
+describe("deadline", () => {
+  test("the balancer is told what is left of it", () => {
+    const { world, balancer, start } = virtualClient()
+    world.refusing = true
+    start({ timeoutMs: 60_000 })
+    world.advance(20)
+    world.refusing = false
+    world.advance(60)
+    expect(balancer.requests[0]!.timeoutMs).toBeLessThan(60_000)
+    expect(balancer.requests[0]!.timeoutMs).toBeGreaterThanOrEqual(60_000 - 80)
+  })
+
+  test("a request that could not be sent by then has expired", () => {
+    const { world, balancer, start } = virtualClient()
+    world.refusing = true
+    const request = start({ timeoutMs: 60 })
+    world.advance(200)
+    expect(request.endings).toMatchObject([{ outcome: "expired", delivered: 0, attempts: 0 }])
+    world.refusing = false
+    world.advance(5_000)
+    expect(balancer.requests).toEqual([])
+  })
+
+  test("a balancer that says nothing is not waited for much longer", () => {
+    const { world, balancer, client, start } = virtualClient()
+    const request = start({ timeoutMs: 1_000 })
+    world.advance(2_900)
+    expect(request.endings).toEqual([])
+    world.advance(200)
+    expect(request.endings).toMatchObject([{ outcome: "expired" }])
+    expect(balancer.requests[0]!.cancels).toBe(1)
+    balancer.accept(balancer.requests[0]!)
+    balancer.token(balancer.requests[0]!)
+    balancer.error(balancer.requests[0]!, Reason.expired)
+    world.settle()
+    expect(request.endings.length).toBe(1)
+    expect(request.tokens).toEqual([])
+    expect(client.protocolViolations).toBe(0)
+  })
+})
+
+describe("cancel", () => {
+  test("before it is sent: nothing leaves", () => {
+    const { world, balancer, start } = virtualClient()
+    const request = start()
+    request.cancel()
+    expect(request.endings).toMatchObject([{ outcome: "cancelled", delivered: 0 }])
+    world.advance(1_000)
+    expect(balancer.requests).toEqual([])
+  })
+
+  test.each(["queued", "admitted", "streaming"])("while %s: the balancer confirms", (phase) => {
+    const { world, balancer, client, start } = virtualClient()
+    const request = start()
+    world.settle()
+    const got = balancer.requests[0]!
+    if (phase !== "queued") balancer.accept(got)
+    if (phase === "streaming") balancer.token(got)
+    world.settle()
+    request.cancel()
+    request.cancel()
+    world.settle()
+    expect(got.cancels).toBe(1)
+    expect(request.endings).toEqual([])
+    const before = request.tokens.length
+    if (phase === "streaming") balancer.token(got)
+    balancer.error(got, Reason.cancelled)
+    world.settle()
+    expect(request.tokens.length).toBe(before)
+    expect(request.endings).toMatchObject([{ outcome: "cancelled", reason: "cancelled" }])
+    expect(client.protocolViolations).toBe(0)
+  })
+
+  test("an answer that was faster wins", () => {
+    const { world, balancer, start } = virtualClient()
+    const request = start()
+    world.settle()
+    request.cancel()
+    balancer.answer(balancer.requests[0]!, ["a"])
+    world.settle()
+    expect(request.endings).toMatchObject([{ outcome: "done", tokens: 1 }])
+  })
+
+  test("a balancer that does not confirm is not waited for", () => {
+    const { world, start } = virtualClient()
+    const request = start()
+    world.settle()
+    request.cancel()
+    world.advance(1_900)
+    expect(request.endings).toEqual([])
+    world.advance(200)
+    expect(request.endings).toMatchObject([{ outcome: "cancelled" }])
+  })
+
+  test("by an AbortSignal, in time or too early", () => {
+    const { world, balancer, start } = virtualClient()
+    const early = start({ signal: AbortSignal.abort() })
+    expect(early.endings).toEqual([])
+    world.settle()
+    expect(early.endings).toMatchObject([{ outcome: "cancelled" }])
+    expect(balancer.requests).toEqual([])
+    const abort = new AbortController()
+    start({ signal: abort.signal })
+    world.settle()
+    abort.abort()
+    world.settle()
+    expect(balancer.requests[0]!.cancels).toBe(1)
+  })
+})
+
+describe("a lost connection", () => {
+  test("a request without a token is sent again under its id", () => {
+    const { world, balancer, client, start } = virtualClient()
+    const request = start()
+    world.settle()
+    balancer.accept(balancer.requests[0]!)
+    world.settle()
+    world.cutAll()
+    world.advance(100)
+    expect(balancer.requests.map(({ id }) => id)).toEqual([request.id, request.id])
+    expect(balancer.requests[1]!.extras?.modelName).toBe("m")
+    balancer.answer(balancer.requests[1]!, ["a", "b"])
+    world.settle()
+    expect(request.endings).toMatchObject([{ outcome: "done", tokens: 2 }])
+    expect(request.admissions).toBe(1)
+    expect(client.protocolViolations).toBe(0)
+  })
+
+  test("one that is streaming ends with what it had", () => {
+    const { world, balancer, start } = virtualClient()
+    const request = start()
+    world.settle()
+    balancer.accept(balancer.requests[0]!)
+    balancer.token(balancer.requests[0]!)
+    world.settle()
+    world.cutAll()
+    world.advance(5_000)
+    expect(request.endings).toMatchObject([
+      { outcome: "error", reason: "connection_lost", delivered: 1, retryable: true, attempts: 1 }
+    ])
+    expect(balancer.requests.length).toBe(1)
+  })
+
+  test.each([
+    ["retry none", { retry: "none" as const }, "error"],
+    ["after a cancel", {}, "cancelled"]
+  ])("%s: it is not sent again", (name, facts, outcome) => {
+    const { world, balancer, start } = virtualClient()
+    const request = start(facts)
+    world.settle()
+    if (name === "after a cancel") request.cancel()
+    world.settle()
+    world.cutAll()
+    world.advance(5_000)
+    expect(request.endings).toMatchObject([{ outcome }])
+    expect(balancer.requests.length).toBe(1)
+  })
+
+  test("the third loss is the last", () => {
+    const { world, balancer, start } = virtualClient()
+    const request = start()
+    for (let losses = 0; losses < 3; losses++) {
+      world.advance(5_000)
+      expect(balancer.requests.length).toBe(losses + 1)
+      expect(request.endings).toEqual([])
+      world.cutAll()
+    }
+    expect(request.endings).toMatchObject([{ outcome: "error", reason: "connection_lost", delivered: 0 }])
+  })
+
+  test("dials are bounded, then those who wait are told; the next request dials anew", () => {
+    const { world, balancer, start } = virtualClient({ reconnect: { attemptsMax: 4 } })
+    world.refusing = true
+    const request = start()
+    world.advance(60_000)
+    expect(world.dials).toBe(4)
+    expect(request.endings).toMatchObject([
+      { outcome: "error", reason: "connection_lost", message: "connection refused", retryable: true }
+    ])
+    expect(world.timerCount).toBe(1)
+    world.refusing = false
+    start()
+    world.settle()
+    expect(balancer.requests.length).toBe(1)
+  })
+
+  test("a dial that hangs counts as failed", () => {
+    const { world, start } = virtualClient({ reconnect: { attemptsMax: 1 }, connectMs: 5_000 })
+    world.silent = true
+    const request = start()
+    world.advance(4_999)
+    expect(request.endings).toEqual([])
+    world.advance(1)
+    expect(request.endings).toMatchObject([
+      { reason: "connection_lost", message: "no answer within 5000 ms" }
+    ])
+  })
+
+  test("a balancer that refuses the greeting is not asked again", () => {
+    const { world, start } = virtualClient({}, { refuse: { refuse: "unauthorized", message: "who are you" } })
+    const request = start()
+    world.advance(60_000)
+    expect(world.dials).toBe(1)
+    expect(request.endings).toMatchObject([
+      { reason: "connection_lost", message: "goodbye: unauthorized (who are you)" }
+    ])
+  })
+
+  test("our own earlier sending, still held by the balancer, does not end the request", () => {
+    const { world, balancer, start } = virtualClient()
+    const request = start()
+    world.settle()
+    world.cutAll()
+    world.advance(100)
+    balancer.reject(balancer.requests[1]!, Reason.duplicateRequest)
+    world.advance(5_000)
+    expect(request.endings).toEqual([])
+    balancer.answer(balancer.requests[2]!, ["a"])
+    world.settle()
+    expect(request.endings).toMatchObject([{ outcome: "done" }])
+  })
+
+  test("EOF without a terminal is an error, not an end", () => {
+    const { world, balancer, start } = virtualClient()
+    const request = start()
+    world.settle()
+    balancer.accept(balancer.requests[0]!)
+    balancer.token(balancer.requests[0]!)
+    for (const connection of balancer.connections) connection.goodbye("done", "bye")
+    world.advance(1_000)
+    expect(request.endings).toMatchObject([
+      { outcome: "error", reason: "connection_lost", delivered: 1, message: "goodbye: done (bye)" }
+    ])
+  })
+})
+
+describe("several connections", () => {
+  test("are used in turn, and a lost one is passed over", async () => {
+    const { world, balancer, client, start } = virtualClient({ connections: 3 })
+    const opening = client.open()
+    await world.rest()
+    await opening
+    for (let i = 0; i < 6; i++) start()
+    world.settle()
+    const counts = [...balancer.connections].map(
+      (each) => balancer.requests.filter(({ connection }) => connection === each).length
+    )
+    expect(counts).toEqual([2, 2, 2])
+    const [lost] = balancer.connections
+    lost!.cut("test")
+    world.advance(0)
+    for (let i = 0; i < 6; i++) start({ timeoutMs: 9 })
+    world.settle()
+    expect(balancer.requests.filter(({ timeoutMs }) => timeoutMs === 9).length).toBe(6)
+    expect(balancer.requests.slice(6).every(({ connection }) => connection !== lost)).toBe(true)
+  })
+})
+
+describe("open and close", () => {
+  test("open says who cannot be reached", async () => {
+    const { world, client } = virtualClient()
+    world.refusing = true
+    const failed = client.open().catch((error: unknown) => error)
+    await world.rest()
+    const error = await failed
+    expect(error).toBeInstanceOf(ConnectFailed)
+    expect((error as ConnectFailed).message).toBe(
+      "cannot connect to the balancer at virtual:7420: connection refused"
+    )
+    world.advance(60_000)
+    expect(world.dials).toBe(1)
+  })
+
+  test("close ends every request, says GOODBYE, and leaves nothing behind", async () => {
+    const { world, balancer, client, start } = virtualClient()
+    const requests = [start(), start()]
+    world.settle()
+    balancer.accept(balancer.requests[0]!)
+    world.settle()
+    const later = start()
+    let closed = false
+    void client.close().then(() => (closed = true))
+    await world.rest()
+    expect(closed).toBe(true)
+    for (const { endings } of [...requests, later]) expect(endings).toMatchObject([{ outcome: "cancelled" }])
+    expect(balancer.connections.size).toBe(0)
+    expect(balancer.violations).toEqual([])
+    // The one timer left is the fake balancer's own.
+    expect(world.timerCount).toBe(1)
+    const after = start()
+    world.settle()
+    expect(after.endings).toMatchObject([
+      { outcome: "error", reason: "connection_lost", message: "the client is closed" }
+    ])
+  })
+
+  test("close during a dial abandons it", async () => {
+    const { world, balancer, client, start } = virtualClient()
+    const request = start()
+    world.silent = true
+    await world.rest()
+    await client.close()
+    expect(request.endings).toMatchObject([{ outcome: "cancelled" }])
+    world.advance(60_000)
+    expect(balancer.connections.size).toBe(0)
+    expect(world.timerCount).toBe(1)
+  })
+})

@@ -1,0 +1,65 @@
+import { expect } from "bun:test"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import { EffectClient } from "../../src/client/EffectClient.ts"
+import { Reason } from "../../src/domain/Outcome.ts"
+import { live } from "../support/effectTest.ts"
+import { FakeBalancer, type FakeBalancerOptions } from "./support/FakeBalancer.ts"
+
+const request = { prompt: "hello", maxTokens: 10 }
+
+const setup = (onRequest: FakeBalancerOptions["onRequest"]) =>
+  Effect.gen(function* () {
+    const balancer = yield* Effect.acquireRelease(
+      Effect.sync(() => new FakeBalancer(onRequest === undefined ? {} : { onRequest })),
+      (balancer) => Effect.promise(() => balancer.close())
+    )
+    const context = yield* Layer.build(EffectClient.layer({ address: balancer.address }))
+    return { balancer, client: yield* EffectClient.pipe(Effect.provide(context)) }
+  })
+
+live("streams tokens, collects text, over loopback", () =>
+  Effect.gen(function* () {
+    const { client } = yield* setup((received, balancer) => balancer.answer(received, ["a", "b"]))
+    const tokens = yield* Stream.runCollect(client.stream(request))
+    expect(tokens.map(({ text }) => text)).toEqual(["a", "b"])
+    expect(yield* client.generate(request)).toMatchObject({ outcome: "done", text: "ab", tokens: 2 })
+  })
+)
+
+live("a bad ending is a typed error", () =>
+  Effect.gen(function* () {
+    const { client } = yield* setup((received, balancer) => balancer.reject(received, Reason.queueFull, 50))
+    const expected = {
+      _tag: "RequestFailed",
+      outcome: "rejected",
+      reason: "queue_full",
+      retryAfterMs: 50
+    }
+    expect(yield* Effect.flip(client.generate(request))).toMatchObject(expected)
+    expect(yield* Effect.flip(Stream.runDrain(client.stream(request)))).toMatchObject(expected)
+  })
+)
+
+live("interruption cancels", () =>
+  Effect.gen(function* () {
+    const { balancer, client } = yield* setup(undefined)
+    const fiber = yield* Effect.forkChild(Stream.runDrain(client.stream(request)))
+    yield* Effect.promise(() => balancer.until(() => balancer.requests.length === 1))
+    yield* Fiber.interrupt(fiber)
+    // A second request on the same connection comes after the CANCEL.
+    const second = yield* Effect.forkChild(client.generate(request))
+    yield* Effect.promise(() => balancer.until(() => balancer.requests.length === 2))
+    expect(balancer.requests[0]!.cancels).toBe(1)
+    yield* Fiber.interrupt(second)
+  })
+)
+
+live("nobody there fails the layer", () =>
+  Effect.gen(function* () {
+    const failure = yield* Effect.flip(Layer.build(EffectClient.layer({ address: "127.0.0.1:1" })))
+    expect(failure._tag).toBe("ConnectFailed")
+  })
+)

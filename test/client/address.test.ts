@@ -1,0 +1,27 @@
+import { expect, test } from "bun:test"
+import { formatAddress, parseAddress } from "../../src/client/address.ts"
+
+test.each([
+  ["127.0.0.1:7420", { host: "127.0.0.1", port: 7420 }],
+  ["balancer.local:1", { host: "balancer.local", port: 1 }],
+  ["[::1]:65535", { host: "::1", port: 65_535 }]
+])("%s", (text, address) => {
+  expect(parseAddress(text)).toEqual(address)
+  expect(formatAddress(address)).toBe(text)
+})
+
+test.each([
+  "",
+  "localhost",
+  ":7420",
+  "host:",
+  "host:0",
+  "host:65536",
+  "host:http",
+  "http://host:1",
+  "::1:7420",
+  "a@b:1",
+  "a b:1"
+])("%p is no address", (text) => {
+  expect(() => parseAddress(text)).toThrow("expected host:port")
+})

@@ -1,0 +1,193 @@
+import { describe, expect, test } from "bun:test"
+import type { BalancerSnapshot, WorkerSnapshot } from "../../src/domain/Snapshot.ts"
+import { idleLoad } from "../../src/domain/WorkerLoad.ts"
+import { makeMetrics, type MetricSources } from "../../src/observability/Metrics.ts"
+import { thisProcess } from "../../src/observability/ProcessFacts.ts"
+import { Histogram } from "../../src/structures/Histogram.ts"
+
+const worker = (name: string, over: Partial<WorkerSnapshot> = {}): WorkerSnapshot => ({
+  name,
+  state: "ready",
+  models: ["m"],
+  incarnation: 1,
+  inFlight: 2,
+  capacity: 8,
+  assigned: 10,
+  load: { ...idleLoad, outputTokens: 100, kvUsedTokens: 5 },
+  heardMsAgo: 250,
+  ...over
+})
+
+const snapshot = (over: Partial<BalancerSnapshot> = {}): BalancerSnapshot => ({
+  epoch: 1,
+  uptimeMs: 1_000,
+  restarts: 0,
+  clients: 3,
+  accepted: 12,
+  rejected: 4,
+  done: 5,
+  failed: 1,
+  cancelled: 1,
+  expired: 1,
+  retries: 2,
+  outputTokens: 50,
+  cachedTokens: 30,
+  inFlight: 3,
+  queued: 1,
+  reasons: { queue_full: 4, worker_lost: 1 },
+  workers: [worker("w1"), worker("w2", { state: "lost" })],
+  ...over
+})
+
+const sources = (over: Partial<MetricSources> = {}): MetricSources => ({
+  snapshot,
+  totals: { promptTokens: 100, queueMs: new Histogram(), ttftMs: new Histogram(), e2eMs: new Histogram() },
+  protocolErrors: new Map([["bad_frame", 2]]),
+  restarts: new Map([["balancer", 1]]),
+  version: "1.2.3",
+  process: () => ({ cpuSeconds: 1.5, residentBytes: 1_000, startedAtSeconds: 1_700_000_000 }),
+  ...over
+})
+
+/** Sample lines by name and labels. */
+const samples = (text: string): ReadonlyMap<string, number> =>
+  new Map(
+    text
+      .split("\n")
+      .filter((line) => line !== "" && !line.startsWith("#"))
+      .map((line) => [line.slice(0, line.lastIndexOf(" ")), Number(line.slice(line.lastIndexOf(" ") + 1))])
+  )
+
+const families = (
+  text: string
+): ReadonlyArray<{ readonly name: string; readonly type: string; readonly help: string }> =>
+  [...text.matchAll(/^# HELP (\S+) (.*)\n# TYPE \S+ (\w+)$/gm)].map(([, name, help, type]) => ({
+    name: name!,
+    type: type!,
+    help: help!
+  }))
+
+describe("the exposition", () => {
+  test("has the names and types that dashboards rely on", async () => {
+    const golden = Bun.file(new URL("../golden/metrics.txt", import.meta.url))
+    const text = await makeMetrics(sources()).render()
+    const names = families(text).map(({ name, type }) => `${name} ${type}`)
+    expect(`${names.toSorted().join("\n")}\n`).toBe(await golden.text())
+  })
+
+  test("keeps the naming rules of Prometheus", async () => {
+    const text = await makeMetrics(sources()).render()
+    expect(families(text).length).toBe(text.split("\n").filter((line) => line.startsWith("# TYPE")).length)
+    for (const { name, type, help } of families(text)) {
+      expect(name).toMatch(/^(parallax|process)_[a-z][a-z0-9]*(_[a-z0-9]+)*$/)
+      expect(name.endsWith("_total")).toBe(type === "counter")
+      expect(name).not.toMatch(/_(ms|milliseconds|minutes|kb|mb|count|sum|bucket)(_|$)/)
+      expect(name.includes("duration") || name.includes("ttft")).toBe(type === "histogram")
+      if (type === "histogram") expect(name).toEndWith("_seconds")
+      expect(help).toMatch(/^[A-Z].*\.$/)
+    }
+  })
+
+  test("says what the snapshot says", async () => {
+    const got = samples(await makeMetrics(sources()).render())
+    expect(
+      Object.fromEntries(
+        [...got].filter(([name]) => !name.includes("_seconds") && !name.startsWith("process_"))
+      )
+    ).toMatchObject({
+      'parallax_build_info{version="1.2.3"}': 1,
+      'parallax_requests_total{outcome="done"}': 5,
+      'parallax_requests_total{outcome="rejected"}': 4,
+      'parallax_rejections_total{reason="queue_full"}': 4,
+      'parallax_failures_total{reason="worker_lost"}': 1,
+      'parallax_tokens_total{direction="input",cached="true"}': 30,
+      'parallax_tokens_total{direction="input",cached="false"}': 70,
+      'parallax_tokens_total{direction="output",cached="false"}': 50,
+      parallax_retries_total: 2,
+      parallax_inflight: 3,
+      parallax_queue_depth: 1,
+      'parallax_worker_ready{worker="w1"}': 1,
+      'parallax_worker_ready{worker="w2"}': 0,
+      'parallax_worker_output_tokens_total{worker="w1"}': 100,
+      'parallax_supervisor_restarts_total{child="balancer"}': 1,
+      'parallax_protocol_errors_total{class="bad_frame"}': 2
+    })
+    expect(got.get('parallax_worker_heartbeat_age_seconds{worker="w1"}')).toBe(0.25)
+    expect(got.has('parallax_rejections_total{reason="worker_lost"}')).toBe(false)
+  })
+
+  test("is read anew each time: nothing is counted twice, a worker that is gone is gone", async () => {
+    let now = snapshot()
+    const metrics = makeMetrics(sources({ snapshot: () => now }))
+    const first = await metrics.render()
+    expect(await metrics.render()).toBe(first)
+    now = snapshot({ done: 6, workers: [worker("w2")] })
+    const got = samples(await metrics.render())
+    expect(got.get('parallax_requests_total{outcome="done"}')).toBe(6)
+    expect(got.has('parallax_worker_ready{worker="w1"}')).toBe(false)
+  })
+
+  test("escapes what peers call themselves", async () => {
+    const text = await makeMetrics(
+      sources({ snapshot: () => snapshot({ workers: [worker('a"b\nc\\d')] }) })
+    ).render()
+    expect(text).toContain('parallax_worker_ready{worker="a\\"b\\nc\\\\d"} 1\n')
+  })
+
+  test("two of them in one process do not meet", async () => {
+    const [one, other] = [makeMetrics(sources()), makeMetrics(sources({ version: "2.0.0" }))]
+    expect(await one.render()).toContain('version="1.2.3"')
+    expect(await other.render()).not.toContain('version="1.2.3"')
+  })
+})
+
+describe("histograms", () => {
+  test("count in seconds, cumulatively, to within a bucket of the source", async () => {
+    const ttftMs = new Histogram()
+    const values = Array.from({ length: 1_000 }, (_, i) => 0.2 * 1.01 ** i)
+    for (const value of values) ttftMs.record(value)
+    const totals = { ...sources().totals, ttftMs }
+    const got = samples(await makeMetrics(sources({ totals })).render())
+    const bounds = [...got.keys()].flatMap(
+      (name) => /^parallax_ttft_seconds_bucket\{le="([\d.]+)"\}$/.exec(name)?.[1] ?? []
+    )
+    expect(bounds.length).toBe(20)
+    let below = 0
+    for (const bound of bounds) {
+      const count = got.get(`parallax_ttft_seconds_bucket{le="${bound}"}`)!
+      const exact = (factor: number) =>
+        values.filter((value) => value <= Number(bound) * 1000 * factor).length
+      expect(count).toBeGreaterThanOrEqual(Math.max(below, exact(1)))
+      expect(count).toBeLessThanOrEqual(exact(1.02))
+      below = count
+    }
+    expect(got.get('parallax_ttft_seconds_bucket{le="+Inf"}')).toBe(1_000)
+    expect(got.get("parallax_ttft_seconds_count")).toBe(1_000)
+    expect(got.get("parallax_ttft_seconds_sum")).toBeCloseTo(
+      values.reduce((sum, value) => sum + value, 0) / 1000,
+      6
+    )
+  })
+})
+
+describe("series", () => {
+  test("stay below 2,000 whatever peers do, and those past the bounds are summed up", async () => {
+    const workers = Array.from({ length: 500 }, (_, i) => worker(`w${i}`))
+    const protocolErrors = new Map(Array.from({ length: 300 }, (_, i) => [`kind${i}`, 1]))
+    const metrics = makeMetrics(sources({ snapshot: () => snapshot({ workers }), protocolErrors }))
+    const got = samples(await metrics.render())
+    expect(got.size).toBeLessThan(2_000)
+    expect(got.get('parallax_worker_inflight{worker="other"}')).toBe(400 * 2)
+    expect(got.get('parallax_worker_output_tokens_total{worker="other"}')).toBe(400 * 100)
+    expect(got.get('parallax_protocol_errors_total{class="other"}')).toBe(300 - 32)
+  })
+})
+
+test("the facts of this process are in the stated units", () => {
+  const { cpuSeconds, residentBytes, startedAtSeconds } = thisProcess()
+  expect(cpuSeconds).toBeGreaterThan(0)
+  expect(cpuSeconds).toBeLessThan(3_600)
+  expect(residentBytes).toBeGreaterThan(10 * 1024 * 1024)
+  expect(startedAtSeconds).toBeGreaterThan(1_700_000_000)
+  expect(startedAtSeconds).toBeLessThan(10_000_000_000)
+})
