@@ -44,7 +44,10 @@ export const Reason = {
 export type Reason = (typeof Reason)[keyof typeof Reason]
 
 const names = new Map<number, string>(
-  Object.entries(Reason).map(([name, code]) => [code, name.replaceAll(/[A-Z]/g, (c) => `_${c.toLowerCase()}`)])
+  Object.entries(Reason).map(([name, code]) => [
+    code,
+    name.replaceAll(/[A-Z]/g, (c) => `_${c.toLowerCase()}`)
+  ])
 )
 
 /** The name of a reason as printed and used in metric labels: `worker_lost`, `queue_full`; `unknown` for other numbers. */

@@ -1,0 +1,44 @@
+import type { WorkerLoad } from "./WorkerLoad.ts"
+
+/** `starting → ready → draining → stopped`, or `lost`; `suspect` is late with its heartbeats and gets no new work. */
+export type WorkerState = "starting" | "ready" | "suspect" | "draining" | "stopped" | "lost"
+
+/** One worker as the balancer sees it. */
+export interface WorkerSnapshot {
+  readonly name: string
+  readonly state: WorkerState
+  readonly models: ReadonlyArray<string>
+  readonly incarnation: number
+  /** Attempts charged to it now, by the balancer's own count. */
+  readonly inFlight: number
+  readonly capacity: number
+  /** Attempts sent to it since the balancer started. */
+  readonly assigned: number
+  /** What its last heartbeat said, and how old that is. */
+  readonly load: WorkerLoad
+  readonly heardMsAgo: number
+}
+
+/** Totals of one balancer since its process started. `accepted = done + failed + cancelled + expired + inFlight + queued`. */
+export interface BalancerSnapshot {
+  readonly epoch: number
+  readonly uptimeMs: number
+  /** Times the balancer actor was restarted by its supervisor. */
+  readonly restarts: number
+  readonly clients: number
+  readonly accepted: number
+  readonly rejected: number
+  readonly done: number
+  readonly failed: number
+  readonly cancelled: number
+  readonly expired: number
+  /** Attempts beyond the first. */
+  readonly retries: number
+  readonly outputTokens: number
+  readonly cachedTokens: number
+  readonly inFlight: number
+  readonly queued: number
+  /** Rejections and failures by `reasonName`. */
+  readonly reasons: Readonly<Record<string, number>>
+  readonly workers: ReadonlyArray<WorkerSnapshot>
+}

@@ -1,0 +1,21 @@
+const unitMs: Readonly<Record<string, number>> = {
+  milli: 1,
+  second: 1000,
+  minute: 60_000,
+  hour: 3_600_000
+}
+const form = /^(\d+(?:\.\d+)?) (milli|second|minute|hour)s?$/
+
+/** Milliseconds of `"250 millis"`, `"1.5 seconds"`, `"10 minutes"`, `"1 hour"`; `undefined` for anything else. */
+export const parseDuration = (text: string): number | undefined => {
+  const parts = form.exec(text)
+  return parts === null ? undefined : Number(parts[1]) * unitMs[parts[2]!]!
+}
+
+/** The shortest text that `parseDuration` reads back as `ms`. */
+export const formatDuration = (ms: number): string => {
+  const fits = (size: number): boolean => ms >= size && ms % size === 0
+  const [unit, size] = Object.entries(unitMs).findLast(([, size]) => fits(size)) ?? ["milli", 1]
+  const count = ms / size
+  return `${count} ${unit}${count === 1 ? "" : "s"}`
+}

@@ -1,0 +1,102 @@
+import { formatDuration } from "./duration.ts"
+import {
+  boolean,
+  choice,
+  duration,
+  integer,
+  number,
+  optional,
+  section,
+  type Leaf,
+  type Section,
+  type Variant
+} from "./Option.ts"
+
+/** One option of a policy, as the policy's own file states it. A duration is in ms here and has a unit in the config file. */
+export type PolicyOption = { readonly summary: string } & (
+  | {
+      readonly kind: "integer" | "number" | "duration"
+      readonly default: number
+      readonly minimum?: number
+      readonly maximum?: number
+      readonly unit?: string
+    }
+  | { readonly kind: "boolean"; readonly default: boolean }
+  | { readonly kind: "choice"; readonly default: string; readonly choices: ReadonlyArray<string> }
+)
+/** What configuration needs to know of a policy. */
+export interface PolicyDescription {
+  readonly name: string
+  readonly summary: string
+  readonly options: Readonly<Record<string, PolicyOption>>
+}
+
+export type PolicyValue = number | boolean | string
+/** A decided policy: its name and every option it has, durations in ms. */
+export interface PolicyChoice {
+  readonly policy: string
+  readonly options: Readonly<Record<string, PolicyValue>>
+}
+
+type PolicySection = Section<Readonly<Record<string, Leaf<PolicyValue, PolicyValue>>>>
+export type PolicyVariant = Variant<"policy", Readonly<Record<string, PolicySection>>>
+
+/** The node of one decision point: a policy by name, and the options of that policy. */
+export const policyVariant = (
+  question: string,
+  policies: ReadonlyArray<PolicyDescription>
+): PolicyVariant => ({
+  node: "variant",
+  tag: "policy",
+  name: optional(
+    choice({
+      fallback: policies[0]?.name ?? "",
+      words: policies.map(({ name }) => name),
+      summary: question,
+      consequence: "The options of the policy stand beside it."
+    }),
+    "that of the preset"
+  ),
+  cases: Object.fromEntries(policies.map((policy) => [policy.name, policySection(policy)]))
+})
+
+const policySection = ({ summary, options }: PolicyDescription): PolicySection =>
+  section(
+    summary,
+    Object.fromEntries(Object.entries(options).map(([name, option]) => [name, policyLeaf(option)]))
+  )
+
+/** Policies state what an option does and what more of it leads to in one summary. */
+const policyLeaf = (option: PolicyOption): Leaf<PolicyValue, PolicyValue> => {
+  const doc = { summary: option.summary, consequence: "" }
+  switch (option.kind) {
+    case "boolean":
+      return boolean({ ...doc, fallback: option.default })
+    case "choice":
+      return choice({ ...doc, fallback: option.default, words: option.choices })
+    case "duration":
+      return duration({ ...doc, ...bounds(option), fallback: formatDuration(option.default) }, "")
+    default: {
+      const numeric = {
+        ...doc,
+        ...bounds(option),
+        ...(option.unit === undefined ? {} : { unit: option.unit })
+      }
+      return (option.kind === "integer" ? integer : number)({ ...numeric, fallback: option.default })
+    }
+  }
+}
+
+const bounds = ({ minimum, maximum }: { readonly minimum?: number; readonly maximum?: number }) => ({
+  minimum,
+  maximum
+})
+
+/** Takes the name apart from the options, as a policy's factory wants them. */
+export const policyChoice = ({
+  policy,
+  ...options
+}: { readonly policy: string } & Readonly<Record<string, PolicyValue>>): PolicyChoice => ({
+  policy,
+  options
+})

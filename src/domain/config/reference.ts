@@ -1,0 +1,74 @@
+import { variableOf } from "./environment.ts"
+import { everyOption, type OptionPlace } from "./everyOption.ts"
+import type { PolicyVariant } from "./pipeline.ts"
+import type { ConfigSchema } from "./schema.ts"
+
+const code = (text: string): string => `\`${text}\``
+
+const fallback = ({ leaf }: OptionPlace): string => {
+  const value = leaf.fallbackText ?? code(JSON.stringify(leaf.fallback))
+  return leaf.unit === undefined ? value : `${value} ${leaf.unit}`
+}
+
+const option = (place: OptionPlace): string => {
+  const { path, leaf } = place
+  const meaning = [leaf.summary, leaf.consequence].filter((part) => part !== "").join(" ")
+  const variable = variableOf(path.replaceAll("[]", "[0]"))
+  return `- ${code(path)}, by default ${fallback(place)}. ${meaning}\n  Must be ${leaf.rule}. Variable: ${code(variable)}`
+}
+
+const options = (places: Iterable<OptionPlace>): ReadonlyArray<string> => {
+  const lines = [...places].map(option)
+  return lines.length === 0 ? [] : [lines.join("\n")]
+}
+
+const decisionPoint = (path: string, node: PolicyVariant): ReadonlyArray<string> => [
+  `### ${path}`,
+  ...options([{ path: `${path}.${node.tag}`, leaf: node.name }]),
+  ...Object.entries(node.cases).flatMap(([name, policy]) => [
+    `With ${code(`${node.tag}: "${name}"`)}: ${policy.summary}`,
+    ...options(everyOption(policy, path))
+  ])
+]
+
+/** The reference of every option as Markdown: the text of docs/configuration.md. */
+export const configurationReference = (schema: ConfigSchema): string => {
+  const { pipeline, ...sections } = schema.fields
+  const { preset, ...points } = pipeline.fields
+  return (
+    [
+      introduction,
+      ...Object.entries(sections).flatMap(([name, node]) => [
+        `## ${name}`,
+        node.summary,
+        ...options(everyOption(node, name))
+      ]),
+      "## pipeline",
+      pipeline.summary,
+      ...options(everyOption(preset, "pipeline.preset")),
+      ...Object.entries(points).flatMap(([point, node]) => decisionPoint(`pipeline.${point}`, node)),
+      ""
+    ]
+      .join("\n\n")
+      .trimEnd() + "\n"
+  )
+}
+
+const introduction = `# Configuration
+
+Written by \`bun run config docs\` from \`src/domain/config/schema.ts\`: edit that.
+
+A cluster needs no configuration. What you do state lies in \`cluster.config.ts\` in the working directory (or in the file named by
+\`--config\` or \`PARALLAX_CONFIG\`; \`.json\` and \`.yaml\` files hold the same options), and is laid over in this order:
+
+1. the defaults below,
+2. the file,
+3. environment variables,
+4. flags of the command.
+
+\`bun run config print\` shows what they come to, \`bun run config print --origin\` also where each value comes from, and
+\`bun run config check\` says all that is wrong and exits with 2.
+
+A time is written with its unit: \`"250 millis"\`, \`"5 seconds"\`, \`"10 minutes"\`, \`"1 hour"\`. Of a list, a variable changes one entry:
+\`PARALLAX_MODELS_0_WORKERS\` is that of the first model. Credentials in a variable are separated by commas, and are shown nowhere. An
+address that other machines can reach is refused while some role needs no credential, unless \`--insecure\` is typed.`

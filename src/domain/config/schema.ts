@@ -1,0 +1,415 @@
+import {
+  boolean,
+  choice,
+  duration,
+  integer,
+  number,
+  optional,
+  section,
+  secrets,
+  text,
+  type List,
+  type Variant
+} from "./Option.ts"
+import { policyVariant, type PolicyDescription } from "./pipeline.ts"
+
+/** What the schema must be told, because it lives in layers above: the policies and engine presets there are. */
+export interface Catalogue {
+  readonly admissions: ReadonlyArray<PolicyDescription>
+  readonly orderings: ReadonlyArray<PolicyDescription>
+  readonly placements: ReadonlyArray<PolicyDescription>
+  /** Named pipelines: one policy per decision point. */
+  readonly pipelines: Readonly<
+    Record<string, { readonly admission: string; readonly ordering: string; readonly placement: string }>
+  >
+  readonly enginePresets: ReadonlyArray<string>
+}
+
+const MIB = 1024 * 1024
+const SECOND_MS = 1000
+const MINUTE_MS = 60 * SECOND_MS
+const HOUR_MS = 60 * MINUTE_MS
+
+const port = (fallback: number, summary: string, consequence: string) =>
+  integer({ fallback, minimum: 0, maximum: 65_535, summary, consequence })
+
+const listen = section("Where the cluster is reached.", {
+  host: text({
+    fallback: "127.0.0.1",
+    pattern: /^[A-Za-z0-9][A-Za-z0-9.:-]{0,252}$|^::1?$/,
+    rule: "a host name or an IP address",
+    summary: "Address to listen on, for TCP and HTTP.",
+    consequence:
+      "Any address but a loopback one lets other machines in, and is refused while `auth` is not complete."
+  }),
+  port: port(7420, "TCP port for clients and workers.", "0 takes a free port, which is then printed."),
+  httpPort: port(8080, "Port for HTTP.", "0 takes a free port, which is then printed.")
+})
+
+const auth = section(
+  "Who may connect. An empty list lets everyone in who reaches the port; list two credentials while you change one for the other.",
+  {
+    clients: secrets({
+      summary: "Credentials of clients.",
+      consequence: "With at least one, a client without a credential from the list is turned away."
+    }),
+    workers: secrets({
+      summary: "Credentials of workers.",
+      consequence:
+        "With at least one, a worker without a credential from the list gets no requests. Workers the cluster starts are given the first one."
+    }),
+    admins: secrets({
+      summary: "Credentials of administrators.",
+      consequence: "With at least one, snapshots, drains and fault injection need a credential from the list."
+    })
+  }
+)
+
+const engineFaults = section("Faults to inject on purpose. The defaults inject none.", {
+  slowFactor: number({
+    fallback: 1,
+    minimum: 1,
+    maximum: 1000,
+    summary: "How many times longer every step takes.",
+    consequence: "Above 1 the worker is a straggler."
+  }),
+  failFastShare: number({
+    fallback: 0,
+    minimum: 0,
+    maximum: 1,
+    summary: "Share of requests that fail as soon as the engine gets them.",
+    consequence: "They are retried on other workers, within the retry budget."
+  }),
+  loseHeartbeats: boolean({
+    fallback: false,
+    summary: "Whether the worker keeps its heartbeats to itself.",
+    consequence: "It works on, and is suspected and given up like a silent one."
+  }),
+  stallAfter: optional(
+    duration(
+      {
+        fallback: "10 seconds",
+        minimum: 0,
+        maximum: HOUR_MS,
+        summary: "When the engine stands still, counted from the start of the worker.",
+        consequence: "It produces nothing for `stallFor`, while its heartbeats go on."
+      },
+      "Ms"
+    ),
+    "never"
+  ),
+  stallFor: duration(
+    {
+      fallback: "5 seconds",
+      minimum: 1,
+      maximum: HOUR_MS,
+      summary: "How long the engine stands still.",
+      consequence: "Only looked at with `stallAfter`."
+    },
+    "Ms"
+  ),
+  crashAfter: optional(
+    duration(
+      {
+        fallback: "10 seconds",
+        minimum: 0,
+        maximum: HOUR_MS,
+        summary: "When the worker process ends as if it had been killed, counted from its start.",
+        consequence: "It is started again and crashes again, ever later as the back-off grows."
+      },
+      "Ms"
+    ),
+    "never"
+  )
+})
+
+const simulated = (presets: ReadonlyArray<string>) =>
+  section("An engine that takes as long as a real one and answers with made-up words.", {
+    preset: choice({
+      fallback: presets[0] ?? "",
+      words: presets,
+      summary: "Which model and accelerator to imitate.",
+      consequence: "Sets the cost of a step and the size of the KV cache."
+    }),
+    timeScale: number({
+      fallback: 1,
+      minimum: 0.01,
+      maximum: 10_000,
+      unit: "simulated seconds per second",
+      summary: "How much faster than the imitated hardware the engine runs.",
+      consequence: "With 30, half an hour of work takes a minute; latencies shrink by the same factor."
+    }),
+    burnCpu: boolean({
+      fallback: false,
+      summary: "Whether a step uses the processor for as long as it takes, in place of sleeping.",
+      consequence: "Shows how workers compete for cores; needs a core per worker."
+    }),
+    maxSequences: integer({
+      fallback: 128,
+      minimum: 1,
+      maximum: 65_536,
+      unit: "sequences",
+      summary: "Most sequences in the running batch.",
+      consequence: "More raises throughput and makes every token slower."
+    }),
+    batchTokens: integer({
+      fallback: 2048,
+      minimum: 16,
+      maximum: MIB,
+      unit: "tokens",
+      summary: "Most tokens computed in one step: one per running sequence, the rest for prompts.",
+      consequence: "More reads prompts faster and holds up the sequences that are producing."
+    }),
+    kvCapacityTokens: optional(
+      integer({
+        fallback: 467_000,
+        minimum: 1024,
+        maximum: 1_000_000_000,
+        unit: "tokens",
+        summary: "Size of the KV cache.",
+        consequence:
+          "Less keeps fewer prefixes and preempts sooner; a request that needs more than all of it is refused."
+      }),
+      "that of the preset"
+    ),
+    capacity: optional(
+      integer({
+        fallback: 512,
+        minimum: 1,
+        maximum: 65_536,
+        unit: "requests",
+        summary: "Most requests the worker holds at once, running and waiting together.",
+        consequence: "More moves the queue from the balancer to the worker, where it cannot be reordered."
+      }),
+      "256"
+    ),
+    faults: engineFaults
+  })
+
+const model = (presets: ReadonlyArray<string>) =>
+  section("A model and the workers that serve it.", {
+    name: text({
+      fallback: "sim",
+      pattern: /^[\x21-\x7e]{1,128}$/,
+      rule: "1 to 128 visible characters",
+      summary: "What clients ask for.",
+      consequence: "Requests for a model that is not listed are rejected with `unknown_model`."
+    }),
+    workers: integer({
+      fallback: 4,
+      minimum: 0,
+      maximum: 256,
+      unit: "processes",
+      summary: "Worker processes to keep alive on this machine.",
+      consequence: "0 leaves the model to workers started elsewhere with `bun run worker`."
+    }),
+    engine: {
+      node: "variant",
+      tag: "kind",
+      name: choice({
+        fallback: "simulated",
+        words: ["simulated"],
+        summary: "What the workers run.",
+        consequence: "Decides which other engine options there are."
+      }),
+      cases: { simulated: simulated(presets) }
+    } satisfies Variant<"kind", { readonly simulated: ReturnType<typeof simulated> }>
+  })
+
+const limits = section("Bounds. Whatever goes beyond one is refused with the name of the limit.", {
+  requests: integer({
+    fallback: 65_536,
+    minimum: 16,
+    maximum: 1_048_576,
+    unit: "requests",
+    summary: "Most requests the balancer holds, queued and in flight together.",
+    consequence: "Each takes about 200 bytes, reserved at start."
+  }),
+  connections: integer({
+    fallback: 16_384,
+    minimum: 8,
+    maximum: 1_048_576,
+    unit: "connections",
+    summary: "Most TCP connections, clients and workers together.",
+    consequence: "The operating system's limit on open files must be higher."
+  }),
+  frameBytes: integer({
+    fallback: MIB,
+    minimum: 4096,
+    maximum: 64 * MIB,
+    unit: "bytes",
+    summary: "Largest frame a peer may send.",
+    consequence: "Bounds the prompt. A larger frame ends the connection."
+  }),
+  outboxBytes: integer({
+    fallback: 8 * MIB,
+    minimum: 8192,
+    maximum: 1024 * MIB,
+    unit: "bytes",
+    summary: "Most bytes held for a peer that does not read.",
+    consequence:
+      "Above it the peer is cut off as a slow consumer. Memory can grow to this for every connection."
+  }),
+  requestTimeout: duration(
+    {
+      fallback: "10 minutes",
+      minimum: 10,
+      maximum: 24 * HOUR_MS,
+      summary: "Deadline of a request that states none, and the longest one it may state.",
+      consequence: "A request that is not done by then ends as `expired`."
+    },
+    "Ms"
+  )
+})
+
+const failure = section("When a silent worker is given up.", {
+  heartbeat: duration(
+    {
+      fallback: "250 millis",
+      minimum: 10,
+      maximum: MINUTE_MS,
+      summary: "How often a worker reports its load.",
+      consequence: "Shorter gives placement fresher figures and costs a frame per worker each time."
+    },
+    "Ms"
+  ),
+  suspectAfter: duration(
+    {
+      fallback: "1 second",
+      minimum: 20,
+      maximum: HOUR_MS,
+      summary: "Silence after which a worker gets no new requests.",
+      consequence: "Shorter avoids a stalled worker sooner and idles a busy one by mistake more often."
+    },
+    "Ms"
+  ),
+  lostAfter: duration(
+    {
+      fallback: "2 seconds",
+      minimum: 30,
+      maximum: HOUR_MS,
+      summary: "Silence after which a worker is given up and its requests are retried or fail.",
+      consequence:
+        "Shorter frees its requests sooner; too short kills answers of a worker that was only paused."
+    },
+    "Ms"
+  )
+})
+
+const retry = section("Second chances of a request whose worker fails before the first token.", {
+  attempts: integer({
+    fallback: 3,
+    minimum: 1,
+    maximum: 16,
+    unit: "attempts",
+    summary: "Most workers a request is tried on.",
+    consequence: "1 switches retries off. More spreads a request that crashes workers over more of them."
+  })
+})
+
+const scaling = section("How the worker processes of this machine are kept alive.", {
+  restartAfter: duration(
+    {
+      fallback: "100 millis",
+      minimum: 1,
+      maximum: MINUTE_MS,
+      summary: "Wait before a worker that ended is started again; it doubles each time it ends soon after.",
+      consequence: "Shorter brings capacity back sooner and restarts a broken worker more often."
+    },
+    "Ms"
+  ),
+  restartAtMost: duration(
+    {
+      fallback: "10 seconds",
+      minimum: 1,
+      maximum: HOUR_MS,
+      summary: "Longest wait between two starts.",
+      consequence: "Longer spares the machine while a worker cannot start."
+    },
+    "Ms"
+  )
+})
+
+const drain = section("How the cluster stops.", {
+  timeout: duration(
+    {
+      fallback: "30 seconds",
+      minimum: 0,
+      maximum: HOUR_MS,
+      summary: "How long requests in flight may take to finish after Ctrl-C.",
+      consequence: "Those that have not finished by then end in an error."
+    },
+    "Ms"
+  )
+})
+
+const faults = section("Fault injection.", {
+  enabled: boolean({
+    fallback: false,
+    summary: "Whether administrators may crash the balancer actor on purpose.",
+    consequence: "For tests. Leave it off where others depend on the cluster."
+  })
+})
+
+const log = section("Log lines, on the error output.", {
+  level: choice({
+    fallback: "info",
+    words: ["debug", "info", "warn", "error", "none"],
+    summary: "Least important lines that are written.",
+    consequence: "`debug` tells about every connection and worker; no level shows prompts or credentials."
+  }),
+  format: choice({
+    fallback: "text",
+    words: ["text", "json"],
+    summary: "How a line is written.",
+    consequence: "`json` writes one object per line, for log collectors."
+  })
+})
+
+const pipeline = (catalogue: Catalogue) =>
+  section(
+    "The policies that decide. A preset names one for each decision point; each can be replaced and given options.",
+    {
+      preset: choice({
+        fallback: Object.keys(catalogue.pipelines)[0] ?? "",
+        words: Object.keys(catalogue.pipelines),
+        summary: "Named pipeline to start from.",
+        consequence: "Sets every decision point that is not stated."
+      }),
+      admission: policyVariant("Which requests are let in?", catalogue.admissions),
+      ordering: policyVariant("Which queued request is next?", catalogue.orderings),
+      placement: policyVariant("Which worker serves it?", catalogue.placements)
+    }
+  )
+
+/** The whole schema: the one place that says which options exist and what they mean. */
+export const makeSchema = (catalogue: Catalogue) =>
+  section("", {
+    cluster: section("The cluster as a whole.", {
+      name: text({
+        fallback: "parallax",
+        pattern: /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
+        rule: "1 to 63 letters, digits, dots, dashes or underscores, beginning with a letter or digit",
+        summary: "Name of the cluster.",
+        consequence: "The balancer introduces itself with it; shown in logs and metrics."
+      })
+    }),
+    listen,
+    auth,
+    models: {
+      node: "list",
+      summary: "The models served here, each with its workers.",
+      item: model(catalogue.enginePresets),
+      countMax: 64
+    } satisfies List<ReturnType<typeof model>>,
+    pipeline: pipeline(catalogue),
+    limits,
+    failure,
+    retry,
+    scaling,
+    drain,
+    faults,
+    log
+  })
+
+export type ConfigSchema = ReturnType<typeof makeSchema>
