@@ -11,7 +11,7 @@ const handlers = (accept: (socket: TransportSocket) => SocketEvents) => ({
     socket.setNoDelay(true)
     // A listener's sockets share no data object: each gets its own here.
     socket.data = { events: undefined }
-    socket.data.events = accept(socket as unknown as TransportSocket)
+    socket.data.events = accept(socket)
   },
   data: (socket: Socket<Owner>, bytes: Buffer) => socket.data.events!.data(bytes),
   drain: (socket: Socket<Owner>) => socket.data.events!.drain(),
@@ -24,7 +24,12 @@ const handlers = (accept: (socket: TransportSocket) => SocketEvents) => ({
 /** Bun's own TCP sockets: half-open, so that a peer's FIN leaves us the time to flush. */
 export const bunTransport: Transport = {
   listen: (host, port, accept) => {
-    const listener = Bun.listen<Owner>({ hostname: host, port, allowHalfOpen: true, socket: handlers(accept) })
+    const listener = Bun.listen<Owner>({
+      hostname: host,
+      port,
+      allowHalfOpen: true,
+      socket: handlers(accept)
+    })
     return { host, port: listener.port, close: () => listener.stop() }
   },
   connect: (host, port, opened, failed) => {
@@ -41,6 +46,12 @@ export const bunTransport: Transport = {
       }),
       connectError: (_: Socket<Owner>, error: Error) => fail(error)
     }
-    Bun.connect<Owner>({ hostname: host, port, allowHalfOpen: true, socket, data: { events: undefined } }).then(() => undefined, fail)
+    Bun.connect<Owner>({
+      hostname: host,
+      port,
+      allowHalfOpen: true,
+      socket,
+      data: { events: undefined }
+    }).then(() => undefined, fail)
   }
 }

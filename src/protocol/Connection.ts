@@ -1,14 +1,14 @@
 import { Reason } from "../domain/Outcome.ts"
-import { encodeFrame, locate, pack, parts } from "./Codec.ts"
+import { encodeFrame, pack } from "./Codec.ts"
 import { FrameReader } from "./Frame.ts"
 import { At, HEADER_OFFSET, readU32, Type } from "./Header.ts"
 import type { Limits } from "./Limits.ts"
-import { Goodbye, type GoodbyeCode, Hello, read, version, Welcome } from "./Message.ts"
+import { Goodbye, type GoodbyeCode, Hello, readPayload, version, Welcome } from "./Message.ts"
 import { Outbox } from "./Outbox.ts"
-import { isKnown, isOptional, permissions, type Role } from "./Roles.ts"
+import { isKnown, isOptional, permissions, Right, type Role } from "./Roles.ts"
 import type { Timers } from "./Timers.ts"
 import type { SocketEvents, TransportSocket } from "./Transport.ts"
-import type { Turn } from "./Turn.ts"
+import type { Task, Turn } from "./Turn.ts"
 
 /** Who uses a connection once the greeting is over. */
 export interface ConnectionHandler {
@@ -26,8 +26,10 @@ export interface ConnectionContext {
   readonly turn: Turn
   readonly timers: Timers
   readonly limits: Limits
-  /** A peer broke the protocol: for counters and one log line. `hint` never holds payload bytes. */
+  /** A peer broke the protocol: for counters and one log line. `kind` is one of those in docs/protocol.md; `hint` never holds payload bytes. */
   readonly violation?: (kind: string, hint: string) => void
+  /** A handler threw: its connection was cut. Without this the error is thrown again, as an uncaught one. */
+  readonly defect?: (error: unknown) => void
 }
 
 /** What the accepting side answers to a HELLO. */
@@ -35,11 +37,15 @@ export type Greeting =
   | { readonly welcome: Welcome; readonly handler: ConnectionHandler }
   | { readonly refuse: GoodbyeCode; readonly message: string }
 
+export type Greet = (connection: Connection, hello: Hello) => Greeting
+
 type Phase = "greeting" | "open" | "leaving" | "closed"
 
-/** Pings one peer may send between two sweeps of a 10 s window. */
-const PINGS_MAX = 200
+/** Frames of little meaning (PING, PONG, HEARTBEAT, unknown types) a peer may send in a window. A worker's own pace is 40. */
+const CHATTER_MAX = 400
 const WINDOW_MS = 10_000
+/** Of a HELLO, which comes from a stranger and has six fields. */
+const helloLimits = { depth: 4, nodes: 64 }
 
 /**
  * One socket that speaks the protocol: greeting, roles, limits, signs of life, orderly close.
@@ -55,26 +61,34 @@ export class Connection implements SocketEvents {
   private readonly socket: TransportSocket
   private readonly context: ConnectionContext
   private readonly reader: FrameReader
-  private readonly greet: ((connection: Connection, hello: Hello) => Greeting) | undefined
+  private readonly greet: Greet | undefined
   private readonly welcomed: ((connection: Connection, welcome: Welcome) => ConnectionHandler) | undefined
   private readonly gone: (connection: Connection, why: string) => void
   private handler: ConnectionHandler | undefined
   private allowed: Uint8Array
   private phase: Phase = "greeting"
   private phaseSinceMs: number
-  private heardMs: number
+  /** Leaving: when bytes last moved. */
+  private movedMs: number
+  /** When the last bytes came: the time of the frames being handled, read once a chunk. */
+  heardMs: number
   private pingedMs: number
-  private midFrameSinceMs = -1
-  private pings = 0
+  /** The split frame that the last sweep saw incomplete, and when one first did. */
+  private lateFrame = -1
+  private lateSinceMs = 0
+  private chatter = 0
   private windowMs: number
+  /** Whether the socket is paused because frames of its last chunk wait for their turn. */
+  private paused = false
   private why: string | undefined
   private departed = false
+  private outlaw = false
 
   private constructor(
     socket: TransportSocket,
     context: ConnectionContext,
     side: {
-      readonly greet?: (connection: Connection, hello: Hello) => Greeting
+      readonly greet?: Greet
       readonly welcomed?: (connection: Connection, welcome: Welcome) => ConnectionHandler
       readonly gone: (connection: Connection, why: string) => void
     }
@@ -87,17 +101,17 @@ export class Connection implements SocketEvents {
     this.welcomed = side.welcomed
     this.gone = side.gone
     this.allowed = nobody
-    this.phaseSinceMs = this.heardMs = this.pingedMs = this.windowMs = now
-    this.reader = new FrameReader({ frame: this.frame, broken: this.broken }, context.limits.greetingFrameBytes)
+    this.phaseSinceMs = this.movedMs = this.heardMs = this.pingedMs = this.windowMs = now
+    // Whom we dialled may greet at length: WELCOME lists models. A stranger may not.
+    const { frameBytes, greetingFrameBytes } = context.limits
+    const sink = { frame: this.frame, broken: this.broken }
+    this.reader = new FrameReader(sink, side.greet === undefined ? frameBytes : greetingFrameBytes)
     this.outbox = new Outbox({
       socket,
       turn: context.turn,
       limitBytes: context.limits.outboxBytes,
       nowMs: context.timers.nowMs,
-      overflowed: () => {
-        this.violate("slow_consumer", "outbox full")
-        this.cut("slow consumer")
-      }
+      overflowed: () => this.stop("slow_consumer", "outbox full")
     })
   }
 
@@ -105,7 +119,7 @@ export class Connection implements SocketEvents {
   static accept(
     socket: TransportSocket,
     context: ConnectionContext,
-    greet: (connection: Connection, hello: Hello) => Greeting,
+    greet: Greet,
     gone: (connection: Connection, why: string) => void
   ): Connection {
     return new Connection(socket, context, { greet, gone })
@@ -128,6 +142,11 @@ export class Connection implements SocketEvents {
     return this.phase === "open"
   }
 
+  /** Whether the peer was expelled. */
+  get isOutlaw(): boolean {
+    return this.outlaw
+  }
+
   /** Appends a whole frame to the data lane. False when the connection takes nothing any more. */
   send(frame: Buffer): boolean {
     return this.outbox.relay(frame, 0, frame.length) >= 0
@@ -137,8 +156,7 @@ export class Connection implements SocketEvents {
   goodbye(code: GoodbyeCode, message: string): void {
     if (this.phase === "leaving" || this.phase === "closed") return
     this.send(encodeFrame(Type.goodbye, {}, { payload: pack({ code, message }) }))
-    this.leave()
-    this.tell(code)
+    this.leave(code)
   }
 
   /** Ends the connection at once, with no word. */
@@ -150,38 +168,47 @@ export class Connection implements SocketEvents {
     this.depart()
   }
 
+  /** Counts an offence, cuts the connection, and has the server refuse this identity for a while. */
+  expel(kind: string, hint: string): void {
+    this.violate(kind, hint)
+    this.outlaw = true
+    this.cut(hint)
+  }
+
   /** Checks every deadline of this connection. */
   sweep(nowMs: number): void {
     const { limits } = this.context
-    if (this.phase === "leaving") {
-      if (nowMs - this.phaseSinceMs > limits.goodbyeMs) this.cut("no FIN after GOODBYE")
-      return
+    if (this.phase === "open") this.sweepOpen(nowMs, limits)
+    else if (this.phase === "greeting") {
+      if (nowMs - this.phaseSinceMs > limits.greetingMs) this.stop("greeting_timeout", "no greeting in time")
+    } else if (this.phase === "leaving") {
+      const isStuck = nowMs - this.movedMs > limits.goodbyeMs
+      if (isStuck || nowMs - this.phaseSinceMs > limits.unreadMs) this.cut("no FIN after GOODBYE")
     }
-    if (this.phase === "closed") return
-    if (this.phase === "greeting") {
-      if (nowMs - this.phaseSinceMs > limits.greetingMs) {
-        this.violate("greeting_timeout", "no greeting in time")
-        this.cut("no greeting in time")
-      }
-      return
-    }
-    const blockedSince = this.outbox.blockedSinceMs
-    if (blockedSince !== undefined && nowMs - blockedSince > limits.unreadMs) {
-      this.violate("slow_consumer", "bytes left unread")
-      return this.cut("slow consumer")
-    }
-    if (!this.reader.midFrame) this.midFrameSinceMs = -1
-    else if (this.midFrameSinceMs < 0) this.midFrameSinceMs = nowMs
-    else if (nowMs - this.midFrameSinceMs > limits.frameMs) return this.refuse("bad_frame", "frame_timeout", "a frame took too long")
-    const silence = nowMs - this.heardMs
-    if (silence > limits.silenceMs) return this.cut("silent")
-    if (silence > limits.pingMs && nowMs - this.pingedMs > limits.pingMs) {
-      this.pingedMs = nowMs
-      this.outbox.control(pingFrame)
-    }
+  }
+
+  private sweepOpen(nowMs: number, limits: Limits): void {
     if (nowMs - this.windowMs > WINDOW_MS) {
       this.windowMs = nowMs
-      this.pings = 0
+      this.chatter = 0
+    }
+    const blockedSinceMs = this.outbox.blockedSinceMs
+    if (blockedSinceMs !== undefined && nowMs - blockedSinceMs > limits.unreadMs) {
+      return this.stop("slow_consumer", "bytes left unread")
+    }
+    const { midFrame, split } = this.reader
+    if (!midFrame) this.lateFrame = -1
+    else if (this.lateFrame !== split) {
+      this.lateFrame = split
+      this.lateSinceMs = nowMs
+    } else if (nowMs - this.lateSinceMs > limits.frameMs) {
+      return this.refuse("bad_frame", "frame_timeout", "a frame took too long")
+    }
+    const silenceMs = nowMs - this.heardMs
+    if (silenceMs > limits.silenceMs) return this.stop("silent", "silent")
+    if (silenceMs > limits.pingMs && nowMs - this.pingedMs > limits.pingMs) {
+      this.pingedMs = nowMs
+      this.outbox.control(pingFrame)
     }
   }
 
@@ -199,18 +226,21 @@ export class Connection implements SocketEvents {
   readonly data = (bytes: Buffer): void => {
     if (this.phase === "leaving" || this.phase === "closed") return
     this.heardMs = this.context.timers.nowMs()
-    this.reader.push(bytes)
-    // A frame still incomplete at a later sweep than the one that first saw it is late; a complete one resets the clock.
-    if (!this.reader.midFrame) this.midFrameSinceMs = -1
+    this.read(bytes)
+    if (this.paused || !this.isOpen || !this.reader.behind) return
+    this.paused = true
+    this.socket.pause()
+    this.context.turn.soon(this.slice)
   }
 
-  readonly drain = (): void => this.outbox.drained()
+  readonly drain = (): void => {
+    this.movedMs = this.context.timers.nowMs()
+    this.outbox.drained()
+  }
 
   readonly ended = (): void => {
-    if (this.phase === "closed") return
-    this.outbox.finish()
-    this.leave()
-    this.tell("ended by the peer")
+    while (this.isOpen && this.reader.behind) this.read()
+    this.leave("ended by the peer")
   }
 
   readonly closed = (): void => {
@@ -218,18 +248,54 @@ export class Connection implements SocketEvents {
     this.depart()
   }
 
-  private leave(): void {
-    if (this.phase === "leaving") return
+  /** The next slice of a chunk that held too many frames for one turn. */
+  private readonly slice: Task = {
+    run: () => {
+      if (this.isOpen) this.read()
+      if (this.isOpen && this.reader.behind) return this.context.turn.soon(this.slice)
+      this.paused = false
+      if (this.phase !== "closed") this.socket.resume()
+    }
+  }
+
+  private read(chunk?: Buffer): void {
+    try {
+      if (chunk === undefined) this.reader.next()
+      else this.reader.push(chunk)
+    } catch (error) {
+      this.cut("defect")
+      this.report(error)
+    }
+  }
+
+  private report(error: unknown): void {
+    if (this.context.defect !== undefined) this.context.defect(error)
+    // The turn lets out what its tasks throw.
+    else this.context.turn.soon({ run: () => rethrow(error) })
+  }
+
+  /** Nothing more is read or appended; what was written leaves, then FIN. */
+  private leave(why: string): void {
+    if (this.phase === "leaving" || this.phase === "closed") return
     this.phase = "leaving"
-    this.phaseSinceMs = this.context.timers.nowMs()
+    this.phaseSinceMs = this.movedMs = this.context.timers.nowMs()
     this.outbox.finish()
+    this.tell(why)
   }
 
   /** Tells the handler, once, that there is no more to come. */
   private tell(why: string): void {
     if (this.why !== undefined) return
     this.why = why
-    this.handler?.closed(why)
+    if (this.handler !== undefined) this.dismiss(this.handler, why)
+  }
+
+  private dismiss(handler: ConnectionHandler, why: string): void {
+    try {
+      handler.closed(why)
+    } catch (error) {
+      this.report(error)
+    }
   }
 
   /** Tells the owner, once, that the socket is gone. */
@@ -243,89 +309,107 @@ export class Connection implements SocketEvents {
 
   private readonly frame = (bytes: Buffer, start: number, end: number): boolean => {
     const type = bytes[start + HEADER_OFFSET + At.type]!
-    if (this.phase !== "open") {
-      this.firstFrame(type, bytes, start, end)
-      return this.isOpen
-    }
-    if (this.allowed[type] === 0) this.stranger(type, bytes, start)
-    else if (type > Type.pong) this.handler!.frame(type, bytes, start, end)
-    else this.housekeeping(type, bytes, start, end)
+    const right = this.allowed[type]!
+    if (right === Right.plain) this.handler!.frame(type, bytes, start, end)
+    else if (this.phase === "greeting") this.greeting(type, bytes, start, end)
+    else if (right === Right.watched) this.watched(type, bytes, start, end)
+    else if (isKnown(type)) this.expel("role", `a frame of type ${type} is not for this role`)
+    else if (!isOptional(type)) this.unknown(type, bytes, start)
     return this.isOpen
   }
 
-  private housekeeping(type: number, bytes: Buffer, start: number, end: number): void {
-    if (type === Type.ping) {
-      if (++this.pings > PINGS_MAX) return this.refuse("flood", "ping_flood", "too many PINGs")
-      this.outbox.control(pongFrame)
-    } else if (type === Type.goodbye) {
-      const said = this.payload(Goodbye, bytes, start, end)
-      this.leave()
-      this.tell(said === undefined ? "goodbye" : `goodbye: ${said.code}${said.message === "" ? "" : ` (${said.message})`}`)
-    }
+  private watched(type: number, bytes: Buffer, start: number, end: number): void {
+    if (this.isFlood()) return
+    if (type === Type.ping) this.outbox.control(pongFrame)
+    else if (type === Type.goodbye) this.leave(this.farewell(bytes, start, end))
+    else if (type !== Type.pong) this.handler!.frame(type, bytes, start, end)
   }
 
-  private stranger(type: number, bytes: Buffer, start: number): void {
-    if (!isKnown(type)) {
-      if (isOptional(type)) return
-      this.violate("unknown_type", `type ${type}`)
-      const stream = readU32(bytes, start + HEADER_OFFSET + At.stream)
-      this.send(encodeFrame(Type.error, { stream, a: Reason.unknownType }, { payload: pack({ message: `unknown frame type ${type}` }) }))
-      return
-    }
-    this.violate("role", `type ${type} is not for this role`)
-    this.cut("role violation")
+  private isFlood(): boolean {
+    if (++this.chatter <= CHATTER_MAX) return false
+    this.refuse("flood", "flood", "too many PING, PONG, HEARTBEAT or unknown frames")
+    return true
   }
 
-  private firstFrame(type: number, bytes: Buffer, start: number, end: number): void {
-    if (this.greet !== undefined) return this.hello(type, bytes, start, end)
-    if (type === Type.goodbye) return this.housekeeping(type, bytes, start, end)
-    const welcome = type === Type.welcome ? this.payload(Welcome, bytes, start, end) : undefined
+  private farewell(bytes: Buffer, start: number, end: number): string {
+    const said = readPayload(Goodbye, bytes, start, end, this.context.limits)
+    if (said === undefined) return "goodbye"
+    return said.message === "" ? `goodbye: ${said.code}` : `goodbye: ${said.code} (${said.message})`
+  }
+
+  private unknown(type: number, bytes: Buffer, start: number): void {
+    if (this.isFlood()) return
+    this.violate("unknown_type", `type ${type}`)
+    const stream = readU32(bytes, start + HEADER_OFFSET + At.stream)
+    const message = `unknown frame type ${type}`
+    this.send(encodeFrame(Type.error, { stream, a: Reason.unknownType }, { payload: pack({ message }) }))
+  }
+
+  private greeting(type: number, bytes: Buffer, start: number, end: number): void {
+    if (this.greet !== undefined) return this.hello(this.greet, type, bytes, start, end)
+    if (type === Type.goodbye) return this.leave(this.farewell(bytes, start, end))
+    const { limits } = this.context
+    const welcome = type === Type.welcome ? readPayload(Welcome, bytes, start, end, limits) : undefined
     if (welcome === undefined) return this.stop("bad_greeting", "no WELCOME")
     this.begin(welcome, "balancer")
-    this.handler = this.welcomed!(this, welcome)
+    this.attach(this.welcomed!(this, welcome))
   }
 
-  private hello(type: number, bytes: Buffer, start: number, end: number): void {
-    const hello = type === Type.hello ? this.payload(Hello, bytes, start, end) : undefined
+  private hello(greet: Greet, type: number, bytes: Buffer, start: number, end: number): void {
+    const hello = type === Type.hello ? readPayload(Hello, bytes, start, end, helloLimits) : undefined
     if (hello === undefined) return this.stop("bad_greeting", "no valid HELLO")
     if (hello.major !== version.major) {
-      return this.refuse("version", "version", `this side speaks version ${version.major}, the peer ${hello.major}`)
+      const hint = `this side speaks version ${version.major}, the peer ${hello.major}`
+      return this.refuse("version", "version", hint)
     }
-    const greeting = this.greet!(this, hello)
+    const greeting = greet(this, hello)
     if ("refuse" in greeting) return this.refuse(greeting.refuse, greeting.refuse, greeting.message)
-    this.begin(hello, hello.role)
-    this.handler = greeting.handler
+    if (this.phase === "greeting") this.begin(hello, hello.role)
+    this.attach(greeting.handler)
     this.send(encodeFrame(Type.welcome, {}, { payload: pack(greeting.welcome) }))
   }
 
   private begin(peer: Hello | Welcome, role: Role): void {
     this.peer = peer
     this.phase = "open"
-    this.allowed = tables[role]
+    this.allowed = rights[role]
     this.reader.limit = this.context.limits.frameBytes
   }
 
-  /** Before the greeting nobody gets an answer. */
+  /** The handler may have ended the connection before there was a handler. */
+  private attach(handler: ConnectionHandler): void {
+    this.handler = handler
+    if (this.why !== undefined) this.dismiss(handler, this.why)
+  }
+
+  /** Counts a broken rule and ends the connection with no word: to strangers, and to who does not read. */
   private stop(kind: string, hint: string): void {
     this.violate(kind, hint)
     this.cut(hint)
   }
 
-  private readonly broken = (why: "tooShort" | "tooLong" | "shape"): void => {
-    if (this.phase !== "open") return this.stop("not_this_protocol", "the first bytes are not a HELLO frame (HTTP or TLS client?)")
-    if (why === "tooLong") return this.stop("frame_too_long", `a frame is longer than ${this.reader.limit} bytes`)
-    this.refuse("bad_frame", "bad_frame", why === "tooShort" ? "a frame is too short" : "a frame is not [header, chain, extras, payload]")
-  }
-
-  private payload<S extends Parameters<typeof read>[0]>(schema: S, bytes: Buffer, start: number, end: number): S["Type"] | undefined {
-    const { limits } = this.context
-    return locate(bytes, start, end, limits) ? read(schema, bytes, parts.payloadStart, end, limits) : undefined
+  private readonly broken = (why: "tooShort" | "tooLong" | "shape", length: number): void => {
+    if (this.phase === "greeting") return this.stop("not_this_protocol", stranger(length))
+    if (why === "tooLong") return this.stop("frame_too_long", `more than ${this.reader.limit} bytes`)
+    const hint = why === "tooShort" ? "too short" : "not [header, chain, extras, payload]"
+    this.refuse("bad_frame", "bad_frame", `a frame is ${hint}`)
   }
 }
 
+const rethrow = (error: unknown): never => {
+  throw error
+}
+
+/** What speaks when the first bytes are no frame, guessed from the four that should be a length. */
+const stranger = (length: number): string => {
+  if (length >>> 16 === 0x1603) return "TLS client on a plaintext port"
+  const isText = [24, 16, 8, 0].every((shift) => isPrintable((length >>> shift) & 0xff))
+  return isText ? "text on this port: an HTTP client?" : "the first bytes are not a HELLO frame"
+}
+const isPrintable = (byte: number): boolean => byte >= 0x20 && byte < 0x7f
 
 const nobody = new Uint8Array(256)
-const tables: Readonly<Record<Role, Uint8Array>> = {
+const rights: Readonly<Record<Role, Uint8Array>> = {
   client: permissions("client"),
   worker: permissions("worker"),
   balancer: permissions("balancer"),

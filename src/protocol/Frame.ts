@@ -1,7 +1,24 @@
-import { HEADER_BYTES, HEADER_OFFSET, LENGTH_BYTES, readU32 } from "./Header.ts"
+import {
+  At,
+  HEADER_BYTES,
+  HEADER_OFFSET,
+  LENGTH_BYTES,
+  readU32,
+  REQUEST_HEADER_BYTES,
+  Type
+} from "./Header.ts"
 
 /** Smallest body: array mark, header, and three nils. */
 const BODY_BYTES_MIN = HEADER_OFFSET - LENGTH_BYTES + HEADER_BYTES + 3
+/** Smallest header by frame type. A larger one is fine: what follows the known fields is ignored. */
+const headerBytesMin = new Uint8Array(256).fill(HEADER_BYTES)
+headerBytesMin[Type.request] = headerBytesMin[Type.assign] = REQUEST_HEADER_BYTES
+
+/**
+ * Frames cut out of a chunk by one `push` or `next`. A chunk may hold 13 000 tokens: the rest waits for a later turn of the event loop,
+ * so that one peer cannot keep the others waiting for more than about a millisecond. Slices of 256 would cost a third more CPU a token.
+ */
+export const FRAMES_PER_SLICE = 1024
 
 /** What a `FrameReader` calls. */
 export interface FrameSink {
@@ -10,24 +27,29 @@ export interface FrameSink {
    * The bytes may be read during the call only. Returning false stops the reader: nothing more is delivered, ever.
    */
   readonly frame: (bytes: Buffer, start: number, end: number) => boolean
-  /** The stream cannot be read any further. The reader has stopped. */
-  readonly broken: (why: "tooShort" | "tooLong" | "shape") => void
+  /** The stream cannot be read any further. The reader has stopped. `length` is what the length prefix says. */
+  readonly broken: (why: "tooShort" | "tooLong" | "shape", length: number) => void
 }
 
 /**
  * Cuts a byte stream into frames, whatever the chunking.
  *
  * Frames that lie whole in a chunk are delivered in place, without a copy. A split one is collected in a buffer that is allocated
- * once, from the validated length: cost linear in the bytes, memory at most one frame. `limit` is the largest body accepted now.
+ * once, from the validated length: cost linear in the bytes, memory at most one frame, and one chunk while `behind`.
  */
 export class FrameReader {
-  /** Largest body, in bytes. Raised once the peer is known. */
+  /** Largest body accepted now, in bytes. Raised once the peer is known. */
   limit: number
+  /** Frames that were begun in one chunk and ended, or will end, in a later one. */
+  split = 0
   private readonly sink: FrameSink
   private stopped = false
   /** The frame being collected; `held` bytes of it are there. While the length is unknown it is the 4-byte prefix. */
   private partial: Buffer | undefined
   private held = 0
+  /** The chunk whose frames from `restAt` on wait for the next slice. */
+  private rest: Buffer | undefined
+  private restAt = 0
 
   constructor(sink: FrameSink, limit: number) {
     this.sink = sink
@@ -39,11 +61,34 @@ export class FrameReader {
     return this.partial !== undefined
   }
 
+  /** Whether `next` has something to do. */
+  get behind(): boolean {
+    return this.rest !== undefined
+  }
+
+  /** Takes a chunk and delivers a slice of it. One that comes too early pushes out what is left of the one before. */
   push(chunk: Buffer): void {
-    let at = 0
-    if (this.partial !== undefined) at = this.fill(chunk)
+    while (this.rest !== undefined) this.next()
+    this.cut(chunk, this.partial === undefined ? 0 : this.fill(chunk))
+  }
+
+  /** Delivers one more slice of the chunk that `push` left behind. */
+  next(): void {
+    const { rest } = this
+    if (rest === undefined) return
+    this.rest = undefined
+    this.cut(rest, this.restAt)
+  }
+
+  private cut(chunk: Buffer, from: number): void {
     const size = chunk.length
-    while (!this.stopped && size - at >= LENGTH_BYTES) {
+    let at = from
+    for (let slice = FRAMES_PER_SLICE; !this.stopped && size - at >= LENGTH_BYTES; slice--) {
+      if (slice === 0) {
+        this.rest = chunk
+        this.restAt = at
+        return
+      }
       const end = at + LENGTH_BYTES + this.bodyLength(chunk, at)
       if (this.stopped) return
       if (end > size) return this.begin(chunk, at, end - at)
@@ -56,12 +101,12 @@ export class FrameReader {
   private bodyLength(bytes: Buffer, at: number): number {
     const length = readU32(bytes, at)
     if (length >= BODY_BYTES_MIN && length <= this.limit) return length
-    this.stopped = true
-    this.sink.broken(length > this.limit ? "tooLong" : "tooShort")
+    this.stop(length > this.limit ? "tooLong" : "tooShort", length)
     return 0
   }
 
   private begin(chunk: Buffer, at: number, size: number): void {
+    this.split++
     this.partial = Buffer.allocUnsafe(size)
     this.held = chunk.copy(this.partial, 0, at)
   }
@@ -70,36 +115,38 @@ export class FrameReader {
   private fill(chunk: Buffer): number {
     let used = 0
     while (this.partial !== undefined && used < chunk.length) {
-      const taken = chunk.copy(this.partial, this.held, used)
+      const whole = this.partial
+      const taken = chunk.copy(whole, this.held, used)
       this.held += taken
       used += taken
-      if (this.held < this.partial.length) break
-      const whole = this.partial
-      if (whole.length === LENGTH_BYTES) {
+      if (this.held < whole.length) break
+      this.partial = undefined
+      if (whole.length > LENGTH_BYTES) this.deliver(whole, 0, whole.length)
+      else {
         const length = this.bodyLength(whole, 0)
         if (this.stopped) break
         this.partial = Buffer.allocUnsafe(LENGTH_BYTES + length)
         whole.copy(this.partial)
-      } else {
-        this.partial = undefined
-        this.deliver(whole, 0, whole.length)
       }
     }
-    return this.stopped ? chunk.length : used
+    return used
   }
 
   private deliver(bytes: Buffer, start: number, end: number): void {
     const mark = bytes[start + LENGTH_BYTES]!
-    const headerBytes = bytes[start + LENGTH_BYTES + 2]!
-    const shaped =
+    const headerBytes = bytes[start + HEADER_OFFSET - 1]!
+    const isFrame =
       mark >= 0x94 &&
       mark <= 0x9f &&
       bytes[start + LENGTH_BYTES + 1] === 0xc4 &&
-      headerBytes >= HEADER_BYTES &&
+      headerBytes >= headerBytesMin[bytes[start + HEADER_OFFSET + At.type]!]! &&
       start + HEADER_OFFSET + headerBytes + 3 <= end
-    if (!shaped) {
-      this.stopped = true
-      this.sink.broken("shape")
-    } else if (!this.sink.frame(bytes, start, end)) this.stopped = true
+    if (!isFrame) this.stop("shape", end - start - LENGTH_BYTES)
+    else if (!this.sink.frame(bytes, start, end)) this.stopped = true
+  }
+
+  private stop(why: "tooShort" | "tooLong" | "shape", length: number): void {
+    this.stopped = true
+    this.sink.broken(why, length)
   }
 }

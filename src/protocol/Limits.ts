@@ -1,4 +1,5 @@
 import { assert } from "../structures/assert.ts"
+import { DEPTH_MAX } from "./Scan.ts"
 
 /** What one connection may ask of us. Every number is a bound that the reader or the writer enforces. */
 export interface Limits {
@@ -40,3 +41,4 @@ export const defaultLimits: Limits = {
 assert(defaultLimits.greetingFrameBytes < defaultLimits.frameBytes, "a greeting is smaller than a frame")
 assert(defaultLimits.frameBytes < defaultLimits.outboxBytes, "an outbox holds at least one frame")
 assert(defaultLimits.pingMs < defaultLimits.silenceMs, "a silent peer is pinged before it is given up")
+assert(defaultLimits.depth <= DEPTH_MAX, "the scan can count that deep")

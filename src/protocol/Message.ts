@@ -1,7 +1,8 @@
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import { type WorkerLoad } from "../domain/WorkerLoad.ts"
-import { pack, unpack } from "./Codec.ts"
+import * as SchemaIssue from "effect/SchemaIssue"
+import { idleLoad, type WorkerLoad } from "../domain/WorkerLoad.ts"
+import { locate, pack, parts, unpack } from "./Codec.ts"
 import type { Limits } from "./Limits.ts"
 import { roles, type Role } from "./Roles.ts"
 
@@ -11,8 +12,13 @@ export const version = { major: 1, minor: 0 } as const
 const identity = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$/))
 /** Model and tenant names: visible characters, at most 128. */
 const label = Schema.String.check(Schema.isPattern(/^[\x21-\x7e]{1,128}$/))
-const count = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }))
-const u32 = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 0xffff_ffff }))
+/** The float −0 is no count: it prints and divides unlike 0. */
+const notMinusZero = Schema.makeFilter((n: number) => !Object.is(n, -0), { expected: "0 in place of -0" })
+const count = Schema.Finite.check(
+  Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
+  notMinusZero
+)
+const u32 = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 0xffff_ffff }), notMinusZero)
 
 /** Payload of HELLO: who speaks. `incarnation` is drawn at random when a process starts, so a reborn peer is told from the old one. */
 export const Hello = Schema.Struct({
@@ -48,7 +54,8 @@ export const goodbyeCodes = [
   "flood",
   "slow_consumer",
   "limit",
-  "silent"
+  "silent",
+  "quarantined"
 ] as const
 export type GoodbyeCode = (typeof goodbyeCodes)[number]
 export const Goodbye = Schema.Struct({
@@ -69,19 +76,26 @@ export const Register = Schema.Struct({
 })
 export type Register = typeof Register.Type
 
-/** Payload of HEARTBEAT. */
-export const Heartbeat = Schema.Struct({
-  running: count,
-  waiting: count,
-  kvUsedTokens: count,
-  kvCapacityTokens: count,
-  requestsDone: count,
-  requestsFailed: count,
-  requestsCancelled: count,
-  promptTokens: count,
-  cachedPromptTokens: count,
-  outputTokens: count
-}) satisfies Schema.Schema<WorkerLoad>
+const loadOf = <N extends Schema.Schema<number>>(number: N) =>
+  Schema.Struct({
+    running: number,
+    waiting: number,
+    kvUsedTokens: number,
+    kvCapacityTokens: number,
+    requestsDone: number,
+    requestsFailed: number,
+    requestsCancelled: number,
+    promptTokens: number,
+    cachedPromptTokens: number,
+    outputTokens: number
+  })
+
+/** Payload of HEARTBEAT, as a worker must send it. */
+export const Heartbeat = loadOf(count) satisfies Schema.Schema<WorkerLoad>
+/** As one that is mistaken, or lies, may send it: NaN and infinities are clamped below. */
+// @effect-diagnostics-next-line schemaNumber:off
+const AnyLoad = loadOf(Schema.Number)
+const loadFields = Object.keys(AnyLoad.fields) as ReadonlyArray<keyof WorkerLoad>
 
 /**
  * Extras of a REQUEST, in this order. A name defines the number in the header for this connection, from this frame on: a client sends it
@@ -92,16 +106,25 @@ export interface RequestExtras {
   readonly tenantName: string | null
   readonly idempotencyKey: string | null
 }
-const Extras = Schema.Array(Schema.NullOr(label)).check(Schema.isMaxLength(16))
+const isName = Schema.is(Schema.NullOr(label))
+/** Elements, of which a later minor version may know more. */
+const EXTRAS_MAX = 16
 
 export const packExtras = (extras: RequestExtras): Buffer =>
   pack([extras.modelName, extras.tenantName, extras.idempotencyKey])
 
-/** `undefined` when the bytes are not valid extras. */
-export const unpackExtras = (bytes: Buffer, from: number, to: number, limits: Limits): RequestExtras | undefined => {
-  const value = decode(Extras, unpack(bytes, from, to, limits))
-  if (value === undefined) return undefined
-  return { modelName: value[0] ?? null, tenantName: value[1] ?? null, idempotencyKey: value[2] ?? null }
+/** `undefined` when the bytes are not valid extras. What follows the known elements is ignored; missing ones are null. */
+export const unpackExtras = (
+  bytes: Buffer,
+  from: number,
+  to: number,
+  limits: Pick<Limits, "depth" | "nodes">
+): RequestExtras | undefined => {
+  const value = unpack(bytes, from, to, limits)
+  if (!Array.isArray(value) || value.length > EXTRAS_MAX) return undefined
+  const [modelName = null, tenantName = null, idempotencyKey = null]: ReadonlyArray<unknown> = value
+  if (!isName(modelName) || !isName(tenantName) || !isName(idempotencyKey)) return undefined
+  return { modelName, tenantName, idempotencyKey }
 }
 
 /**
@@ -128,18 +151,66 @@ export type Finished = typeof Finished.Type
 export const Failure = Schema.Struct({ message: Schema.String.check(Schema.isMaxLength(1024)) })
 export type Failure = typeof Failure.Type
 
-const decode = <S extends Schema.Top & { readonly DecodingServices: never }>(schema: S, value: unknown): S["Type"] | undefined => {
-  const result = Schema.decodeUnknownResult(schema)(value)
-  return Result.isSuccess(result) ? result.success : undefined
-}
+/** A schema that decodes without services: every message of this protocol. */
+type Message = Schema.Top & { readonly DecodingServices: never }
 
-/** Unpacks and validates a payload. `undefined` when it is not acceptable: the caller decides what that costs the peer. */
-export const read = <S extends Schema.Top & { readonly DecodingServices: never }>(
+/** Unpacks and validates a value. `undefined` when it is not acceptable: the caller decides what that costs the peer. */
+export const read = <S extends Message>(
   schema: S,
   bytes: Buffer,
   from: number,
   to: number,
   limits: Pick<Limits, "depth" | "nodes">
-): S["Type"] | undefined => decode(schema, unpack(bytes, from, to, limits))
+): S["Type"] | undefined => {
+  const result = Schema.decodeUnknownResult(schema)(unpack(bytes, from, to, limits))
+  return Result.isSuccess(result) ? result.success : undefined
+}
+
+/** The payload of the frame `bytes[start, end)`, located, unpacked and validated. `undefined` when any of it is not acceptable. */
+export const readPayload = <S extends Message>(
+  schema: S,
+  bytes: Buffer,
+  start: number,
+  end: number,
+  limits: Pick<Limits, "depth" | "nodes">
+): S["Type"] | undefined =>
+  locate(bytes, start, end, limits)
+    ? read(schema, bytes, parts.payloadStart, parts.payloadEnd, limits)
+    : undefined
+
+const describe = SchemaIssue.makeFormatterStandardSchemaV1()
+
+/** Why `read` refused a value: the field and its rule, as in `outputTokens: Expected an integer`. Never the value itself. */
+export const faultOf = (
+  schema: Message,
+  bytes: Buffer,
+  from: number,
+  to: number,
+  limits: Pick<Limits, "depth" | "nodes">
+): string => {
+  const result = Schema.decodeUnknownResult(schema)(unpack(bytes, from, to, limits))
+  const issue = Result.isFailure(result) ? describe(result.failure.issue).issues[0] : undefined
+  const path = issue?.path?.map(String).join(".") ?? ""
+  return `${path === "" ? "payload" : path}: ${issue?.message ?? "nothing is wrong"}`
+}
+
+/**
+ * The payload of a HEARTBEAT for who cannot trust the worker: numbers out of range are clamped to [0, 2⁵³ − 1] and NaN to 0, and
+ * `clamped` tells. `undefined` when a field is missing or no number.
+ */
+export const readHeartbeat = (
+  bytes: Buffer,
+  start: number,
+  end: number,
+  limits: Pick<Limits, "depth" | "nodes">
+): { readonly load: WorkerLoad; readonly clamped: boolean } | undefined => {
+  const said = readPayload(AnyLoad, bytes, start, end, limits)
+  if (said === undefined) return undefined
+  const load: Record<keyof WorkerLoad, number> = { ...idleLoad }
+  for (const field of loadFields) {
+    load[field] = Math.max(0, Math.min(said[field] || 0, Number.MAX_SAFE_INTEGER))
+  }
+  return { load, clamped: loadFields.some((field) => !Object.is(load[field], said[field])) }
+}
 
 export type { Role }

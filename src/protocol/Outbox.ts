@@ -1,48 +1,77 @@
-import { assert } from "../structures/assert.ts"
 import { At, HEADER_BYTES, HEADER_OFFSET, LENGTH_BYTES, readU32, writeU16, writeU32 } from "./Header.ts"
 import type { TransportSocket } from "./Transport.ts"
 import type { Task, Turn } from "./Turn.ts"
 
-/** A frame's body after its header when it has no chain, no extras and no payload. */
-const NIL = 0xc0
-const PLAIN_BODY_BYTES = HEADER_OFFSET - LENGTH_BYTES + HEADER_BYTES + 3
-export const PLAIN_FRAME_BYTES = LENGTH_BYTES + PLAIN_BODY_BYTES
+/** A frame that is all header: no chain, no extras, no payload. */
+export const PLAIN_FRAME_BYTES = HEADER_OFFSET + HEADER_BYTES + 3
 
 const PAGE_BYTES = 64 * 1024
-/** Pages kept for reuse by all outboxes of the process: an idle connection holds none. */
-const SPARE_PAGES_MAX = 64
-const spare: Array<Buffer> = []
-const takePage = (): Buffer => spare.pop() ?? Buffer.allocUnsafeSlow(PAGE_BYTES)
-const givePage = (page: Buffer): void => {
-  if (page.length === PAGE_BYTES && spare.length < SPARE_PAGES_MAX) spare.push(page)
+/** Most of what a peer gets in one turn fits here, and thousands of peers may get something in the same turn. */
+const SMALL_PAGE_BYTES = 2 * 1024
+/** Control frames are small and rare: a peer that lets this many bytes of them pile up reads nothing at all. */
+const CONTROL_BYTES_MAX = PAGE_BYTES
+/** Bytes of each page size kept for reuse by all outboxes of the process. An idle connection holds none. */
+const SPARE_BYTES_MAX = 16 * 1024 * 1024
+const sparePages: Array<Buffer> = []
+const spareSmallPages: Array<Buffer> = []
+
+const take = (bytes: number): Buffer => {
+  if (bytes <= SMALL_PAGE_BYTES) return spareSmallPages.pop() ?? Buffer.allocUnsafeSlow(SMALL_PAGE_BYTES)
+  if (bytes <= PAGE_BYTES) return sparePages.pop() ?? Buffer.allocUnsafeSlow(PAGE_BYTES)
+  return Buffer.allocUnsafeSlow(bytes)
 }
-const noPage = Buffer.alloc(0)
+
+const give = (page: Buffer): void => {
+  const size = page.length
+  if (size !== PAGE_BYTES && size !== SMALL_PAGE_BYTES) return
+  const spare = size === PAGE_BYTES ? sparePages : spareSmallPages
+  if (spare.length * size < SPARE_BYTES_MAX) spare.push(page)
+}
+
+/** `bytes[start, end)` at the front of a buffer with room for `size` more. Moves at most as much as it makes room for. */
+const moveToFront = (bytes: Buffer, start: number, end: number, size: number): Buffer => {
+  const kept = end - start
+  const wanted = kept === 0 ? size : 2 * (kept + size)
+  if (wanted <= bytes.length) {
+    bytes.copyWithin(0, start, end)
+    return bytes
+  }
+  const larger = take(wanted)
+  if (kept > 0) bytes.copy(larger, 0, start, end)
+  give(bytes)
+  return larger
+}
+
+const none = Buffer.alloc(0)
 
 /**
  * The bytes on their way out of one socket.
  *
  * Frames are appended in place and leave together at the end of the turn. There are two lanes: data, in order; and control, which
- * overtakes data at the next frame boundary and so never waits behind it. The kernel's refusals are kept here, up to `limitBytes`:
- * above that `overflowed` is called, once.
+ * overtakes data at the next frame boundary and so never waits behind it. What the kernel refuses is kept here, up to `limitBytes` in
+ * the data lane and 64 KiB in the other: one frame more, and the outbox closes and calls `overflowed`, once.
  *
  * Append: `const at = outbox.relay(…)` or `outbox.plain(…)` returns the offset of the frame in `outbox.bytes`; patch its header there,
- * before the next call.
+ * before the next call. Cost of a relay and its share of the flush: about 15 ns.
  */
 export class Outbox implements Task {
-  /** The data lane. Replaced when it grows: never keep it. */
-  bytes: Buffer = noPage
+  /** The data lane. Replaced when it grows or was sent: never keep it. */
+  bytes: Buffer = none
   private start = 0
   private end = 0
+  /** How far `end` may go: to the end of the buffer, or to the limit. */
+  private endMax = 0
   /** The first frame boundary at or after `start`. */
   private boundary = 0
-  private urgent: Buffer = noPage
+  private urgent: Buffer = none
   private urgentStart = 0
   private urgentEnd = 0
+  private state: "open" | "finishing" | "finished" | "closed" = "open"
+  /** Whether this turn will flush. */
   private asked = false
+  /** Whether the kernel refused bytes and has not called `drained` yet. */
   private blocked = false
-  private closed = false
-  private blockedAt = 0
-  private closing = false
+  private blockedMs = 0
   private readonly socket: TransportSocket
   private readonly turn: Turn
   private readonly limitBytes: number
@@ -70,10 +99,10 @@ export class Outbox implements Task {
 
   /** Since when the kernel has refused bytes, or undefined while it takes them. */
   get blockedSinceMs(): number | undefined {
-    return this.blocked ? this.blockedAt : undefined
+    return this.blocked ? this.blockedMs : undefined
   }
 
-  /** Copies a whole frame, its length prefix included, to the data lane. Returns its offset, or -1 when the outbox is closed or full. */
+  /** Copies a whole frame, its length prefix included, to the data lane. Returns its offset, or -1 when the outbox takes nothing any more. */
   relay(from: Buffer, start: number, end: number): number {
     const at = this.reserve(end - start)
     if (at >= 0) from.copy(this.bytes, at, start, end)
@@ -83,42 +112,38 @@ export class Outbox implements Task {
   /** Appends a frame that is all header. Returns its offset, or -1. Fields other than type, stream and attempt are 0. */
   plain(type: number, stream: number, attempt: number): number {
     const at = this.reserve(PLAIN_FRAME_BYTES)
-    if (at >= 0) writePlain(this.bytes, at, type, stream, attempt)
+    if (at < 0) return at
+    plainFrame.copy(this.bytes, at)
+    const header = at + HEADER_OFFSET
+    this.bytes[header + At.type] = type
+    writeU16(this.bytes, header + At.attempt, attempt)
+    writeU32(this.bytes, header + At.stream, stream)
     return at
   }
 
   /** Room for a frame of `size` bytes that the caller writes itself, at the returned offset of `bytes`. Returns -1 for none. */
   reserve(size: number): number {
-    if (this.closed || this.closing) return -1
-    if (this.end + size > this.bytes.length && !this.makeRoom(size)) return -1
+    if (this.state !== "open" || (this.end + size > this.endMax && !this.makeRoom(size))) return -1
     const at = this.end
     this.end = at + size
-    if (!this.asked && !this.blocked) {
-      this.asked = true
-      this.turn.flush(this)
-    }
+    if (!this.asked && !this.blocked) this.ask()
     return at
   }
 
   /** Appends a frame to the control lane. */
   control(frame: Buffer): void {
-    if (this.closed || this.closing) return
+    if (this.state !== "open") return
     const size = frame.length
     if (this.urgentEnd + size > this.urgent.length) {
       const kept = this.urgentEnd - this.urgentStart
-      if (kept + size > PAGE_BYTES) return this.overflow()
-      const larger = this.urgent.length === PAGE_BYTES ? this.urgent : takePage()
-      this.urgent.copy(larger, 0, this.urgentStart, this.urgentEnd)
-      this.urgent = larger
+      if (kept + size > CONTROL_BYTES_MAX) return this.overflow()
+      this.urgent = moveToFront(this.urgent, this.urgentStart, this.urgentEnd, size)
       this.urgentStart = 0
       this.urgentEnd = kept
     }
     frame.copy(this.urgent, this.urgentEnd)
     this.urgentEnd += size
-    if (!this.asked && !this.blocked) {
-      this.asked = true
-      this.turn.flush(this)
-    }
+    if (!this.asked && !this.blocked) this.ask()
   }
 
   /** The end of the turn: hands everything to the kernel. */
@@ -135,103 +160,91 @@ export class Outbox implements Task {
 
   /** Sends what is there, then FIN. Nothing can be appended any more. */
   finish(): void {
-    if (this.closed || this.closing) return
-    this.closing = true
+    if (this.state !== "open") return
+    this.state = "finishing"
     this.flush()
   }
 
   /** The socket is gone: forgets everything. */
   close(): void {
-    this.closed = true
-    givePage(this.bytes)
-    givePage(this.urgent)
-    this.bytes = noPage
-    this.urgent = noPage
-    this.start = this.end = this.boundary = this.urgentStart = this.urgentEnd = 0
+    this.state = "closed"
+    give(this.bytes)
+    give(this.urgent)
+    this.bytes = this.urgent = none
+    this.start = this.end = this.endMax = this.boundary = this.urgentStart = this.urgentEnd = 0
+  }
+
+  private ask(): void {
+    this.asked = true
+    this.turn.flush(this)
   }
 
   private flush(): void {
-    while (!this.closed && !this.blocked) {
+    while (!this.blocked) {
       // Control goes first, but never into the middle of a data frame.
-      if (this.urgentEnd > this.urgentStart && this.start === this.boundary) this.writeUrgent()
-      else if (this.end > this.start) this.writeData(this.urgentEnd > this.urgentStart ? this.boundary : this.end)
+      const isUrgent = this.urgentEnd > this.urgentStart
+      if (isUrgent && this.start === this.boundary) this.writeUrgent()
+      else if (this.end > this.start) this.writeData(isUrgent ? this.boundary : this.end)
       else break
     }
-    if (this.closed || this.pending > 0) return
-    if (this.bytes.length > 0) {
-      givePage(this.bytes)
-      this.bytes = noPage
-    }
-    if (this.closing) this.socket.shutdown()
+    if (this.state !== "finishing" || this.pending > 0) return
+    this.state = "finished"
+    this.socket.shutdown()
   }
 
   private writeUrgent(): void {
-    const taken = this.write(this.urgent, this.urgentStart, this.urgentEnd)
-    this.urgentStart += taken
+    this.urgentStart += this.write(this.urgent, this.urgentStart, this.urgentEnd)
     if (this.urgentStart < this.urgentEnd) return
-    givePage(this.urgent)
-    this.urgent = noPage
+    give(this.urgent)
+    this.urgent = none
     this.urgentStart = this.urgentEnd = 0
   }
 
   private writeData(to: number): void {
     this.start += this.write(this.bytes, this.start, to)
-    if (this.start === this.end) this.start = this.end = this.boundary = 0
-    else while (this.boundary < this.start) this.boundary += LENGTH_BYTES + readU32(this.bytes, this.boundary)
+    if (this.start < this.end) {
+      this.endMax = Math.min(this.bytes.length, this.start + this.limitBytes)
+      while (this.boundary < this.start) this.boundary += LENGTH_BYTES + readU32(this.bytes, this.boundary)
+      return
+    }
+    give(this.bytes)
+    this.bytes = none
+    this.start = this.end = this.endMax = this.boundary = 0
   }
 
   private write(bytes: Buffer, from: number, to: number): number {
     const taken = this.socket.write(bytes, from, to - from)
     if (taken < to - from) {
-      if (!this.blocked) this.blockedAt = this.nowMs()
       this.blocked = true
+      this.blockedMs = this.nowMs()
     }
     return Math.max(0, taken)
   }
 
-  /** Slow path of `reserve`: a first page, an early flush, a move to the front, a larger buffer, in this order. */
+  /** Slow path of `reserve`. A full page leaves at once when the kernel takes it, so that a busy turn needs no large buffer. */
   private makeRoom(size: number): boolean {
-    if (this.bytes.length === 0) {
-      this.bytes = size <= PAGE_BYTES ? takePage() : Buffer.allocUnsafeSlow(size)
-      return true
-    }
-    if (!this.blocked) this.flush()
-    if (this.closed) return false
-    if (this.bytes.length === 0) return this.makeRoom(size)
+    if (!this.blocked && this.end - this.start + size > PAGE_BYTES) this.flush()
+    if (this.state !== "open") return false
     const kept = this.end - this.start
     if (kept + size > this.limitBytes) {
       this.overflow()
       return false
     }
-    const larger = kept + size <= this.bytes.length ? this.bytes : Buffer.allocUnsafeSlow(Math.max(2 * this.bytes.length, kept + size))
-    this.bytes.copy(larger, 0, this.start, this.end)
-    if (larger !== this.bytes) givePage(this.bytes)
-    this.bytes = larger
+    this.bytes = moveToFront(this.bytes, this.start, this.end, size)
     this.boundary -= this.start
     this.start = 0
     this.end = kept
-    assert(this.end + size <= this.bytes.length, "a frame fits the room made for it")
+    this.endMax = Math.min(this.bytes.length, this.limitBytes)
     return true
   }
 
   private overflow(): void {
-    if (!this.closed) this.overflowed()
+    this.close()
+    this.overflowed()
   }
 }
 
-/** Writes a header-only frame at `at`. */
-export const writePlain = (bytes: Buffer, at: number, type: number, stream: number, attempt: number): void => {
-  writeU32(bytes, at, PLAIN_BODY_BYTES)
-  bytes[at + 4] = 0x94
-  bytes[at + 5] = 0xc4
-  bytes[at + 6] = HEADER_BYTES
-  const header = at + HEADER_OFFSET
-  bytes.fill(0, header, header + HEADER_BYTES)
-  bytes[header + At.type] = type
-  writeU16(bytes, header + At.attempt, attempt)
-  writeU32(bytes, header + At.stream, stream)
-  const tail = header + HEADER_BYTES
-  bytes[tail] = NIL
-  bytes[tail + 1] = NIL
-  bytes[tail + 2] = NIL
-}
+const plainFrame = Buffer.alloc(PLAIN_FRAME_BYTES, 0)
+writeU32(plainFrame, 0, PLAIN_FRAME_BYTES - LENGTH_BYTES)
+plainFrame.set([0x94, 0xc4, HEADER_BYTES], LENGTH_BYTES)
+plainFrame.fill(0xc0, HEADER_OFFSET + HEADER_BYTES)

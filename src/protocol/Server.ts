@@ -1,9 +1,12 @@
-import { Connection, type ConnectionContext, type Greeting } from "./Connection.ts"
+import { Connection, type ConnectionContext, type Greet } from "./Connection.ts"
 import type { Hello } from "./Message.ts"
+import { Quarantine } from "./Quarantine.ts"
 import type { Transport } from "./Transport.ts"
 
 /** How often deadlines are checked. */
 export const SWEEP_MS = 250
+/** Connections above the limit that are told so, each for as long as it takes to say it. Beyond, they are cut without a word. */
+const TURNED_AWAY_MAX = 64
 
 export interface ServerOptions {
   readonly transport: Transport
@@ -13,7 +16,8 @@ export interface ServerOptions {
   readonly port: number
   /** Open connections, greeted or not; one more is closed as soon as it is accepted. */
   readonly connectionsMax: number
-  readonly greet: (connection: Connection, hello: Hello) => Greeting
+  /** Decides about a HELLO. Not asked about identities in quarantine. Must not write to the connection: WELCOME comes first. */
+  readonly greet: Greet
 }
 
 export interface Server {
@@ -30,6 +34,7 @@ export interface Server {
 export const serve = (options: ServerOptions): Server => {
   const { context } = options
   const connections = new Set<Connection>()
+  const quarantine = new Quarantine()
   let whenEmpty: (() => void) | undefined
   const settle = (): void => {
     if (connections.size > 0 || whenEmpty === undefined) return
@@ -38,8 +43,19 @@ export const serve = (options: ServerOptions): Server => {
     stopSweeping()
     then()
   }
+  const greet: Greet = (connection, hello) => {
+    const leftMs = quarantine.leftMs(nameOf(connection, hello), context.timers.nowMs())
+    if (leftMs === 0) return options.greet(connection, hello)
+    return {
+      refuse: "quarantined",
+      message: `rules were broken under this identity: come back in ${Math.ceil(leftMs / 1000)} s`
+    }
+  }
   const gone = (connection: Connection): void => {
     connections.delete(connection)
+    const { peer } = connection
+    if (connection.isOutlaw && peer !== undefined)
+      quarantine.add(nameOf(connection, peer), context.timers.nowMs())
     settle()
   }
   const stopSweeping = context.timers.every(SWEEP_MS, () => {
@@ -49,9 +65,11 @@ export const serve = (options: ServerOptions): Server => {
   const bind = () => {
     try {
       return options.transport.listen(options.host, options.port, (socket) => {
-        const connection = Connection.accept(socket, context, options.greet, gone)
+        const connection = Connection.accept(socket, context, greet, gone)
         connections.add(connection)
-        if (connections.size > options.connectionsMax) connection.refuse("limit", "connections", "too many connections")
+        const excess = connections.size - options.connectionsMax
+        if (excess > TURNED_AWAY_MAX) connection.cut("too many connections")
+        else if (excess > 0) connection.refuse("limit", "connections", "too many connections")
         return connection
       })
     } catch (error) {
@@ -73,3 +91,7 @@ export const serve = (options: ServerOptions): Server => {
     }
   }
 }
+
+/** Whom the quarantine is about: the identity as seen from one address, so that nobody can have another's refused. */
+const nameOf = (connection: Connection, peer: Pick<Hello, "identity">): string =>
+  `${connection.remoteAddress} ${peer.identity}`

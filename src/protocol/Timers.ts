@@ -11,18 +11,14 @@ export interface Timers {
   readonly every: (periodMs: number, run: () => void) => Cancel
 }
 
-/* The one place that touches the machine's clock and timers. */
-/* oxlint-disable eslint/no-restricted-globals */
-/** The machine's monotonic clock. Timers keep the process alive. */
+/** The machine's monotonic clock: the one place that touches it and its timers. Timers keep the process alive. */
 export const systemTimers: Timers = {
   nowMs: () => performance.now(),
   after: (delayMs, run) => {
-    // @effect-diagnostics-next-line globalTimers:off
     const timer = setTimeout(run, delayMs)
     return () => clearTimeout(timer)
   },
   every: (periodMs, run) => {
-    // @effect-diagnostics-next-line globalTimers:off
     const timer = setInterval(run, periodMs)
     return () => clearInterval(timer)
   }

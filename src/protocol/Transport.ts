@@ -16,7 +16,7 @@ export interface SocketEvents {
   readonly data: (bytes: Buffer) => void
   /** The kernel takes bytes again after a short `write`. */
   readonly drain: () => void
-  /** The peer sent FIN: it will send nothing more, and may still read. */
+  /** The peer sent FIN: it will send nothing more, and may still read. After our own FIN, `closed` is told in its place. */
   readonly ended: () => void
   /** The socket is gone. Told exactly once. */
   readonly closed: () => void
@@ -32,7 +32,11 @@ export interface Listening {
 /** Where sockets come from. The fault simulator brings its own. */
 export interface Transport {
   /** Throws when the address cannot be bound; the error's `code` is the system's (`EADDRINUSE`). `port` 0 picks a free one. */
-  readonly listen: (host: string, port: number, accept: (socket: TransportSocket) => SocketEvents) => Listening
+  readonly listen: (
+    host: string,
+    port: number,
+    accept: (socket: TransportSocket) => SocketEvents
+  ) => Listening
   /** Calls `opened` once, or `failed` once. */
   readonly connect: (
     host: string,

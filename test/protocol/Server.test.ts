@@ -1,0 +1,72 @@
+import { expect, test } from "bun:test"
+import { bunTransport } from "../../src/protocol/BunTransport.ts"
+import { Type } from "../../src/protocol/Header.ts"
+import { defaultLimits } from "../../src/protocol/Limits.ts"
+import { serve } from "../../src/protocol/Server.ts"
+import { Turn } from "../../src/protocol/Turn.ts"
+import { greetedPeer, listen, plainPeer, until } from "./support/loopback.ts"
+import { virtualTimers } from "./support/virtualTimers.ts"
+
+test("one connection too many is told so, very many too many are cut without a word", async () => {
+  const { server } = listen({ connectionsMax: 2 })
+  const taken = [await greetedPeer(server.port, "client"), await greetedPeer(server.port, "worker")]
+  const peers = await Promise.all(Array.from({ length: 80 }, () => plainPeer(server.port)))
+  await until(() => peers.every(({ seen }) => seen.ended || seen.closed))
+  const told = peers.filter((peer) => peer.frames.length > 0)
+  expect(told.length).toBe(64)
+  for (const peer of told) expect(peer.goodbye()).toEqual({ code: "limit", message: "too many connections" })
+  for (const peer of peers) peer.socket.shutdown()
+  await until(() => server.connectionCount() === 2)
+  expect(taken.map(({ seen }) => seen.ended)).toEqual([false, false])
+  const next = await plainPeer(server.port)
+  await until(() => next.seen.ended)
+  taken[0]!.socket.shutdown()
+  next.socket.shutdown()
+  await until(() => server.connectionCount() === 1)
+  expect((await greetedPeer(server.port, "client")).types()).toEqual([Type.welcome])
+})
+
+test("close says GOODBYE to everyone, greeted or not, and is done when the last socket is gone", async () => {
+  const { server, advance } = listen()
+  const polite = await greetedPeer(server.port, "client")
+  const stubborn = await greetedPeer(server.port, "worker")
+  const silent = await plainPeer(server.port)
+  await until(() => server.connectionCount() === 3)
+  let done = 0
+  server.close("good night", () => done++)
+  await until(() => [polite, stubborn, silent].every(({ seen }) => seen.ended))
+  expect(polite.goodbye()).toEqual({ code: "drain", message: "good night" })
+  polite.socket.shutdown()
+  await until(() => server.connectionCount() === 2)
+  expect(done).toBe(0)
+  advance(defaultLimits.goodbyeMs + 500)
+  expect([server.connectionCount(), done]).toEqual([0, 1])
+  expect(plainPeer(server.port)).rejects.toThrow()
+})
+
+test("a port that is taken is an error with the system's code, and leaves no timer", () => {
+  const { server } = listen()
+  const { timers, alarmCount } = virtualTimers()
+  const context = { turn: new Turn(), timers, limits: defaultLimits }
+  const greet = (): never => expect.unreachable()
+  const bind = () =>
+    serve({
+      transport: bunTransport,
+      context,
+      host: "127.0.0.1",
+      port: server.port,
+      connectionsMax: 1,
+      greet
+    })
+  expect(bind).toThrow(expect.objectContaining({ code: "EADDRINUSE" }))
+  expect(alarmCount()).toBe(0)
+})
+
+test("it is bound to the host it was told, and to nothing else", async () => {
+  const { server } = listen()
+  expect(server.host).toBe("127.0.0.1")
+  expect(server.port).toBeGreaterThan(0)
+  const other = Bun.connect({ hostname: "127.0.0.2", port: server.port, socket: { data: () => undefined } })
+  expect(other).rejects.toThrow()
+  await other.catch(() => undefined)
+})
