@@ -25,6 +25,13 @@ export class Names {
     return this.names.push(name) - 1
   }
 
+  /** Gives a number another name; the old name has none any more. */
+  rename(number: number, name: string): void {
+    this.numbers.delete(this.names[number]!)
+    this.numbers.set(name, number)
+    this.names[number] = name
+  }
+
   /** The name of a number that was given out. */
   nameOf(number: number): string {
     return this.names[number]!

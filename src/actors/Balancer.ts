@@ -1,0 +1,103 @@
+import * as Effect from "effect/Effect"
+import type { Timers } from "../protocol/Timers.ts"
+import type { BalancerHost } from "./BalancerHost.ts"
+import { type BalancerMessage, type BalancerOrder, isAbout, kindOf, News, slotOf } from "./BalancerMessage.ts"
+import { BalancerState } from "./BalancerState.ts"
+import { Reason } from "../domain/Outcome.ts"
+import { Phase } from "./RequestTable.ts"
+import { spawn } from "./runtime/Cell.ts"
+import type { Dispatcher } from "./runtime/Dispatcher.ts"
+
+export interface BalancerOptions {
+  readonly host: BalancerHost
+  readonly dispatcher: Dispatcher
+  readonly timers: Timers
+}
+
+/** A request is submitted, starts, ends, and is announced, cancelled or failed at most once each: no more news of it can wait. */
+const NEWS_PER_REQUEST = 6
+const ORDERS_MAX = 4096
+const TICK_MS = 8
+
+/**
+ * The balancer actor: feeds news to the decision core, one message at a time. A new one begins by learning who is there: until the
+ * workers have been announced it drops all other news, because the announcement of the requests, which follows, tells them again.
+ */
+export const startBalancer = (options: BalancerOptions) =>
+  Effect.gen(function* () {
+    const { dispatcher, host, timers } = options
+    const { links } = host
+    const { table } = links
+    const core = new BalancerState({
+      table,
+      workers: host.workers,
+      totals: host.totals,
+      effects: links,
+      pipeline: (model) => host.options.pipeline(host.models.nameOf(model)),
+      attemptsMax: host.options.attemptsMax,
+      retryBudget: host.options.retryBudget,
+      nowMs: timers.nowMs()
+    })
+    core.draining = host.draining
+    let informed = false
+
+    const obey = (order: BalancerOrder, nowMs: number): void => {
+      switch (order._tag) {
+        case "Tick":
+          return core.tick(nowMs)
+        case "Load":
+          return core.observe(order.worker, order.load, nowMs)
+        case "Member":
+          return core.member(order.model, order.worker, order.ready, nowMs)
+        case "Drain":
+          core.draining = true
+          return
+        case "Crash":
+          throw new Error("crashed on request (fault injection)")
+      }
+    }
+    const learn = (message: number, nowMs: number): void => {
+      const slot = slotOf(message)
+      const request = table.at(slot)
+      if (!informed || request.phase === Phase.free || !isAbout(message, request.stream)) return
+      switch (kindOf(message)) {
+        case News.submitted:
+          return core.submit(slot, nowMs)
+        case News.first:
+          return core.first(slot, nowMs)
+        case News.done:
+          return core.done(slot, nowMs)
+        case News.failed:
+          return core.failed(slot, nowMs)
+        case News.cancelled:
+          return core.cancel(slot, Reason.cancelled, nowMs)
+        case News.announced:
+          return core.announce(slot, request.holder?.worker ?? -1, nowMs)
+      }
+    }
+    const balancer = spawn<BalancerMessage>({
+      id: "balancer",
+      capacity: NEWS_PER_REQUEST * host.options.requestsMax + ORDERS_MAX,
+      dispatcher,
+      receive: (message) => {
+        const nowMs = dispatcher.lookedMs
+        if (typeof message === "number") learn(message, nowMs)
+        else obey(message, nowMs)
+      }
+    })
+    host.workers.inFlight.fill(0)
+    host.workers.pendingPromptTokens.fill(0)
+    host.gauges = core
+    links.balancer = balancer
+    host.announceWorkers(() => {
+      informed = true
+      links.announce()
+    })
+    const cancel = timers.every(TICK_MS, () => {
+      balancer.tell(tick)
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(cancel))
+    return balancer
+  })
+
+const tick: BalancerOrder = { _tag: "Tick" }

@@ -1,0 +1,333 @@
+import type { BalancerSnapshot, WorkerSnapshot } from "../domain/Snapshot.ts"
+import { reasonName } from "../domain/Outcome.ts"
+import { idleLoad, type WorkerLoad } from "../domain/WorkerLoad.ts"
+import type { Connection, ConnectionContext, Greeting } from "../protocol/Connection.ts"
+import { encodeFrame } from "../protocol/Codec.ts"
+import { Type } from "../protocol/Header.ts"
+import { type Hello, type Register, version } from "../protocol/Message.ts"
+import type { Role } from "../protocol/Roles.ts"
+import { hash64 } from "../structures/hash.ts"
+import { Names } from "../structures/Names.ts"
+import { AdminLink } from "./AdminLink.ts"
+import type { BalancerMessage } from "./BalancerMessage.ts"
+import type { Pipeline } from "./BalancerPool.ts"
+import { makeTotals, type Totals } from "./BalancerState.ts"
+import { ClientLink } from "./ClientLink.ts"
+import { Links } from "./Links.ts"
+import type { PoolManagerMessage } from "./PoolManager.ts"
+import type { ActorRef } from "./runtime/ActorRef.ts"
+import { WorkerLink } from "./WorkerLink.ts"
+import { WorkerTable } from "./WorkerTable.ts"
+
+export interface BalancerHostOptions {
+  readonly name: string
+  readonly incarnation: number
+  /** Fencing number in every frame about work; grows from one process to the next. */
+  readonly epoch: number
+  readonly context: ConnectionContext
+  /** The models offered from the start; workers may bring more. */
+  readonly models: ReadonlyArray<string>
+  readonly pipeline: (model: string) => Pipeline
+  readonly authorised: (role: Role, credential: string | undefined) => boolean
+  readonly requestsMax: number
+  readonly heldBytesMax: number
+  readonly workersMax: number
+  readonly streamsMax: number
+  readonly requestTimeoutMs: number
+  readonly attemptsMax: number
+  readonly retryBudget: number
+  readonly faultsEnabled: boolean
+  /** A pool without a manager has its first worker: one is to be started, which calls `poolStarted`. */
+  readonly poolWanted: (pool: string) => void
+}
+
+/** A worker as it last registered. Its slot is its name's number, also when it comes back. */
+interface WorkerRecord {
+  readonly incarnation: number
+  readonly models: ReadonlyArray<string>
+  readonly role: Register["role"]
+  load: WorkerLoad
+  heardMs: number
+}
+
+const MODELS_MAX = 1024
+/** Tenants told apart; later ones share the number of the first. */
+const TENANTS_MAX = 16_384
+
+/** How long a worker that is gone is still listed. */
+const LOST_SHOWN_MS = 10 * 60_000
+
+/** Pools are named by what they serve. */
+const poolName = (model: string, role: Register["role"]): string =>
+  role === "both" ? model : `${model}#${role}`
+
+/**
+ * Everything of a balancer process that outlives its actors: the links and their facts, names, load columns, totals. Actors that start
+ * anew are told from here what there is; connections are greeted here.
+ */
+export class BalancerHost {
+  readonly links: Links
+  readonly workers: WorkerTable
+  readonly totals: Totals = makeTotals()
+  readonly models = new Names(MODELS_MAX)
+  readonly options: BalancerHostOptions
+  /** New requests are refused. */
+  draining = false
+  restarts = 0
+  private readonly tenants = new Names(TENANTS_MAX)
+  private readonly workerNames: Names
+  private readonly records: Array<WorkerRecord> = []
+  private readonly pools = new Map<string, ActorRef<PoolManagerMessage> | undefined>()
+  private readonly states = new Map<string, (worker: number) => WorkerSnapshot["state"] | undefined>()
+  private readonly clients = new Set<ClientLink>()
+  private readonly startedMs: number
+  /** Counts of the live core. */
+  gauges: { readonly queued: number; readonly inFlight: number } = { queued: 0, inFlight: 0 }
+
+  constructor(options: BalancerHostOptions) {
+    this.options = options
+    this.links = new Links({ ...options, timers: options.context.timers })
+    this.workers = new WorkerTable(options.workersMax)
+    this.workerNames = new Names(options.workersMax)
+    this.startedMs = options.context.timers.nowMs()
+    this.tenants.add("default")
+    for (const model of options.models) this.models.add(model)
+  }
+
+  /** Answers a HELLO: every role has its kind of link. */
+  readonly greet = (connection: Connection, hello: Hello): Greeting => {
+    const { options } = this
+    if (!options.authorised(hello.role, hello.credential))
+      return { refuse: "unauthorized", message: `not authorised as ${hello.role}` }
+    const handler = this.handlerOf(connection, hello.role)
+    if (handler === undefined) return { refuse: "bad_message", message: "this is a balancer" }
+    const { limits } = options.context
+    return {
+      handler,
+      welcome: {
+        major: version.major,
+        minor: version.minor,
+        identity: options.name,
+        incarnation: options.incarnation,
+        frameBytes: limits.frameBytes,
+        models: this.models.all()
+      }
+    }
+  }
+
+  /** A pool manager is up: it is told of the workers there are. `stateOf` is its view of a worker. */
+  poolStarted(
+    pool: string,
+    manager: ActorRef<PoolManagerMessage>,
+    stateOf: (worker: number) => WorkerSnapshot["state"] | undefined
+  ): void {
+    this.pools.set(pool, manager)
+    this.states.set(pool, stateOf)
+    for (const [worker, record] of this.records.entries()) {
+      if (
+        this.links.workers[worker] === undefined ||
+        !record.models.some((model) => poolName(model, record.role) === pool)
+      )
+        continue
+      manager.tell({ _tag: "Joined", worker })
+      manager.tell({ _tag: "Heartbeat", worker, load: record.load })
+    }
+  }
+
+  /** Has every pool manager tell the balancer who is ready, then runs `then`. A pool without a manager speaks up when it has one. */
+  announceWorkers(then: () => void): void {
+    let waiting = 1
+    const answered = (): void => {
+      if (--waiting === 0) then()
+    }
+    for (const manager of this.pools.values()) {
+      if (manager === undefined) continue
+      waiting++
+      if (manager.tell({ _tag: "Announce", answered }) !== "accepted") answered()
+    }
+    answered()
+  }
+
+  /** Sends a worker on its way: no new work, finish, leave. False when there is none of that name. */
+  drainWorker(name: string): boolean {
+    const worker = this.workerNames.find(name)
+    const link = worker < 0 ? undefined : this.links.workers[worker]
+    if (link === undefined) return false
+    link.connection.send(encodeFrame(Type.drain, {}))
+    this.tellPools(worker, { _tag: "Draining", worker })
+    return true
+  }
+
+  /** Refuses new requests from now on. */
+  drain(): void {
+    this.draining = true
+    this.tellBalancer({ _tag: "Drain" })
+  }
+
+  /** Ends the connection of a worker that was given up. */
+  cutWorker(worker: number): void {
+    this.links.workers[worker]?.connection.cut("lost: no heartbeat")
+  }
+
+  /** Workers of `model` that may get work. */
+  readyCount(model: string): number {
+    const stateOf = this.states.get(poolName(model, "both"))
+    return stateOf === undefined ? 0 : this.records.filter((_, worker) => stateOf(worker) === "ready").length
+  }
+
+  tellBalancer(message: BalancerMessage): void {
+    this.links.balancer.tell(message)
+  }
+
+  snapshot(): BalancerSnapshot {
+    const { totals, options } = this
+    const nowMs = options.context.timers.nowMs()
+    const reasons: Record<string, number> = {}
+    for (const [code, count] of totals.reasons.entries()) if (count > 0) reasons[reasonName(code)] = count
+    return {
+      epoch: options.epoch,
+      uptimeMs: nowMs - this.startedMs,
+      restarts: this.restarts,
+      clients: this.clients.size,
+      accepted: totals.accepted,
+      rejected: totals.rejected,
+      done: totals.done,
+      failed: totals.failed,
+      cancelled: totals.cancelled,
+      expired: totals.expired,
+      retries: totals.retries,
+      outputTokens: totals.outputTokens,
+      cachedTokens: totals.cachedTokens,
+      inFlight: this.gauges.inFlight,
+      queued: this.gauges.queued,
+      reasons,
+      workers: this.records
+        .map((record, worker) => this.workerSnapshot(record, worker, nowMs))
+        .filter(({ state, heardMsAgo }) => state !== "lost" || heardMsAgo < LOST_SHOWN_MS)
+    }
+  }
+
+  private workerSnapshot(record: WorkerRecord, worker: number, nowMs: number): WorkerSnapshot {
+    const connected = this.links.workers[worker] !== undefined
+    return {
+      name: this.workerNames.nameOf(worker),
+      state: connected
+        ? (this.states.get(poolName(record.models[0]!, record.role))?.(worker) ?? "starting")
+        : "lost",
+      models: record.models,
+      incarnation: record.incarnation,
+      inFlight: this.workers.inFlight[worker]!,
+      capacity: this.workers.capacity[worker]!,
+      assigned: this.workers.assigned[worker]!,
+      load: record.load,
+      heardMsAgo: nowMs - record.heardMs
+    }
+  }
+
+  private handlerOf(connection: Connection, role: Role) {
+    const { options } = this
+    const { limits } = options.context
+    switch (role) {
+      case "client": {
+        const link = new ClientLink(connection, {
+          links: this.links,
+          limits,
+          modelIndex: (name) => this.models.find(name),
+          tenantIndex: (name) => Math.max(0, this.tenants.add(name)),
+          requestTimeoutMs: options.requestTimeoutMs,
+          streamsMax: options.streamsMax,
+          closed: (gone) => this.clients.delete(gone)
+        })
+        this.clients.add(link)
+        return link
+      }
+      case "worker":
+        return new WorkerLink(connection, {
+          links: this.links,
+          limits,
+          registered: this.registered,
+          heartbeat: this.heartbeat,
+          draining: (link) => this.tellPools(link.worker, { _tag: "Draining", worker: link.worker }),
+          closed: this.workerClosed
+        })
+      case "admin":
+        return new AdminLink(connection, {
+          limits,
+          snapshot: () => this.snapshot(),
+          drainWorker: (name) => this.drainWorker(name),
+          crashBalancer: () => {
+            if (options.faultsEnabled) this.tellBalancer({ _tag: "Crash" })
+            return options.faultsEnabled
+          }
+        })
+      case "balancer":
+        return undefined
+    }
+  }
+
+  private readonly registered = (link: WorkerLink, offer: Register) => {
+    const hello = link.connection.peer!
+    const worker = this.workerSlot(hello.identity)
+    const models = offer.models.map((model) => this.models.add(model))
+    if (worker < 0 || models.includes(-1)) {
+      link.connection.refuse("limit", "limit", worker < 0 ? "too many workers" : "too many models")
+      return undefined
+    }
+    // A reborn worker takes the place of its former self, whose connection may not have been found dead yet.
+    this.links.workers[worker]?.connection.cut("replaced by a newer connection")
+    const { workers } = this
+    const key = hash64(hello.identity)
+    workers.keyHigh[worker] = key.high
+    workers.keyLow[worker] = key.low
+    workers.capacity[worker] = offer.capacity
+    workers.speed[worker] = offer.speed
+    workers.kvCapacityTokens[worker] = offer.kvCapacityTokens
+    this.records[worker] = {
+      incarnation: hello.incarnation,
+      models: offer.models,
+      role: offer.role,
+      load: idleLoad,
+      heardMs: link.connection.heardMs
+    }
+    for (const model of offer.models) {
+      const pool = poolName(model, offer.role)
+      if (this.pools.has(pool)) continue
+      this.pools.set(pool, undefined)
+      this.options.poolWanted(pool)
+    }
+    this.tellPools(worker, { _tag: "Joined", worker })
+    return { worker, models }
+  }
+
+  /** The slot of a worker: its own if it was here before, else a new one, else that of a worker that is gone; -1 when all are here. */
+  private workerSlot(name: string): number {
+    const known = this.workerNames.add(name)
+    if (known >= 0) return known
+    const free = this.records.findIndex(
+      (_, worker) => this.links.workers[worker] === undefined && this.workers.inFlight[worker] === 0
+    )
+    if (free < 0) return -1
+    this.workerNames.rename(free, name)
+    this.workers.assigned[free] = 0
+    return free
+  }
+
+  private readonly heartbeat = (link: WorkerLink, load: WorkerLoad): void => {
+    const record = this.records[link.worker]!
+    record.load = load
+    record.heardMs = link.connection.heardMs
+    this.tellPools(link.worker, { _tag: "Heartbeat", worker: link.worker, load })
+  }
+
+  private readonly workerClosed = (link: WorkerLink): void => {
+    if (link.worker < 0 || this.links.workers[link.worker] !== link) return
+    this.links.workers[link.worker] = undefined
+    this.tellPools(link.worker, { _tag: "Left", worker: link.worker })
+  }
+
+  private tellPools(worker: number, message: PoolManagerMessage): void {
+    const record = this.records[worker]
+    if (record === undefined) return
+    for (const model of record.models) this.pools.get(poolName(model, record.role))?.tell(message)
+  }
+}

@@ -1,0 +1,220 @@
+import { Reason } from "../domain/Outcome.ts"
+import type { Engine, EngineFinish } from "../engines/Engine.ts"
+import { encodeFrame, locate, pack, parts } from "../protocol/Codec.ts"
+import type { Connection, ConnectionContext, ConnectionHandler } from "../protocol/Connection.ts"
+import { At, HEADER_OFFSET, readU16, readU32, Type } from "../protocol/Header.ts"
+import { type Finished, Prompt, read, type Register } from "../protocol/Message.ts"
+import type { Task } from "../protocol/Turn.ts"
+import { type Attempt, HELD_MS_MAX, HELD_TOKENS_MAX, type WorkerState } from "./WorkerState.ts"
+import { writeToken } from "./writeToken.ts"
+
+export interface BalancerLinkOptions {
+  readonly context: ConnectionContext
+  readonly state: WorkerState
+  readonly engine: Engine
+  /** The worker's name, told with every answer. */
+  readonly name: string
+  readonly role: Register["role"]
+  readonly speed: number
+  readonly heartbeatMs: number
+  /** While it says true no heartbeat is sent. */
+  readonly muted: () => boolean
+  /** The balancer wants this worker to finish and leave. */
+  readonly drain: () => void
+  /** The last attempt has ended. */
+  readonly idle: () => void
+  readonly closed: (why: string) => void
+}
+
+const MESSAGE_LENGTH_MAX = 1024
+
+/**
+ * A worker's end of its link: registers, hands assignments to the engine, and writes what comes out of it.
+ *
+ * Tokens leave at the end of the turn in which the engine told them, one frame for all that one attempt has; within its credit. Every
+ * attempt that is not cancelled ends in exactly one DONE or ERROR. When the link closes all of them are stopped.
+ */
+export class BalancerLink implements ConnectionHandler, Task {
+  private readonly connection: Connection
+  private readonly options: BalancerLinkOptions
+  /** Attempts with tokens or their end to write at the end of this turn. */
+  private readonly outgoing: Array<Attempt> = []
+  private readonly stopBeating: () => void
+
+  constructor(connection: Connection, options: BalancerLinkOptions) {
+    const { engine, role, speed, context } = options
+    this.connection = connection
+    this.options = options
+    const { models, capacity, kvCapacityTokens } = engine
+    const register: Register = { models, role, capacity, speed, kvCapacityTokens }
+    // The control lane, in which the heartbeats follow: none may come before it.
+    connection.outbox.control(encodeFrame(Type.register, {}, { payload: pack(register) }))
+    this.beat()
+    this.stopBeating = context.timers.every(options.heartbeatMs, this.beat)
+  }
+
+  /** Tells the balancer to send nothing more. */
+  refuseWork(): void {
+    this.connection.outbox.plain(Type.drain, 0, 0)
+  }
+
+  leave(code: "drain" | "done", message: string): void {
+    this.connection.goodbye(code, message)
+  }
+
+  readonly frame = (type: number, bytes: Buffer, start: number, end: number): void => {
+    const header = start + HEADER_OFFSET
+    const stream = readU32(bytes, header + At.stream)
+    const number = readU16(bytes, header + At.attempt)
+    const { state } = this.options
+    if (type === Type.assign) this.assign(stream, number, bytes, start, end)
+    else if (type === Type.cancel) {
+      const attempt = state.cancel(stream, number, this.connection.heardMs)
+      if (attempt !== undefined) this.stopped(attempt)
+    } else if (type === Type.credit) {
+      const attempt = state.credit(stream, number, readU32(bytes, header + At.creditUpTo))
+      if (attempt !== undefined) this.list(attempt)
+    } else if (type === Type.drain) this.options.drain()
+  }
+
+  readonly closed = (why: string): void => {
+    this.stopBeating()
+    for (const attempt of this.options.state.clear()) attempt.stopEngine()
+    this.options.closed(why)
+  }
+
+  /** The end of a turn. */
+  readonly run = (): void => {
+    const { outgoing } = this
+    for (const attempt of outgoing) {
+      attempt.listed = false
+      if (attempt.ended || !this.writeReady(attempt)) continue
+      if (attempt.finish !== undefined && attempt.held.length === 0) this.done(attempt, attempt.finish)
+    }
+    outgoing.length = 0
+  }
+
+  private assign(stream: number, number: number, bytes: Buffer, start: number, end: number): void {
+    const { state, engine, context } = this.options
+    const header = start + HEADER_OFFSET
+    const epoch = readU32(bytes, header + At.epoch)
+    const attempt = state.assign(stream, number, epoch, this.connection.heardMs)
+    if (typeof attempt === "number") return this.refuse(stream, number, epoch, attempt)
+    const prompt = locate(bytes, start, end, context.limits)
+      ? read(Prompt, bytes, parts.payloadStart, parts.payloadEnd, context.limits)
+      : undefined
+    if (prompt === undefined) return this.fail(attempt, Reason.badRequest, "payload: not a prompt")
+    if (readU16(bytes, header + At.model) >= engine.models.length)
+      return this.fail(attempt, Reason.badRequest, "model: unknown here")
+    attempt.stopEngine = engine.submit(
+      {
+        prompt: prompt.prompt,
+        promptTokens: readU32(bytes, header + At.promptTokens),
+        maxTokens: readU32(bytes, header + At.maxTokens),
+        outputTokens: prompt.outputTokens,
+        chain: bytes.subarray(parts.chainStart, parts.chainEnd),
+        idHigh: readU32(bytes, header + At.idHigh),
+        idLow: readU32(bytes, header + At.idLow)
+      },
+      {
+        token: (text) => this.token(attempt, text),
+        finished: (finish) => {
+          if (attempt.ended) return
+          attempt.finish = finish
+          this.list(attempt)
+        },
+        failed: (reason, message) => this.fail(attempt, reason, message)
+      }
+    )
+  }
+
+  private refuse(stream: number, number: number, epoch: number, reason: Reason): void {
+    if (reason === Reason.cancelled) return
+    if (reason === Reason.duplicateRequest) {
+      return this.connection.refuse("bad_message", "bad_message", "ASSIGN gives out a stream that is in use")
+    }
+    this.error(stream, number, epoch, reason, refusals.get(reason)!, 0)
+  }
+
+  private token(attempt: Attempt, text: string): void {
+    if (attempt.ended) return
+    const kept = this.options.state.token(attempt, text)
+    if (!kept) this.fail(attempt, Reason.slowConsumer, `${HELD_TOKENS_MAX} tokens wait for the client`)
+    else if (attempt.readyCount > 0) this.list(attempt)
+  }
+
+  private list(attempt: Attempt): void {
+    if (attempt.listed) return
+    attempt.listed = true
+    if (this.outgoing.length === 0) this.options.context.turn.soon(this)
+    this.outgoing.push(attempt)
+  }
+
+  private writeReady(attempt: Attempt): boolean {
+    if (attempt.readyCount === 0) return true
+    if (!writeToken(this.connection.outbox, attempt)) return false
+    this.options.state.sent(attempt)
+    return true
+  }
+
+  private done(attempt: Attempt, finish: EngineFinish): void {
+    const { outputTokens, cachedTokens, reason, queueMs, prefillMs, totalMs } = finish
+    const finished: Finished = { reason, worker: this.options.name, queueMs, prefillMs, totalMs }
+    const fields = {
+      stream: attempt.stream,
+      attempt: attempt.attempt,
+      epoch: attempt.epoch,
+      a: outputTokens,
+      b: cachedTokens
+    }
+    this.connection.send(encodeFrame(Type.done, fields, { payload: pack(finished) }))
+    this.end(attempt)
+  }
+
+  /** Ends an attempt in an ERROR, after what it has ready. */
+  private fail(attempt: Attempt, reason: Reason, message: string): void {
+    if (attempt.ended) return
+    this.writeReady(attempt)
+    this.error(attempt.stream, attempt.attempt, attempt.epoch, reason, message, attempt.sent)
+    this.end(attempt)
+  }
+
+  private error(
+    stream: number,
+    attempt: number,
+    epoch: number,
+    reason: Reason,
+    message: string,
+    delivered: number
+  ): void {
+    const payload = pack({ message: message.slice(0, MESSAGE_LENGTH_MAX) })
+    this.connection.send(
+      encodeFrame(Type.error, { stream, attempt, epoch, a: reason, c: delivered }, { payload })
+    )
+  }
+
+  private end(attempt: Attempt): void {
+    this.options.state.end(attempt)
+    this.stopped(attempt)
+  }
+
+  private stopped(attempt: Attempt): void {
+    attempt.stopEngine()
+    if (this.options.state.size === 0) this.options.idle()
+  }
+
+  private readonly beat = (): void => {
+    const { state, engine, context, muted } = this.options
+    for (const attempt of state.overdue(context.timers.nowMs())) {
+      this.fail(attempt, Reason.slowConsumer, `the client left tokens unread for ${HELD_MS_MAX} ms`)
+    }
+    if (!muted())
+      this.connection.outbox.control(encodeFrame(Type.heartbeat, {}, { payload: pack(engine.load()) }))
+  }
+}
+
+const refusals = new Map<Reason, string>([
+  [Reason.staleEpoch, "this worker has served a newer balancer"],
+  [Reason.draining, "this worker is draining"],
+  [Reason.workerRefused, "this worker is full"]
+])

@@ -1,0 +1,119 @@
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { type Server, serve } from "../protocol/Server.ts"
+import type { Transport } from "../protocol/Transport.ts"
+import { startBalancer } from "./Balancer.ts"
+import { BalancerHost, type BalancerHostOptions } from "./BalancerHost.ts"
+import { startPoolManager } from "./PoolManager.ts"
+import type { Dispatcher } from "./runtime/Dispatcher.ts"
+import { FailureDetector } from "./runtime/FailureDetector.ts"
+import { type SupervisionEvent, supervise, type Supervisor } from "./runtime/Supervisor.ts"
+
+/** The address cannot be bound; `code` is the system's, such as `EADDRINUSE`. */
+export class BindFailed extends Schema.TaggedError<BindFailed>()("BindFailed", {
+  host: Schema.String,
+  port: Schema.Int,
+  code: Schema.String
+}) {}
+
+export interface BalancerNodeOptions {
+  readonly host: Omit<BalancerHostOptions, "poolWanted">
+  readonly dispatcher: Dispatcher
+  readonly transport: Transport
+  readonly listenHost: string
+  readonly listenPort: number
+  readonly connectionsMax: number
+  readonly heartbeatMs: number
+  readonly suspectMs: number
+  readonly lostMs: number
+  readonly onEvent: (event: SupervisionEvent) => void
+}
+
+export interface BalancerNode {
+  readonly host: BalancerHost
+  readonly server: Server
+  /** The tree: balancer, pool managers. Its end is the end of the node. */
+  readonly root: Supervisor
+  /** Refuses new requests and waits until all others ended, or `timeoutMs` passed. */
+  readonly drain: (timeoutMs: number) => Effect.Effect<void>
+}
+
+const DRAIN_LOOK_MS = 10
+/** The failure detector takes longer gaps between two looks for a pause of its own process. */
+const CHECK_MS = 250
+
+/** A balancer process: its supervision tree and its listener. Both end with the scope; `drain` first, to lose nothing. */
+export const startBalancerNode = Effect.fnUntraced(function* (options: BalancerNodeOptions) {
+  const { dispatcher } = options
+  const { timers } = options.host.context
+  const fork = Effect.runForkWith(yield* Effect.context())
+  let pools: Supervisor | undefined
+  const host: BalancerHost = new BalancerHost({
+    ...options.host,
+    poolWanted: (pool) => {
+      const manager = startPoolManager({
+        host,
+        dispatcher,
+        timers,
+        pool,
+        detector: (nowMs) =>
+          new FailureDetector(nowMs, {
+            intervalMs: options.heartbeatMs,
+            suspectMs: options.suspectMs,
+            lostMs: options.lostMs
+          }),
+        checkMs: Math.min(options.heartbeatMs, CHECK_MS)
+      })
+      if (pools !== undefined) fork(Effect.ignore(pools.startChild({ id: pool, start: manager })))
+    }
+  })
+  const onEvent = (event: SupervisionEvent): void => {
+    if (event.child === "balancer" && event._tag === "Restarted") host.restarts++
+    options.onEvent(event)
+  }
+  const poolsSpec = Effect.map(
+    supervise({ id: "pools", strategy: "oneForOne", children: [], onEvent }),
+    (supervisor) => {
+      pools = supervisor
+      return supervisor.process
+    }
+  )
+  const root = yield* supervise({
+    id: "root",
+    strategy: "oneForOne",
+    children: [
+      { id: "pools", start: poolsSpec, shutdown: "infinity" },
+      { id: "balancer", start: startBalancer({ host, dispatcher, timers }) }
+    ],
+    onEvent
+  })
+  const server = yield* Effect.acquireRelease(
+    Effect.try({
+      try: () =>
+        serve({
+          transport: options.transport,
+          context: options.host.context,
+          host: options.listenHost,
+          port: options.listenPort,
+          connectionsMax: options.connectionsMax,
+          greet: host.greet
+        }),
+      catch: (error) =>
+        new BindFailed({ host: options.listenHost, port: options.listenPort, code: codeOf(error) })
+    }),
+    (server) =>
+      Effect.callback<void>((resume) =>
+        server.close("the balancer is shutting down", () => resume(Effect.void))
+      )
+  )
+  const drain = Effect.fnUntraced(function* (timeoutMs: number) {
+    host.drain()
+    const untilMs = timers.nowMs() + timeoutMs
+    while (host.gauges.inFlight + host.gauges.queued > 0 && timers.nowMs() < untilMs)
+      yield* Effect.sleep(DRAIN_LOOK_MS)
+  })
+  return { host, server, root, drain } satisfies BalancerNode
+})
+
+const codeOf = (error: unknown): string =>
+  typeof error === "object" && error !== null && "code" in error ? String(error.code) : String(error)

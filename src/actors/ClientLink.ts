@@ -1,0 +1,198 @@
+import { Reason } from "../domain/Outcome.ts"
+import { encodeFrame, locate, parts } from "../protocol/Codec.ts"
+import type { Connection, ConnectionHandler } from "../protocol/Connection.ts"
+import {
+  At,
+  Flag,
+  HEADER_OFFSET,
+  readU16,
+  readU32,
+  REQUEST_HEADER_BYTES,
+  Type,
+  writeU32
+} from "../protocol/Header.ts"
+import type { Limits } from "../protocol/Limits.ts"
+import { unpackExtras } from "../protocol/Message.ts"
+import { StreamIndex } from "../structures/StreamIndex.ts"
+import { News } from "./BalancerMessage.ts"
+import { failureFrame, type Links, rejectedFrame } from "./Links.ts"
+import { Phase } from "./RequestTable.ts"
+
+/** What a client link needs to know of the process. */
+export interface ClientLinkOptions {
+  readonly links: Links
+  readonly limits: Limits
+  /** The index of a model served here, or -1. */
+  readonly modelIndex: (name: string) => number
+  /** The index of a tenant; names beyond the bound share one. */
+  readonly tenantIndex: (name: string) => number
+  readonly requestTimeoutMs: number
+  readonly streamsMax: number
+  readonly closed: (link: ClientLink) => void
+}
+
+/** Numbers a client may give to models and tenants on one connection. */
+const NAMES_MAX = 1024
+/** CANCELs allowed without a request to show for each other one. */
+const CANCELS_FREE = 100
+
+/**
+ * One client connection: takes requests in, and knows which are outstanding. It checks what a client says, writes the facts into the
+ * table and tells the balancer; it decides nothing.
+ */
+export class ClientLink implements ConnectionHandler {
+  readonly connection: Connection
+  private readonly options: ClientLinkOptions
+  private readonly links: Links
+  /** Outstanding requests by the client's stream id. */
+  private readonly streams = new StreamIndex()
+  private readonly models: Array<number> = []
+  private readonly tenants: Array<number> = []
+  private requests = 0
+  private cancels = 0
+
+  constructor(connection: Connection, options: ClientLinkOptions) {
+    this.connection = connection
+    this.options = options
+    this.links = options.links
+  }
+
+  readonly frame = (type: number, bytes: Buffer, start: number, end: number): void => {
+    if (type === Type.request) this.request(bytes, start, end)
+    else if (type === Type.cancel) this.cancel(readU32(bytes, start + HEADER_OFFSET + At.stream))
+    else if (type === Type.credit) this.credit(bytes, start + HEADER_OFFSET)
+    else
+      this.explain(
+        readU32(bytes, start + HEADER_OFFSET + At.stream),
+        Reason.badRequest,
+        "RESUME is not offered"
+      )
+  }
+
+  readonly closed = (): void => {
+    this.streams.forEach((slot) => this.giveUp(slot))
+    this.options.closed(this)
+  }
+
+  /** Refuses a stream with one of the usual sentences. */
+  refuse(stream: number, reason: Reason, retryAfterMs: number): void {
+    this.write(rejectedFrame(reason), stream, retryAfterMs)
+  }
+
+  /** The terminal of `stream` was written. */
+  forget(stream: number): void {
+    this.streams.delete(stream)
+  }
+
+  private request(bytes: Buffer, start: number, end: number): void {
+    const header = start + HEADER_OFFSET
+    const { links, options } = this
+    if (bytes[header - 1]! < REQUEST_HEADER_BYTES || !locate(bytes, start, end, options.limits)) {
+      return this.connection.refuse("bad_frame", "bad_frame", "a REQUEST is not well formed")
+    }
+    const stream = readU32(bytes, header + At.stream)
+    if ((bytes[header + At.flags]! & Flag.extras) !== 0 && !this.intern(bytes, header)) {
+      return this.connection.refuse("bad_message", "bad_message", "the extras of a REQUEST are not valid")
+    }
+    this.requests++
+    const promptTokens = readU32(bytes, header + At.promptTokens)
+    const maxTokens = readU32(bytes, header + At.maxTokens)
+    if (stream === 0) return this.explain(0, Reason.badRequest, "stream: must be at least 1")
+    if (this.streams.get(stream) >= 0)
+      return this.explain(stream, Reason.duplicateRequest, "stream: is in use")
+    if (promptTokens === 0) return this.explain(stream, Reason.badRequest, "promptTokens: must be at least 1")
+    if (maxTokens === 0) return this.explain(stream, Reason.badRequest, "maxTokens: must be at least 1")
+    const model = this.models[readU16(bytes, header + At.model)]
+    if (model === undefined)
+      return this.explain(stream, Reason.badRequest, "model: this number was never given a name")
+    if (model < 0) return this.refuse(stream, Reason.unknownModel, 0)
+    if (this.streams.size >= options.streamsMax)
+      return this.explain(stream, Reason.limit, "too many requests on this connection")
+    const idHigh = readU32(bytes, header + At.idHigh)
+    const idLow = readU32(bytes, header + At.idLow)
+    if (links.isTwin(this, idHigh, idLow))
+      return this.explain(stream, Reason.duplicateRequest, "id: is in use")
+    const request = links.table.allocate()
+    if (request === undefined) return this.explain(stream, Reason.limit, "too many requests in this balancer")
+    const { slot } = request
+    if (!links.frames.hold(slot, bytes, start, end)) {
+      links.table.release(slot)
+      return this.explain(stream, Reason.limit, "too many request bytes in this balancer")
+    }
+    const nowMs = this.connection.heardMs
+    const timeoutMs = readU32(bytes, header + At.timeoutMs)
+    request.client = this
+    request.clientStream = stream
+    request.flags = bytes[header + At.flags]!
+    request.idHigh = idHigh
+    request.idLow = idLow
+    request.tenant = this.tenants[readU16(bytes, header + At.tenant)] ?? 0
+    request.model = model
+    request.class = bytes[header + At.class]!
+    request.promptTokens = promptTokens
+    request.maxTokens = maxTokens
+    request.sessionHigh = readU32(bytes, header + At.sessionHigh)
+    request.sessionLow = readU32(bytes, header + At.sessionLow)
+    request.arrivedMs = nowMs
+    request.deadlineMs =
+      nowMs + (timeoutMs === 0 ? options.requestTimeoutMs : Math.min(timeoutMs, options.requestTimeoutMs))
+    this.streams.set(stream, slot)
+    links.opened(request)
+  }
+
+  private cancel(stream: number): void {
+    if (++this.cancels > CANCELS_FREE + this.requests)
+      return this.connection.refuse("flood", "cancel_flood", "more CANCELs than requests")
+    const slot = this.streams.get(stream)
+    if (slot >= 0) this.giveUp(slot)
+  }
+
+  private giveUp(slot: number): void {
+    const request = this.links.table.at(slot)
+    if (request.phase !== Phase.open || request.cancelled) return
+    request.cancelled = true
+    this.links.tell(News.cancelled, slot)
+  }
+
+  /** The client read on: passes the permission to the worker. */
+  private credit(bytes: Buffer, header: number): void {
+    const slot = this.streams.get(readU32(bytes, header + At.stream))
+    if (slot < 0) return
+    const request = this.links.table.at(slot)
+    const upTo = readU32(bytes, header + At.creditUpTo)
+    const { holder } = request
+    if (upTo <= request.creditUpTo || holder === undefined) return
+    request.creditUpTo = upTo
+    const frame = encodeFrame(Type.credit, { stream: request.stream, attempt: request.attempts, a: upTo })
+    holder.connection.outbox.control(frame)
+  }
+
+  /** Takes over the names in the extras of the REQUEST that `locate` has just looked at. */
+  private intern(bytes: Buffer, header: number): boolean {
+    const extras = unpackExtras(bytes, parts.extrasStart, parts.payloadStart, this.options.limits)
+    if (extras === undefined) return false
+    const model = readU16(bytes, header + At.model)
+    const tenant = readU16(bytes, header + At.tenant)
+    if (extras.modelName !== null) {
+      if (model >= NAMES_MAX) return false
+      this.models[model] = this.options.modelIndex(extras.modelName)
+    }
+    if (extras.tenantName !== null) {
+      if (tenant >= NAMES_MAX) return false
+      this.tenants[tenant] = this.options.tenantIndex(extras.tenantName)
+    }
+    return true
+  }
+
+  private explain(stream: number, reason: Reason, message: string): void {
+    this.write(failureFrame(Type.rejected, reason, message), stream, 0)
+  }
+
+  private write(frame: Buffer, stream: number, retryAfterMs: number): void {
+    const { outbox } = this.connection
+    const at = outbox.relay(frame, 0, frame.length)
+    if (at < 0) return
+    writeU32(outbox.bytes, at + HEADER_OFFSET + At.stream, stream)
+    writeU32(outbox.bytes, at + HEADER_OFFSET + At.retryAfterMs, retryAfterMs)
+  }
+}

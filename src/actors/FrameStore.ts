@@ -1,0 +1,64 @@
+/** A request frame up to this size lies in its slot's own cell; a longer one in a buffer of its own. */
+const CELL_BYTES = 512
+const CELLS_MIN = 1024
+
+/**
+ * Keeps the frame of every request until it can no longer be needed for another attempt. Indexed by slot.
+ * Small frames cost one copy and no allocation. `limitBytes` bounds the long ones in total.
+ */
+export class FrameStore {
+  private cells = Buffer.allocUnsafeSlow(CELLS_MIN * CELL_BYTES)
+  private lengths = new Uint32Array(CELLS_MIN)
+  private readonly long: Array<Buffer | undefined> = []
+  private longBytes = 0
+  private readonly limitBytes: number
+
+  constructor(limitBytes: number) {
+    this.limitBytes = limitBytes
+  }
+
+  /** Copies a frame. False when there is no room for it. */
+  hold(slot: number, bytes: Buffer, start: number, end: number): boolean {
+    const size = end - start
+    if (slot >= this.lengths.length) this.grow(slot + 1)
+    if (size <= CELL_BYTES) bytes.copy(this.cells, slot * CELL_BYTES, start, end)
+    else {
+      if (this.longBytes + size > this.limitBytes) return false
+      this.long[slot] = Buffer.from(bytes.subarray(start, end))
+      this.longBytes += size
+    }
+    this.lengths[slot] = size
+    return true
+  }
+
+  /** The buffer that holds the frame of `slot`, from `startOf(slot)` on, `lengthOf(slot)` bytes. Valid until the next `hold`. */
+  bytesOf(slot: number): Buffer {
+    return this.long[slot] ?? this.cells
+  }
+
+  startOf(slot: number): number {
+    return this.long[slot] === undefined ? slot * CELL_BYTES : 0
+  }
+
+  lengthOf(slot: number): number {
+    return this.lengths[slot]!
+  }
+
+  /** Forgets the frame of `slot`, if it is a long one. */
+  drop(slot: number): void {
+    const frame = this.long[slot]
+    if (frame === undefined) return
+    this.long[slot] = undefined
+    this.longBytes -= frame.length
+  }
+
+  private grow(slots: number): void {
+    const size = Math.max(slots, this.lengths.length * 2)
+    const cells = Buffer.allocUnsafeSlow(size * CELL_BYTES)
+    this.cells.copy(cells)
+    this.cells = cells
+    const lengths = new Uint32Array(size)
+    lengths.set(this.lengths)
+    this.lengths = lengths
+  }
+}

@@ -1,0 +1,348 @@
+import { describe, expect, test } from "bun:test"
+import fc from "fast-check"
+import { Reason } from "../../src/domain/Outcome.ts"
+import { encodeFrame, pack } from "../../src/protocol/Codec.ts"
+import { Type } from "../../src/protocol/Header.ts"
+import { heartbeat, Peer, type Received, VirtualNode } from "./support/VirtualNode.ts"
+
+const scene = () => {
+  const node = new VirtualNode()
+  const worker = node.worker("w0")
+  const client = node.client()
+  return { node, worker, client }
+}
+
+describe("a request", () => {
+  test("reaches the worker with its own stream id, attempt, epoch and model number; the answer returns under the client's", () => {
+    const { client, worker } = scene()
+    client.send(client.request({ stream: 42 }))
+    const [assign] = worker.of(Type.assign)
+    expect(assign).toMatchObject({ attempt: 1, epoch: 7, model: 0, payload: { prompt: "hello" } })
+    worker.send(
+      worker.token(assign!, 0),
+      worker.token(assign!, 1, 2),
+      worker.about(assign!, Type.done, { a: 3, b: 4 })
+    )
+    expect(client.of(Type.token).map(({ stream, a, b }) => [stream, a, b])).toEqual([
+      [42, 0, 1],
+      [42, 1, 2]
+    ])
+    expect(client.of(Type.done)).toMatchObject([{ stream: 42, attempt: 1, a: 3, b: 4 }])
+  })
+
+  test("is told ACCEPTED within some milliseconds, unless a token said it first", () => {
+    const { node, client, worker } = scene()
+    client.send(client.request({ stream: 1 }), client.request({ stream: 2 }))
+    worker.send(worker.token(worker.of(Type.assign)[0]!, 0))
+    node.advance(5)
+    expect(client.of(Type.accepted).map(({ stream }) => stream)).toEqual([2])
+  })
+
+  test.each([
+    ["stream 0", { stream: 0 }, Reason.badRequest, "stream"],
+    ["no prompt tokens", { stream: 1, promptTokens: 0 }, Reason.badRequest, "promptTokens"],
+    ["no output", { stream: 1, maxTokens: 0 }, Reason.badRequest, "maxTokens"],
+    ["a model nobody serves", { stream: 1, model: "gpt-9" }, Reason.unknownModel, "model"]
+  ])("with %s is rejected, and the message names the field", (_, options, reason, field) => {
+    const { client, worker } = scene()
+    client.send(client.request(options))
+    expect(client.of(Type.rejected)).toMatchObject([{ stream: options.stream, a: reason }])
+    expect(JSON.stringify(client.of(Type.rejected)[0]!.payload)).toContain(field)
+    expect(worker.of(Type.assign)).toEqual([])
+    expect(client.closed).toBe(false)
+  })
+
+  test("F24: whose stream or id is in use is rejected as a duplicate; the first one goes on", () => {
+    const { client, worker } = scene()
+    client.send(
+      client.request({ stream: 1, id: 9 }),
+      client.request({ stream: 1, id: 10 }),
+      client.request({ stream: 2, id: 9 })
+    )
+    expect(client.of(Type.rejected).map(({ stream, a }) => [stream, a])).toEqual([
+      [1, Reason.duplicateRequest],
+      [2, Reason.duplicateRequest]
+    ])
+    const [assign] = worker.of(Type.assign)
+    worker.send(worker.about(assign!, Type.done))
+    expect(client.of(Type.done)).toHaveLength(1)
+    client.send(client.request({ stream: 1, id: 9 }))
+    expect(worker.of(Type.assign)).toHaveLength(2)
+  })
+
+  test("beyond the bound of its connection is rejected with the name of the limit", () => {
+    const node = new VirtualNode({ streamsMax: 2 })
+    node.worker("w0")
+    const client = node.client()
+    for (const stream of [1, 2, 3]) client.send(client.request({ stream }))
+    expect(client.of(Type.rejected)).toMatchObject([{ stream: 3, a: Reason.limit }])
+  })
+
+  test("that is not well formed ends the connection", () => {
+    const { client } = scene()
+    client.send(
+      encodeFrame(
+        Type.request,
+        { stream: 1 },
+        { payload: Buffer.from([0xc1]) },
+        { idHigh: 0, idLow: 1, promptTokens: 1, maxTokens: 1 }
+      )
+    )
+    expect(client.of(Type.goodbye)).toHaveLength(1)
+  })
+})
+
+describe("CANCEL", () => {
+  test("reaches the worker, ends the request once, and late tokens are dropped", () => {
+    const { node, client, worker } = scene()
+    client.send(client.request({ stream: 5 }))
+    const [assign] = worker.of(Type.assign)
+    client.send(encodeFrame(Type.cancel, { stream: 5 }), encodeFrame(Type.cancel, { stream: 5 }))
+    expect(worker.of(Type.cancel)).toMatchObject([{ stream: assign!.stream, attempt: 1 }])
+    worker.send(worker.token(assign!, 0), worker.about(assign!, Type.done))
+    expect(client.of(Type.error)).toMatchObject([{ stream: 5, a: Reason.cancelled }])
+    expect(client.of(Type.token)).toEqual([])
+    expect(node.host.snapshot()).toMatchObject({ inFlight: 0, cancelled: 1 })
+  })
+
+  test("F30: in a loop is a flood", () => {
+    const { node, client } = scene()
+    for (let i = 0; i < 200; i++) client.push(encodeFrame(Type.cancel, { stream: 1 }))
+    node.settle()
+    expect(node.violations).toContain("cancel_flood")
+    expect(client.of(Type.goodbye)).toHaveLength(1)
+  })
+
+  test("follows a client that goes away, for each of its requests", () => {
+    const { node, client, worker } = scene()
+    client.send(client.request({ stream: 1 }), client.request({ stream: 2 }))
+    client.drop()
+    expect(worker.of(Type.cancel)).toHaveLength(2)
+    expect(node.host.snapshot()).toMatchObject({ clients: 0, inFlight: 0, cancelled: 2 })
+  })
+})
+
+describe("a worker", () => {
+  test("F25: frames about requests that are gone are dropped; DONE twice counts once (F28)", () => {
+    const { node, client, worker } = scene()
+    client.send(client.request({ stream: 1 }))
+    const [assign] = worker.of(Type.assign)
+    const done = worker.about(assign!, Type.done)
+    worker.send(done, done, worker.token(assign!, 0), worker.about({ ...assign!, stream: 999 }, Type.done))
+    expect(client.of(Type.done)).toHaveLength(1)
+    expect(node.host.snapshot()).toMatchObject({ done: 1, inFlight: 0 })
+    expect(worker.closed).toBe(false)
+  })
+
+  test.each([
+    ["a superseded attempt", { attempt: 2 }],
+    ["another epoch", { epoch: 6 }]
+  ])("frames of %s are dropped by number", (_, wrong) => {
+    const { client, worker } = scene()
+    client.send(client.request({ stream: 1 }))
+    const [assign] = worker.of(Type.assign)
+    worker.send(worker.token({ ...assign!, ...wrong }, 0), worker.about({ ...assign!, ...wrong }, Type.done))
+    expect(client.of(Type.token)).toEqual([])
+    expect(client.of(Type.done)).toEqual([])
+  })
+
+  test("F27: cannot speak about another worker's request", () => {
+    const { node, client, worker } = scene()
+    const other = node.worker("w1")
+    client.send(client.request({ stream: 1 }))
+    const holder = worker.of(Type.assign).length > 0 ? worker : other
+    const intruder = holder === worker ? other : worker
+    intruder.send(intruder.token(holder.of(Type.assign)[0]!, 0))
+    expect(client.of(Type.token)).toEqual([])
+  })
+
+  test.each([
+    ["skips", 1],
+    ["repeats", 0]
+  ])("F26: that %s a token index loses the attempt, and is cut off at the third time", (_, index) => {
+    const { node, client, worker } = scene()
+    for (let strike = 1; strike <= 3; strike++) {
+      client.send(client.request({ stream: strike }))
+      const assign = worker.of(Type.assign).at(-1)!
+      if (index === 0) worker.send(worker.token(assign, 0))
+      worker.send(worker.token(assign, index))
+      expect(worker.closed).toBe(strike === 3)
+    }
+    expect(node.violations).toEqual(["worker_protocol", "worker_protocol", "worker_protocol"])
+    expect(client.of(Type.token).every(({ a }) => a === 0)).toBe(true)
+  })
+
+  test("F29: that sends beyond the credit is sent away; with credit it may go on", () => {
+    const { client, worker } = scene()
+    client.send(client.request({ stream: 1 }))
+    const [assign] = worker.of(Type.assign)
+    worker.send(worker.token(assign!, 0, 256))
+    client.send(encodeFrame(Type.credit, { stream: 1, a: 300 }))
+    expect(worker.of(Type.credit)).toMatchObject([{ stream: assign!.stream, a: 300 }])
+    worker.send(worker.token(assign!, 256, 44))
+    expect(client.of(Type.token)).toHaveLength(2)
+    worker.send(worker.token(assign!, 300, 1))
+    expect(worker.of(Type.goodbye)).toHaveLength(1)
+    expect(client.of(Type.token)).toHaveLength(2)
+  })
+
+  test("F32: a heartbeat with nonsense in it is not believed, and three of them end the connection", () => {
+    const { node, client, worker } = scene()
+    const nonsense = encodeFrame(Type.heartbeat, {}, { payload: pack({ running: -1, waiting: 1e308 }) })
+    worker.send(nonsense)
+    client.send(client.request({ stream: 1 }))
+    expect(worker.of(Type.assign)).toHaveLength(1)
+    worker.send(nonsense, nonsense)
+    expect(node.violations).toContain("bad_heartbeat")
+  })
+
+  test.each([
+    ["no models", { models: [] }],
+    ["a capacity of 10⁹", { capacity: 1e9 }],
+    ["a speed of 0", { speed: 0 }],
+    ["a role nobody knows", { role: "boss" }],
+    ["300 models", { models: Array.from({ length: 300 }, (_, i) => `m${i}`) }]
+  ])("F33: that registers with %s is sent away", (_, wrong) => {
+    const { node } = scene()
+    const peer = new Peer(node, "worker", "bad")
+    const offer = { models: ["sim"], role: "both", capacity: 4, speed: 1, kvCapacityTokens: 0, ...wrong }
+    peer.send(encodeFrame(Type.register, {}, { payload: pack(offer) }))
+    expect(peer.of(Type.goodbye)).toHaveLength(1)
+  })
+
+  test("that returns under its name replaces its former self; requests not yet streaming go to it again", () => {
+    const { node, client, worker } = scene()
+    client.send(client.request({ stream: 1 }))
+    const reborn = node.worker("w0", { incarnation: 2 })
+    expect(worker.closed).toBe(true)
+    expect(reborn.of(Type.assign)).toMatchObject([{ attempt: 2 }])
+    reborn.send(reborn.about(reborn.of(Type.assign)[0]!, Type.done))
+    expect(client.of(Type.done)).toMatchObject([{ stream: 1, attempt: 2 }])
+  })
+
+  test("that is gone leaves its place to another one once all places are taken", () => {
+    const { node, client, worker } = scene()
+    const others = Array.from({ length: 15 }, (_, i) => node.worker(`other-${i}`))
+    const late = node.worker("late")
+    expect(late.of(Type.goodbye)).toHaveLength(1)
+    for (const other of others) other.drop()
+    worker.drop()
+    const heir = node.worker("heir")
+    client.send(client.request({ stream: 1 }))
+    expect(heir.of(Type.assign)).toHaveLength(1)
+  })
+
+  test("that drains gets nothing new and finishes what it has", () => {
+    const { node, client, worker } = scene()
+    client.send(client.request({ stream: 1 }))
+    worker.send(encodeFrame(Type.drain, {}))
+    client.send(client.request({ stream: 2 }))
+    expect(client.of(Type.rejected)).toMatchObject([{ stream: 2, a: Reason.noWorker }])
+    worker.send(worker.about(worker.of(Type.assign)[0]!, Type.done))
+    expect(client.of(Type.done)).toHaveLength(1)
+    expect(node.host.snapshot().workers[0]!.state).toBe("draining")
+  })
+
+  test("that falls silent is suspect, then lost: its requests go elsewhere", () => {
+    const { node, client, worker } = scene()
+    client.send(client.request({ stream: 1 }))
+    expect(worker.of(Type.assign)).toHaveLength(1)
+    const other = node.worker("w1")
+    for (let elapsedMs = 0; elapsedMs < 1_200; elapsedMs += 200) {
+      node.advance(200)
+      other.send(heartbeat)
+    }
+    expect(node.host.snapshot().workers.map(({ state }) => state)).toEqual(["suspect", "ready"])
+    expect(other.of(Type.assign)).toEqual([])
+    for (let elapsedMs = 0; elapsedMs < 1_200; elapsedMs += 200) {
+      node.advance(200)
+      other.send(heartbeat)
+    }
+    expect(worker.closed).toBe(true)
+    expect(other.of(Type.assign)).toMatchObject([{ attempt: 2 }])
+  })
+})
+
+describe("an administrator", () => {
+  test("gets a snapshot, drains a worker, and is told what is wrong", () => {
+    const { node, worker } = scene()
+    const admin = new Peer(node, "admin", "a")
+    const ask = (stream: number, payload: unknown) =>
+      admin.send(encodeFrame(Type.adminRequest, { stream }, { payload: pack(payload) }))
+    ask(1, { op: "snapshot" })
+    ask(2, { op: "drain", worker: "w0" })
+    ask(3, { op: "drain", worker: "nobody" })
+    ask(4, { op: "dance" })
+    const replies = admin.of(Type.adminReply)
+    expect(replies.map(({ stream }) => stream)).toEqual([1, 2, 3, 4])
+    expect(replies[0]!.payload).toMatchObject({ epoch: 7, workers: [{ name: "w0", state: "ready" }] })
+    expect(worker.of(Type.drain)).toHaveLength(1)
+    expect(replies[2]!.payload).toMatchObject({ error: expect.stringContaining("nobody") })
+    expect(replies[3]!.payload).toMatchObject({ error: expect.stringContaining("op") })
+  })
+})
+
+describe("when the balancer actor crashes", () => {
+  /** Everything a client got for a stream, in order. */
+  const story = (client: Peer, stream: number): ReadonlyArray<Received> => {
+    client.of(Type.done)
+    return client.received.filter((frame) => frame.stream === stream && frame.type !== Type.accepted)
+  }
+
+  test("100 requests in flight are all finished by its successor: each ends once, no token is missing or repeated", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.nat({ max: 5 }), { minLength: 100, maxLength: 100 }),
+        fc.nat({ max: 99 }),
+        (progress, cancelled) => {
+          const node = new VirtualNode()
+          const workers = ["w0", "w1"].map((name) => node.worker(name, { capacity: 40 }))
+          const client = node.client()
+          for (let i = 0; i < 100; i++) client.push(client.request({ stream: i + 1 }))
+          node.settle()
+          const told = new Map<number, number>()
+          const advance = (worker: Peer, assign: Received, upTo: number) => {
+            for (let index = told.get(assign.stream) ?? 0; index < upTo; index++)
+              worker.push(worker.token(assign, index))
+            told.set(assign.stream, Math.max(upTo, told.get(assign.stream) ?? 0))
+          }
+          for (const worker of workers)
+            for (const [i, assign] of worker.of(Type.assign).entries()) advance(worker, assign, progress[i]!)
+          // In the same turn: the crash, more tokens, an end, a cancel, and a new request.
+          node.host.tellBalancer({ _tag: "Crash" })
+          for (const worker of workers) {
+            const [first, second] = worker.of(Type.assign)
+            advance(worker, first!, 6)
+            advance(worker, second!, 6)
+            worker.push(worker.about(second!, Type.done, { a: 6 }))
+          }
+          client.push(encodeFrame(Type.cancel, { stream: cancelled + 1 }), client.request({ stream: 101 }))
+          node.settle()
+          node.startBalancer()
+          for (let round = 0; round < 4; round++) {
+            for (const worker of workers) {
+              for (const assign of worker.of(Type.assign)) {
+                advance(worker, assign, 8)
+                worker.push(worker.about(assign, Type.done, { a: 8 }))
+              }
+            }
+            node.settle()
+          }
+          for (let stream = 1; stream <= 101; stream++) {
+            const frames = story(client, stream)
+            const end = frames.at(-1)!
+            expect(
+              frames.filter(({ type }) => type === Type.done || type === Type.error || type === Type.rejected)
+            ).toEqual([end])
+            if (stream !== cancelled + 1) expect(end.type).toBe(Type.done)
+            const indices = frames.filter(({ type }) => type === Type.token).map(({ a }) => a)
+            expect(indices).toEqual(indices.map((_, index) => index))
+          }
+          expect(node.host.snapshot()).toMatchObject({ inFlight: 0, queued: 0 })
+          expect(node.host.links.table.size).toBe(0)
+        }
+      ),
+      { numRuns: 10 }
+    )
+  })
+})

@@ -1,0 +1,294 @@
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { startBalancer } from "../../../src/actors/Balancer.ts"
+import { BalancerHost } from "../../../src/actors/BalancerHost.ts"
+import { startPoolManager } from "../../../src/actors/PoolManager.ts"
+import { Dispatcher } from "../../../src/actors/runtime/Dispatcher.ts"
+import { FailureDetector } from "../../../src/actors/runtime/FailureDetector.ts"
+import { idleLoad } from "../../../src/domain/WorkerLoad.ts"
+import { findAdmission, findOrdering, findPlacement } from "../../../src/policies/registry.ts"
+import { encodeFrame, locate, pack, parts, unpack } from "../../../src/protocol/Codec.ts"
+import { Connection, type ConnectionContext } from "../../../src/protocol/Connection.ts"
+import {
+  At,
+  Flag,
+  HEADER_OFFSET,
+  LENGTH_BYTES,
+  readU16,
+  readU32,
+  Type
+} from "../../../src/protocol/Header.ts"
+import { defaultLimits } from "../../../src/protocol/Limits.ts"
+import { packExtras } from "../../../src/protocol/Message.ts"
+import type { Role } from "../../../src/protocol/Roles.ts"
+import type { Timers } from "../../../src/protocol/Timers.ts"
+import { Turn } from "../../../src/protocol/Turn.ts"
+import { makeRng } from "../../../src/structures/Rng.ts"
+
+/** A frame as a peer received it. */
+export interface Received {
+  readonly type: number
+  readonly stream: number
+  readonly attempt: number
+  readonly epoch: number
+  readonly model: number
+  readonly a: number
+  readonly b: number
+  readonly c: number
+  readonly payload: unknown
+}
+
+export interface RequestOptions {
+  readonly stream: number
+  readonly model?: string
+  readonly id?: number
+  readonly flags?: number
+  readonly promptTokens?: number
+  readonly maxTokens?: number
+  readonly timeoutMs?: number
+}
+
+/** The other end of one connection: a socket without a network. What is said to it is decoded when the turn ends. */
+export class Peer {
+  readonly received: Array<Received> = []
+  closed = false
+  readonly connection: Connection
+  private readonly node: VirtualNode
+  private bytes = Buffer.alloc(0)
+
+  constructor(node: VirtualNode, role: Role, identity: string, incarnation = 1) {
+    this.node = node
+    this.connection = Connection.accept(
+      {
+        remoteAddress: "virtual",
+        write: (bytes, from, length) => {
+          this.bytes = Buffer.concat([this.bytes, bytes.subarray(from, from + length)])
+          return length
+        },
+        shutdown: () => {},
+        terminate: () => {},
+        pause: () => {},
+        resume: () => {}
+      },
+      node.context,
+      node.host.greet,
+      () => {
+        this.closed = true
+      }
+    )
+    this.send(
+      encodeFrame(Type.hello, {}, { payload: pack({ major: 1, minor: 0, role, identity, incarnation }) })
+    )
+  }
+
+  /** Sends frames and lets the node react. */
+  send(...frames: ReadonlyArray<Buffer>): void {
+    this.push(...frames)
+    this.node.settle()
+  }
+
+  /** Sends frames; the node reacts at its next turn. */
+  push(...frames: ReadonlyArray<Buffer>): void {
+    for (const frame of frames) this.connection.data(frame)
+  }
+
+  /** The network drops the connection. */
+  drop(): void {
+    this.connection.closed()
+    this.node.settle()
+  }
+
+  /** Frames of one type received so far. */
+  of(type: number): ReadonlyArray<Received> {
+    this.decode()
+    return this.received.filter((frame) => frame.type === type)
+  }
+
+  request({
+    stream,
+    model = "sim",
+    id = stream,
+    flags = 0,
+    promptTokens = 10,
+    maxTokens = 8,
+    timeoutMs = 0
+  }: RequestOptions): Buffer {
+    return encodeFrame(
+      Type.request,
+      { stream, flags: flags | Flag.extras },
+      {
+        extras: packExtras({ modelName: model, tenantName: null, idempotencyKey: null }),
+        payload: pack({ prompt: "hello" })
+      },
+      { idHigh: 0, idLow: id, model: 1, promptTokens, maxTokens, timeoutMs }
+    )
+  }
+
+  /** TOKEN, DONE or ERROR about an ASSIGN. */
+  about(
+    assign: Received,
+    type: number,
+    fields: { readonly a?: number; readonly b?: number; readonly attempt?: number } = {}
+  ): Buffer {
+    const { stream, attempt, epoch } = assign
+    return encodeFrame(
+      type,
+      { stream, attempt, epoch, ...fields },
+      { payload: pack(type === Type.token ? "x" : { message: "m" }) }
+    )
+  }
+
+  token(assign: Received, index: number, count = 1): Buffer {
+    return this.about(assign, Type.token, { a: index, b: count })
+  }
+
+  private decode(): void {
+    while (this.bytes.length >= LENGTH_BYTES) {
+      const end = LENGTH_BYTES + readU32(this.bytes, 0)
+      if (this.bytes.length < end) return
+      const { bytes } = this
+      locate(bytes, 0, end, defaultLimits)
+      const header = HEADER_OFFSET
+      const type = bytes[header + At.type]!
+      this.received.push({
+        type,
+        stream: readU32(bytes, header + At.stream),
+        attempt: readU16(bytes, header + At.attempt),
+        epoch: readU32(bytes, header + At.epoch),
+        model: type === Type.assign ? readU16(bytes, header + At.model) : 0,
+        a: readU32(bytes, header + At.a),
+        b: readU32(bytes, header + At.b),
+        c: readU32(bytes, header + At.c),
+        payload: unpack(bytes, parts.payloadStart, end, defaultLimits)
+      })
+      this.bytes = bytes.subarray(end)
+    }
+  }
+}
+
+interface Timer {
+  readonly everyMs: number | undefined
+  dueMs: number
+  readonly run: () => void
+}
+
+/** A balancer process without sockets and clocks: links, pool managers and the balancer actor as they are, on virtual time. */
+export class VirtualNode {
+  nowMs = 0
+  readonly violations: Array<string> = []
+  readonly host: BalancerHost
+  readonly context: ConnectionContext
+  private readonly timers = new Set<Timer>()
+  private readonly turns: Array<() => void> = []
+  private readonly dispatcher: Dispatcher
+
+  constructor(options: { readonly streamsMax?: number; readonly models?: ReadonlyArray<string> } = {}) {
+    const timers: Timers = {
+      nowMs: () => this.nowMs,
+      after: (delayMs, run) => this.timer(undefined, delayMs, run),
+      every: (periodMs, run) => this.timer(periodMs, periodMs, run)
+    }
+    const turn = new Turn((run) => this.turns.push(run))
+    this.dispatcher = new Dispatcher(turn, timers.nowMs)
+    this.context = { turn, timers, limits: defaultLimits, violation: (kind) => this.violations.push(kind) }
+    const rng = makeRng(1)
+    this.host = new BalancerHost({
+      name: "balancer",
+      incarnation: 1,
+      epoch: 7,
+      context: this.context,
+      models: options.models ?? ["sim"],
+      pipeline: () => ({
+        admission: findAdmission("queue-bounds")!.make({}, rng),
+        ordering: findOrdering("arrival")!.make({}, rng),
+        placement: findPlacement("least-connections")!.make({}, rng)
+      }),
+      authorised: () => true,
+      requestsMax: 4096,
+      heldBytesMax: 1 << 20,
+      workersMax: 16,
+      streamsMax: options.streamsMax ?? 1024,
+      requestTimeoutMs: 60_000,
+      attemptsMax: 3,
+      retryBudget: 0.1,
+      faultsEnabled: true,
+      poolWanted: (pool) => {
+        const detector = (nowMs: number) => new FailureDetector(nowMs)
+        this.keep(
+          startPoolManager({
+            host: this.host,
+            dispatcher: this.dispatcher,
+            timers,
+            pool,
+            detector,
+            checkMs: 250
+          })
+        )
+      }
+    })
+    this.startBalancer()
+  }
+
+  /** As a supervisor does it, first and after a crash. */
+  startBalancer(): void {
+    this.keep(startBalancer({ host: this.host, dispatcher: this.dispatcher, timers: this.context.timers }))
+    this.settle()
+  }
+
+  /** Lets every turn of the event loop pass that somebody asked for. */
+  settle(): void {
+    for (let run = this.turns.shift(); run !== undefined; run = this.turns.shift()) run()
+  }
+
+  /** Lets time pass. */
+  advance(ms: number): void {
+    const untilMs = this.nowMs + ms
+    while (true) {
+      const next = [...this.timers].toSorted((one, other) => one.dueMs - other.dueMs)[0]
+      if (next === undefined || next.dueMs > untilMs) break
+      this.nowMs = next.dueMs
+      if (next.everyMs === undefined) this.timers.delete(next)
+      else next.dueMs += next.everyMs
+      next.run()
+      this.settle()
+    }
+    this.nowMs = untilMs
+  }
+
+  client(identity = "client"): Peer {
+    return new Peer(this, "client", identity)
+  }
+
+  /** A registered worker with a first heartbeat: ready. */
+  worker(
+    name: string,
+    options: {
+      readonly models?: ReadonlyArray<string>
+      readonly capacity?: number
+      readonly incarnation?: number
+    } = {}
+  ): Peer {
+    const peer = new Peer(this, "worker", name, options.incarnation)
+    const offer = {
+      models: options.models ?? ["sim"],
+      role: "both",
+      capacity: options.capacity ?? 64,
+      speed: 1,
+      kvCapacityTokens: 1000
+    }
+    peer.send(encodeFrame(Type.register, {}, { payload: pack(offer) }), heartbeat)
+    return peer
+  }
+
+  private timer(everyMs: number | undefined, delayMs: number, run: () => void): () => void {
+    const timer: Timer = { everyMs, dueMs: this.nowMs + delayMs, run }
+    this.timers.add(timer)
+    return () => this.timers.delete(timer)
+  }
+
+  private keep(start: Effect.Effect<unknown, unknown, Scope.Scope>): void {
+    Effect.runFork(Effect.scoped(Effect.andThen(start, Effect.never)))
+  }
+}
+
+export const heartbeat = encodeFrame(Type.heartbeat, {}, { payload: pack(idleLoad) })
