@@ -1,0 +1,35 @@
+import * as Effect from "effect/Effect"
+import type { Config } from "../domain/Config.ts"
+import { processShell } from "./cli/Shell.ts"
+import type { RunningBalancer } from "./startBalancer.ts"
+
+/** Says on standard output that everything is up: one line for programs, or what a person wants to know first. */
+export const announce = (
+  { config, flags }: { readonly config: Config; readonly flags: { readonly json: boolean } },
+  { tcp, http }: RunningBalancer,
+  workers: number
+): Effect.Effect<void> => {
+  const { admission, ordering, placement } = config.pipeline
+  const models = config.models.map(({ name }) => name)
+  const text = flags.json
+    ? JSON.stringify({
+        ready: true,
+        tcp,
+        http,
+        workers,
+        models,
+        placement: placement.policy,
+        pid: process.pid
+      })
+    : [
+        `${config.cluster.name} is ready: ${workers} worker${workers === 1 ? "" : "s"}, serving ${models.join(", ")}`,
+        `  policies   admission ${admission.policy} · ordering ${ordering.policy} · placement ${placement.policy}`,
+        `  TCP        ${tcp}`,
+        `  HTTP       http://${http}    /generate /metrics /livez /readyz`,
+        "",
+        `  Try: bun run client --address ${tcp} --max-tokens 32 "Hello"`,
+        `       curl -sN http://${http}/generate -d '{"model":"${models[0]}","prompt":"Hello","maxTokens":32,"stream":true}'`,
+        "  Ctrl-C drains and stops; a second Ctrl-C stops at once."
+      ].join("\n")
+  return Effect.promise(() => processShell().out(`${text}\n`))
+}

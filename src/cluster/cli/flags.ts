@@ -1,0 +1,46 @@
+import { Flag } from "effect/cli"
+
+/** Text that may be left out. */
+export const textFlag = (name: string, help: string, metavar = "text"): Flag.Flag<string | undefined> =>
+  Flag.String(name).pipe(
+    Flag.withDescription(help),
+    Flag.withMetavar(metavar),
+    Flag.map((value): string | undefined => value),
+    Flag.withDefault(undefined)
+  )
+
+/** Which configuration file to read. */
+export const configFlag = textFlag(
+  "config",
+  "Configuration file. Default: cluster.config.ts in the working directory, if it is there.",
+  "path"
+)
+
+/** Off unless it is given. */
+export const switchFlag = (name: string, help: string) =>
+  Flag.Boolean(name).pipe(Flag.withDescription(help), Flag.withDefault(false))
+
+export const jsonFlag = (what: string) =>
+  switchFlag("json", `Write ${what} as JSON, and nothing else, to standard output.`)
+
+export const insecureFlag = switchFlag(
+  "insecure",
+  "Listen for other machines although not every role needs a credential."
+)
+
+const above =
+  (flag: (name: string) => Flag.Flag<number>, minimum: number, rule: string) =>
+  (name: string, help: string, fallback: number): Flag.Flag<number> =>
+    flag(name).pipe(
+      Flag.withDescription(help),
+      Flag.filter(
+        (value) => value >= minimum,
+        () => rule
+      ),
+      Flag.withDefault(fallback)
+    )
+
+/** A whole number of at least 1. */
+export const countFlag = above(Flag.Int, 1, "at least 1")
+/** A number above 0. */
+export const factorFlag = above(Flag.Finite, Number.MIN_VALUE, "a number above 0")

@@ -1,0 +1,60 @@
+import * as Effect from "effect/Effect"
+import { Argument, Command } from "effect/cli"
+import { configFlag, countFlag, factorFlag, jsonFlag, textFlag } from "./flags.ts"
+import { optionFlag } from "./optionFlag.ts"
+
+/** `parallax replay-live`: recorded traffic, in real time, through real sockets. */
+export const replayCommand = Command.make(
+  "replay-live",
+  {
+    trace: Argument.String("trace").pipe(
+      Argument.withDescription("File in the format llm-trace/1, .jsonl or .jsonl.gz.")
+    ),
+    address: textFlag(
+      "address",
+      "Replay through the cluster that runs here. Default: through one started for the purpose.",
+      "host:port"
+    ),
+    config: configFlag,
+    speed: factorFlag("speed", "How many times closer together requests arrive. Default: 1.", 1),
+    timeScale: factorFlag(
+      "time-scale",
+      "How many times faster everything runs, engines included; a running cluster must have the same. Default: 1.",
+      1
+    ),
+    limit: countFlag("limit", "Requests of the trace to send, from its start. Default: all.", Infinity),
+    model: textFlag(
+      "model",
+      "Served model that requests for models not served are sent to. Default: the first."
+    ),
+    sloTtft: factorFlag(
+      "slo-ttft",
+      "Target for the time to the first token, in ms of trace time, for goodput.",
+      Infinity
+    ),
+    sloTpot: factorFlag(
+      "slo-tpot",
+      "Target for the time per further token, in ms of trace time, for goodput.",
+      Infinity
+    ),
+    workers: optionFlag("workers", "models[0].workers"),
+    preset: optionFlag("preset", "models[0].engine.preset"),
+    placement: optionFlag("placement", "pipeline.placement.policy"),
+    json: jsonFlag("one document with all figures")
+  },
+  Effect.fnUntraced(function* (flags) {
+    const { runReplay } = yield* Effect.promise(() => import("../replay/runReplay.ts"))
+    const { workers, preset, placement, ...rest } = flags
+    yield* runReplay({ ...rest, options: [...workers, ...preset, ...placement] })
+  })
+).pipe(
+  Command.withDescription(
+    "Send a recorded trace at its recorded times, without waiting for answers, and report what the cluster made of it. --workers, --preset and --placement are for the cluster started for the purpose."
+  ),
+  Command.withExamples([
+    {
+      command: "bun run replay-live traces/azure-2023-conv.jsonl.gz --limit 2000 --time-scale 30",
+      description: "Two thousand requests, thirty times faster, engines included"
+    }
+  ])
+)

@@ -1,0 +1,89 @@
+import * as Effect from "effect/Effect"
+import { connect, ConnectFailed, type Client, type Done, type Ending } from "../../client/index.ts"
+import { parseDuration } from "../../domain/config/duration.ts"
+import { type CliFailure, failed, misused } from "./CliFailure.ts"
+import { jsonLine } from "./jsonLine.ts"
+import { Shell, type Surroundings } from "./Shell.ts"
+
+export interface ClientFlags {
+  readonly prompt: string
+  readonly address: string
+  readonly model: string | undefined
+  readonly maxTokens: number
+  readonly timeout: string | undefined
+  readonly session: string | undefined
+  readonly tenant: string | undefined
+  readonly credential: string | undefined
+  readonly json: boolean
+}
+
+/** Sends one request and shows its answer. Fails unless the answer is complete; with `json` the document says so as well. */
+export const runClient = Effect.fnUntraced(function* (
+  flags: ClientFlags
+): Effect.fn.Return<void, CliFailure, Shell> {
+  const shell = yield* Shell
+  const timeoutMs = flags.timeout === undefined ? undefined : parseDuration(flags.timeout)
+  if (flags.timeout !== undefined && timeoutMs === undefined)
+    return yield* misused('--timeout must be a time with its unit, for example "5 seconds".')
+  const answer = Effect.acquireUseRelease(
+    Effect.tryPromise({ try: () => open(flags, shell), catch: explain }),
+    (client) =>
+      Effect.tryPromise({ try: (signal) => ask(client, flags, timeoutMs, shell, signal), catch: explain }),
+    (client) => Effect.promise(() => client.close())
+  )
+  const { text, ending } = yield* flags.json
+    ? Effect.tapError(answer, ({ message }) =>
+        print(shell, { outcome: "error", reason: "not_connected", tokens: 0, message })
+      )
+    : answer
+  if (flags.json) yield* print(shell, documentOf(ending, text))
+  else shell.err(ending.outcome === "done" ? `\n${summaryOf(ending)}\n` : "\n")
+  if (ending.outcome !== "done")
+    return yield* failed(`The request ended as ${ending.outcome}: ${ending.reason}. ${ending.message}`)
+})
+
+const open = (flags: ClientFlags, shell: Surroundings): Promise<Client> =>
+  connect({
+    address: flags.address,
+    tenant: flags.tenant,
+    credential: flags.credential ?? shell.environment["PARALLAX_AUTH_CLIENTS"]?.split(",")[0],
+    reconnect: { attemptsMax: 2 }
+  })
+
+const ask = async (
+  client: Client,
+  { prompt, model, maxTokens, session, json }: ClientFlags,
+  timeoutMs: number | undefined,
+  shell: Surroundings,
+  signal: AbortSignal
+): Promise<{ readonly text: string; readonly ending: Ending }> => {
+  const generation = client.generate({ prompt, model, maxTokens, session, timeoutMs, signal })
+  let text = ""
+  for await (const token of generation) {
+    if (json) text += token.text
+    else await shell.out(token.text)
+  }
+  return { text, ending: await generation.ended }
+}
+
+/** What was typed wrong is a mistake of the caller; everything else happened to the request. */
+const explain = (cause: unknown): CliFailure => {
+  if (cause instanceof RangeError) return misused(cause.message)
+  if (cause instanceof ConnectFailed)
+    return failed(`${cause.message}. Is the cluster running? Start it with: bun run cluster`)
+  return failed(cause instanceof Error ? cause.message : String(cause))
+}
+
+const print = (shell: Surroundings, document: unknown): Effect.Effect<void> =>
+  Effect.promise(() => shell.out(jsonLine(document)))
+
+const documentOf = (ending: Ending, text: string): unknown => ({
+  tokens: "delivered" in ending ? ending.delivered : 0,
+  ...ending,
+  text
+})
+
+const summaryOf = ({ tokens, e2eMs, ttftMs, worker }: Done): string =>
+  `${tokens} tokens in ${ms(e2eMs)}, the first after ${ms(ttftMs ?? e2eMs)}, from ${worker}`
+
+const ms = (value: number): string => `${value.toFixed(1)} ms`

@@ -1,0 +1,48 @@
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { CliFailure } from "./CliFailure.ts"
+
+/** What a shell reports for a program that Ctrl-C cut short. */
+const CUT_SHORT = 130
+
+/**
+ * Runs a command as the life of this process. Messages of failures go to standard error, and the exit code says which kind it was.
+ *
+ * The first SIGINT or SIGTERM interrupts the command, which may take its time to end in order; a second one ends the process
+ * at once.
+ */
+export const runMain = (
+  command: Effect.Effect<void, CliFailure>,
+  options: {
+    /** Whether the command runs until it is interrupted, so that ending then is what was wanted. */
+    readonly endless: boolean
+    /** Leaves SIGINT to a parent: Ctrl-C reaches all processes of a terminal, and it is the parent that stops us. */
+    readonly owned?: boolean
+  }
+): void => {
+  const fiber = Effect.runFork(command)
+  let asked = false
+  const stop = (): void => {
+    if (asked) process.exit(CUT_SHORT)
+    asked = true
+    fiber.interruptUnsafe()
+  }
+  process.on("SIGINT", options.owned === true ? () => {} : stop)
+  process.on("SIGTERM", stop)
+  fiber.addObserver((exit) => {
+    process.exit(report(exit, options.endless))
+  })
+}
+
+const report = (exit: Exit.Exit<void, CliFailure>, endless: boolean): number => {
+  if (Exit.isSuccess(exit)) return 0
+  if (Cause.hasInterruptsOnly(exit.cause)) return endless ? 0 : CUT_SHORT
+  const error = Cause.squash(exit.cause)
+  const expected = error instanceof CliFailure
+  const message = expected
+    ? error.message
+    : `This is a defect of Parallax, please report it.\n${Cause.pretty(exit.cause)}`
+  if (message !== "") process.stderr.write(`${message}\n`)
+  return expected ? error.exitCode : 1
+}

@@ -1,0 +1,54 @@
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type { SupervisionEvent } from "../actors/runtime/Supervisor.ts"
+import { systemTimers } from "../protocol/Timers.ts"
+
+/** What the synchronous parts of a process tell its log. */
+export interface EventLog {
+  readonly violation: (kind: string, hint: string) => void
+  readonly supervision: (event: SupervisionEvent) => void
+  /** Broken protocol rules so far, by kind. */
+  readonly violations: ReadonlyMap<string, number>
+  /** Restarts by supervisors so far, by child. */
+  readonly restarts: ReadonlyMap<string, number>
+}
+
+/** One line per kind of broken rule in so long a time: a hostile peer must not fill the log. */
+const QUIET_MS = 10_000
+
+/** Turns events into counts and log lines of the fiber that made it. */
+export const eventLog = Effect.gen(function* () {
+  const fork = Effect.runForkWith(yield* Effect.context())
+  const violations = new Map<string, number>()
+  const restarts = new Map<string, number>()
+  const saidMs = new Map<string, number>()
+  const violation = (kind: string, hint: string): void => {
+    violations.set(kind, (violations.get(kind) ?? 0) + 1)
+    const nowMs = systemTimers.nowMs()
+    if (nowMs - (saidMs.get(kind) ?? -QUIET_MS) < QUIET_MS) return
+    saidMs.set(kind, nowMs)
+    fork(Effect.logWarning(`a peer broke the protocol: ${hint}`).pipe(Effect.annotateLogs({ kind })))
+  }
+  const supervision = (event: SupervisionEvent): void => {
+    const { supervisor, child, exit } = event
+    if (event._tag === "Restarted") restarts.set(child, (restarts.get(child) ?? 0) + 1)
+    const why =
+      exit !== undefined && Exit.isFailure(exit) ? `: ${Cause.pretty(exit.cause).split("\n")[0]}` : ""
+    const line = `${child} ${verbs[event._tag]}${why}`
+    const log = quiet.has(event._tag) ? Effect.logInfo(line) : Effect.logWarning(line)
+    fork(log.pipe(Effect.annotateLogs({ supervisor })))
+  }
+  return { violation, supervision, violations, restarts } satisfies EventLog
+})
+
+const verbs: Readonly<Record<SupervisionEvent["_tag"], string>> = {
+  Started: "started",
+  Restarted: "was restarted",
+  StartFailed: "could not be started",
+  Ended: "ended",
+  Stopped: "stopped",
+  Abandoned: "did not stop and was abandoned",
+  Escalated: "failed too often"
+}
+const quiet: ReadonlySet<SupervisionEvent["_tag"]> = new Set(["Started", "Restarted", "Stopped"])

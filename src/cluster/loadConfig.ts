@@ -1,0 +1,93 @@
+import * as Effect from "effect/Effect"
+import { existsSync, readFileSync, statSync } from "node:fs"
+import { extname, resolve as absolute } from "node:path"
+import type { Config } from "../domain/Config.ts"
+import { assign, type Assignment } from "../domain/config/assign.ts"
+import { FILE_VARIABLE, readEnvironment } from "../domain/config/environment.ts"
+import { resolveConfig } from "../domain/config/resolveConfig.ts"
+import { isRecord, type Entry, type Layer } from "../domain/config/resolve.ts"
+import { makeSchema } from "../domain/config/schema.ts"
+import { catalogue } from "./catalogue.ts"
+import { type CliFailure, misused } from "./cli/CliFailure.ts"
+import { Shell } from "./cli/Shell.ts"
+
+const FILE_DEFAULT = "cluster.config.ts"
+
+export interface ConfigSources {
+  /** As the `--config` flag names it. */
+  readonly file?: string | undefined
+  readonly flags?: ReadonlyArray<Assignment>
+  /** Whether `--insecure` was typed. */
+  readonly insecure?: boolean
+}
+
+export interface LoadedConfig {
+  readonly config: Config
+  readonly entries: ReadonlyArray<Entry>
+}
+
+/**
+ * The configuration in force: defaults, file, environment, flags. A file that is named must exist; `cluster.config.ts` need not.
+ * Fails with everything that is wrong, one message a line.
+ */
+export const loadConfig = Effect.fnUntraced(function* (
+  sources: ConfigSources
+): Effect.fn.Return<LoadedConfig, CliFailure, Shell> {
+  const { environment, directory } = yield* Shell
+  const file = yield* readFile(directory, sources.file ?? environment[FILE_VARIABLE])
+  const variables = readEnvironment(makeSchema(catalogue), environment)
+  const layers = [...(file === undefined ? [] : [file]), variables.layer, assign(sources.flags ?? [])]
+  const resolved = resolveConfig(catalogue, layers, sources.insecure === true)
+  const problems = [...variables.problems, ...(resolved._tag === "Invalid" ? resolved.problems : [])]
+  if (resolved._tag === "Valid" && problems.length === 0) return resolved
+  return yield* misused(problems.map(({ message }) => message).join("\n"))
+})
+
+/** The layer of a file; none when no file was asked for and there is none. */
+const readFile = Effect.fnUntraced(function* (
+  directory: string,
+  asked: string | undefined
+): Effect.fn.Return<Layer | undefined, CliFailure> {
+  const name = asked ?? FILE_DEFAULT
+  const path = absolute(directory, name)
+  if (!existsSync(path)) {
+    if (asked === undefined) return undefined
+    return yield* misused(`${name} does not exist. Give --config the path of a file that does.`)
+  }
+  const values = yield* Effect.tryPromise({
+    try: () => parse(path),
+    catch: (cause) =>
+      misused(`${name} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`)
+  })
+  if (values === undefined)
+    return yield* misused(`${name} exports no configuration. Write: export default defineConfig({ … })`)
+  if (holdsSecretForOthers(path, values))
+    return yield* misused(
+      `${name} holds a credential and others may read it. Run chmod 600 ${name}, or set PARALLAX_AUTH_… in its place.`
+    )
+  return { values, origin: () => name }
+})
+
+const parse = async (path: string): Promise<unknown> => {
+  switch (extname(path)) {
+    case ".json":
+      return JSON.parse(readFileSync(path, "utf8"))
+    case ".yaml":
+    case ".yml":
+      return Bun.YAML.parse(readFileSync(path, "utf8"))
+    default: {
+      const module: unknown = await import(path)
+      return isRecord(module) ? module["default"] : undefined
+    }
+  }
+}
+
+/** Whether a credential of `auth` stands in the file itself, and the file's mode lets others read it. */
+const holdsSecretForOthers = (path: string, values: unknown): boolean => {
+  const auth = isRecord(values) ? values["auth"] : undefined
+  if (!isRecord(auth) || (statSync(path).mode & 0o077) === 0) return false
+  const text = readFileSync(path, "utf8")
+  return Object.values(auth)
+    .flat()
+    .some((secret) => typeof secret === "string" && secret !== "" && text.includes(secret))
+}

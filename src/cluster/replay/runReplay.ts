@@ -1,0 +1,116 @@
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { resolve } from "node:path"
+import { type AdminConnection, type Client, connect, connectAdmin } from "../../client/index.ts"
+import type { Assignment } from "../../domain/config/assign.ts"
+import { parseTrace, type Trace } from "../../domain/Trace.ts"
+import { type CliFailure, failed, misused } from "../cli/CliFailure.ts"
+import { jsonLine } from "../cli/jsonLine.ts"
+import { Shell } from "../cli/Shell.ts"
+import { agreement, workDone } from "./agreement.ts"
+import { type ReplayReport, reportText } from "./report.ts"
+import { sendTrace } from "./sendTrace.ts"
+import { Tally } from "./Tally.ts"
+import { ownTarget, runningTarget } from "./target.ts"
+
+export interface ReplayFlags {
+  readonly trace: string
+  /** `host:port` of a running cluster; left out for one of our own. */
+  readonly address: string | undefined
+  readonly config: string | undefined
+  readonly speed: number
+  readonly timeScale: number
+  readonly limit: number
+  readonly model: string | undefined
+  /** In ms of trace time; Infinity for no target. */
+  readonly sloTtft: number
+  readonly sloTpot: number
+  /** Settings of a cluster of our own. */
+  readonly options: ReadonlyArray<Assignment>
+  readonly json: boolean
+}
+
+/** Workers report their counters with a heartbeat: how often we look, and how long we wait for the last one. */
+const COUNTERS_POLL_MS = 100
+const COUNTERS_WAIT_MS = 3_000
+
+/** Replays a trace and reports. Fails when nothing was answered, or when the workers' own counters tell another story. */
+export const runReplay = Effect.fnUntraced(function* (
+  flags: ReplayFlags
+): Effect.fn.Return<void, CliFailure, Shell | Scope.Scope> {
+  const shell = yield* Shell
+  const { speed, timeScale } = flags
+  const trace = yield* readTrace(shell.directory, flags)
+  const target = yield* flags.address === undefined
+    ? ownTarget({ config: flags.config, flags: flags.options, timeScale })
+    : Effect.succeed(runningTarget(flags.address, shell))
+  const { address } = target
+  const client = yield* closing(() => connect({ address, credential: target.client }))
+  const admin = yield* closing(() => connectAdmin({ address, credential: target.admin }))
+  const modelOf = yield* modelChoice(client, flags.model)
+  const tally = new Tally(timeScale, { ttftMs: flags.sloTtft, tpotMs: flags.sloTpot })
+
+  const counted = yield* counters(admin)
+  yield* sendTrace({ client, trace, modelOf, compression: speed * timeScale, tally, shell })
+  const figures = yield* counted(tally)
+  const report: ReplayReport = { trace: trace.header.name, speed, timeScale, ...figures }
+
+  yield* Effect.promise(() => shell.out(flags.json ? jsonLine(report) : `${reportText(report)}\n`))
+  if (report.done === 0) return yield* failed("No request was answered.")
+  if (!report.agreement.equal)
+    return yield* failed("The workers' own counters differ from the answers that arrived.")
+}, Effect.scoped)
+
+const readTrace = Effect.fnUntraced(function* (
+  directory: string,
+  { trace: name, limit }: ReplayFlags
+): Effect.fn.Return<Trace, CliFailure> {
+  const text = yield* Effect.tryPromise({
+    try: async () => {
+      const bytes = await Bun.file(resolve(directory, name)).bytes()
+      return new TextDecoder().decode(name.endsWith(".gz") ? Bun.gunzipSync(bytes) : bytes)
+    },
+    catch: (cause) => misused(`${name} cannot be read: ${messageOf(cause)}`)
+  })
+  const trace = parseTrace(text, limit)
+  if ("header" in trace) return trace
+  return yield* failed(trace.map((problem) => `${name}:${problem}`).join("\n"))
+})
+
+/** Which served model a request goes to: the one it was recorded with, where it is served. */
+const modelChoice = Effect.fnUntraced(function* (
+  { models: served }: Client,
+  asked: string | undefined
+): Effect.fn.Return<(recorded: string | undefined) => string, CliFailure> {
+  const model = asked ?? served[0]
+  if (model === undefined) return yield* failed("The cluster serves no model.")
+  if (!served.includes(model)) return yield* misused(`--model must be one of ${served.join(", ")}.`)
+  return (recorded) => (recorded !== undefined && served.includes(recorded) ? recorded : model)
+})
+
+/** Looks at the workers' counters now, and gives what compares them later: when they agree, or had every chance to. */
+const counters = Effect.fnUntraced(function* (admin: AdminConnection) {
+  const before = yield* attempt(() => admin.snapshot())
+  return Effect.fnUntraced(function* (tally: Tally) {
+    for (let waitedMs = 0; ; waitedMs += COUNTERS_POLL_MS) {
+      const after = yield* attempt(() => admin.snapshot())
+      const figures = tally.figures(after.workers.map(({ name }) => name))
+      const found = agreement(figures, workDone(before, after))
+      if (found.equal || waitedMs >= COUNTERS_WAIT_MS) return { ...figures, agreement: found }
+      yield* Effect.sleep(COUNTERS_POLL_MS)
+    }
+  })
+})
+
+const closing = <A extends { readonly close: () => Promise<void> }>(
+  open: () => Promise<A>
+): Effect.Effect<A, CliFailure, Scope.Scope> =>
+  Effect.acquireRelease(attempt(open), (opened) => Effect.promise(() => opened.close()))
+
+const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, CliFailure> =>
+  Effect.tryPromise({
+    try: run,
+    catch: (cause) => (cause instanceof RangeError ? misused : failed)(messageOf(cause))
+  })
+
+const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))

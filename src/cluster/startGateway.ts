@@ -1,0 +1,59 @@
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import type { BalancerHost } from "../actors/BalancerHost.ts"
+import { connect } from "../client/index.ts"
+import type { Config } from "../domain/Config.ts"
+import { makeHttpServer } from "../gateway/HttpServer.ts"
+import { makeMetrics } from "../observability/Metrics.ts"
+import { thisProcess } from "../observability/ProcessFacts.ts"
+import packageJson from "../../package.json" with { type: "json" }
+import { type CliFailure, failed, portTaken } from "./cli/CliFailure.ts"
+import type { EventLog } from "./eventLog.ts"
+
+export interface GatewayOptions {
+  readonly config: Config
+  readonly host: BalancerHost
+  /** `host:port` of the balancer, which the gateway uses as every client does. */
+  readonly tcp: string
+  readonly ready: () => boolean
+  readonly log: EventLog
+}
+
+/** Starts the HTTP listener in front of a balancer; gives its `host:port`. It ends with the scope. */
+export const startGateway = Effect.fnUntraced(function* (
+  options: GatewayOptions
+): Effect.fn.Return<string, CliFailure, Scope.Scope> {
+  const { config, host, log } = options
+  const credential = config.auth.clients[0]
+  const client = yield* Effect.acquireRelease(
+    Effect.tryPromise({
+      try: () =>
+        connect({
+          address: options.tcp,
+          ...(credential === undefined ? {} : { credential: Redacted.value(credential) })
+        }),
+      catch: (error) =>
+        failed(`The HTTP listener cannot reach the balancer at ${options.tcp}: ${String(error)}`)
+    }),
+    (client) => Effect.promise(() => client.close())
+  )
+  const metrics = makeMetrics({
+    snapshot: () => host.snapshot(),
+    totals: host.totals,
+    protocolErrors: log.violations,
+    restarts: log.restarts,
+    version: packageJson.version,
+    process: thisProcess
+  })
+  const { host: name, port } = yield* makeHttpServer({
+    host: config.listen.host,
+    port: config.listen.httpPort,
+    client,
+    defaultModel: () => host.models.all()[0],
+    authorised: (credential) => host.options.authorised("client", credential),
+    ready: options.ready,
+    metrics
+  }).pipe(Effect.catchTag("HttpBindFailed", (error) => portTaken(error.host, error.port, "--http-port")))
+  return `${name}:${port}`
+})

@@ -1,0 +1,95 @@
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import type { Pipeline } from "../actors/BalancerPool.ts"
+import { startBalancerNode } from "../actors/BalancerNode.ts"
+import { Dispatcher } from "../actors/runtime/Dispatcher.ts"
+import type { SupervisionEvent } from "../actors/runtime/Supervisor.ts"
+import type { Config } from "../domain/Config.ts"
+import { findAdmission, findOrdering, findPlacement } from "../policies/registry.ts"
+import { bunTransport } from "../protocol/BunTransport.ts"
+import type { ConnectionContext } from "../protocol/Connection.ts"
+import { gate } from "../protocol/credentials.ts"
+import { defaultLimits } from "../protocol/Limits.ts"
+import { systemTimers } from "../protocol/Timers.ts"
+import { Turn } from "../protocol/Turn.ts"
+import { makeRng, type Rng } from "../structures/Rng.ts"
+import { randomU32 } from "../client/randomU32.ts"
+import { portTaken } from "./cli/CliFailure.ts"
+
+/** Long request frames held in total, workers, and streams of one connection: bounds that need no option. */
+const HELD_BYTES_MAX = 512 * 1024 * 1024
+const WORKERS_MAX = 1024
+const STREAMS_MAX = 16_384
+/** Share of accepted requests that may be retried after failures workers answered with. */
+const RETRY_BUDGET = 0.1
+
+export interface NodeOptions {
+  readonly config: Config
+  readonly violation: (kind: string, hint: string) => void
+  readonly onEvent: (event: SupervisionEvent) => void
+}
+
+/** A balancer with its pool managers and its listener, as the configuration says. It ends with the scope. */
+export const startNode = Effect.fnUntraced(function* ({ config, violation, onEvent }: NodeOptions) {
+  const timers = systemTimers
+  const turn = new Turn()
+  const dispatcher = new Dispatcher(turn, timers.nowMs)
+  const limits = {
+    ...defaultLimits,
+    frameBytes: config.limits.frameBytes,
+    outboxBytes: config.limits.outboxBytes
+  }
+  const context: ConnectionContext = { turn, timers, limits, violation }
+  const rng = makeRng(randomU32())
+  const wallMs = yield* Clock.currentTimeMillis
+  const node = yield* startBalancerNode({
+    host: {
+      name: config.cluster.name,
+      incarnation: randomU32(),
+      // Seconds: two processes that follow each other have different ones, and the later one the larger.
+      epoch: Math.floor(wallMs / 1000) >>> 0,
+      context,
+      models: config.models.map(({ name }) => name),
+      pipeline: () => makePipeline(config, rng),
+      authorised: gate({
+        client: config.auth.clients.map(Redacted.value),
+        worker: config.auth.workers.map(Redacted.value),
+        admin: config.auth.admins.map(Redacted.value)
+      }),
+      requestsMax: config.limits.requests,
+      heldBytesMax: HELD_BYTES_MAX,
+      workersMax: WORKERS_MAX,
+      streamsMax: STREAMS_MAX,
+      requestTimeoutMs: config.limits.requestTimeoutMs,
+      attemptsMax: config.retry.attempts,
+      retryBudget: RETRY_BUDGET,
+      faultsEnabled: config.faults.enabled
+    },
+    dispatcher,
+    transport: bunTransport,
+    listenHost: config.listen.host,
+    listenPort: config.listen.port,
+    connectionsMax: config.limits.connections,
+    heartbeatMs: config.failure.heartbeatMs,
+    suspectMs: config.failure.suspectAfterMs,
+    lostMs: config.failure.lostAfterMs,
+    onEvent
+  }).pipe(
+    Effect.catchTags({
+      BindFailed: ({ host, port }) => portTaken(host, port, "--port"),
+      Escalated: (escalated) => Effect.die(escalated)
+    })
+  )
+  return { ...node, dispatcher, context, address: `${node.server.host}:${node.server.port}` }
+})
+
+/** The policies the configuration names, with memories of their own. */
+const makePipeline = (config: Config, rng: Rng): Pipeline => {
+  const { admission, ordering, placement } = config.pipeline
+  return {
+    admission: findAdmission(admission.policy)!.make(admission.options, rng),
+    ordering: findOrdering(ordering.policy)!.make(ordering.options, rng),
+    placement: findPlacement(placement.policy)!.make(placement.options, rng)
+  }
+}

@@ -1,0 +1,210 @@
+import { describe, expect, test } from "bun:test"
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import { TestConsole } from "effect/testing"
+import { join } from "node:path"
+import { commandLine } from "../../src/cluster/cli/commandLine.ts"
+import { ownedCommand, readOwned, type WorkerOptions } from "../../src/cluster/cli/WorkerOptions.ts"
+import manifest from "../../package.json" with { type: "json" }
+import { root } from "../support/repository.ts"
+
+interface Ran {
+  readonly exitCode: number | null
+  readonly out: string
+  readonly err: string
+}
+
+/** Runs a command as a process. */
+const spawn = (args: ReadonlyArray<string>, environment: Record<string, string> = {}): Ran => {
+  const { exitCode, stdout, stderr } = Bun.spawnSync([process.execPath, "src/cluster/main.ts", ...args], {
+    cwd: root,
+    env: { PATH: "", ...environment },
+    stdin: "ignore"
+  })
+  return { exitCode, out: stdout.toString(), err: stderr.toString() }
+}
+
+/** Runs a command in this process, which is a tenth of the work. */
+const run = async (args: ReadonlyArray<string>, environment: Record<string, string> = {}): Promise<Ran> => {
+  let out = ""
+  let err = ""
+  const shell = {
+    environment,
+    directory: root,
+    out: async (text: string) => void (out += text),
+    err: (text: string) => void (err += text),
+    errColumns: undefined
+  }
+  const command = Effect.gen(function* () {
+    const exit = yield* Effect.result(commandLine(args, shell))
+    for (const line of yield* TestConsole.logLines) out += `${String(line)}\n`
+    for (const line of yield* TestConsole.errorLines) err += `${String(line)}\n`
+    return exit
+  })
+  const result = await Effect.runPromise(Effect.provide(command, TestConsole.layer))
+  if (Result.isSuccess(result)) return { exitCode: 0, out, err }
+  const { message, exitCode } = result.failure
+  return { exitCode, out, err: message === "" ? err : `${err}${message}\n` }
+}
+
+describe("the command line", () => {
+  test.each([
+    [[], /^DESCRIPTION/],
+    [
+      ["clutser"],
+      /^Unknown subcommand "clutser".* Did you mean this\? cluster\nCommands: cluster, balancer, worker, client, replay-live, config\n$/
+    ],
+    [
+      ["cluster", "--prot", "1"],
+      /^Unrecognized flag: --prot.* Did you mean this\? --port\nTry: bun run cluster --help\n$/
+    ],
+    [["client"], /^Missing required argument: prompt\nTry: bun run client --help\n$/],
+    [["client", "--timeout", "5", "hello"], /^--timeout must be a time with its unit/],
+    [["client", "--address", "nowhere", "hello"], /^"nowhere" is not an address: expected host:port/],
+    [
+      ["client", "--max-tokens", "0", "hello"],
+      /^Invalid value for flag --max-tokens: "0". Expected: at least 1\n/
+    ],
+    [["replay-live"], /^Missing required argument: trace\n/],
+    [["replay-live", "absent.jsonl"], /^absent.jsonl cannot be read: /],
+    [
+      ["replay-live", "--speed", "0", "x"],
+      /^Invalid value for flag --speed: "0". Expected: a number above 0\n/
+    ],
+    [
+      ["cluster", "--port", "70000", "--workers", "many"],
+      /^listen.port must be .*\(--port\).*\nmodels\[0\].workers must be .*\(--workers\)/
+    ],
+    [["worker", "--model", "absent"], /^--model must be one of sim\.\n$/],
+    [["worker", "--time-scale", "0"], /^models\[0\].engine.timeScale must be .*\(--time-scale\)/],
+    [["config", "check", "--config", "absent.ts"], /^absent.ts does not exist/]
+  ])("%j is refused on standard error with exit code 2", async (args, err) => {
+    const ran = await run(args)
+    expect(ran).toMatchObject({ exitCode: 2, out: "" })
+    expect(ran.err).toMatch(err)
+  })
+
+  test("--version and --help are data", () => {
+    expect(spawn(["--version"])).toEqual({ exitCode: 0, out: `parallax ${manifest.version}\n`, err: "" })
+    const help = spawn(["cluster", "--help"], { NO_COLOR: "1" })
+    expect(help).toMatchObject({ exitCode: 0, err: "" })
+    expect(help.out).toContain("--http-port")
+    expect(help.out).not.toContain("\u001B[")
+  })
+
+  test("config print is a document that checks out, and says where values come from", async () => {
+    const printed = await run(["config", "print"], { PARALLAX_LISTEN_PORT: "7777" })
+    expect(printed).toMatchObject({ exitCode: 0, err: "" })
+    expect(JSON.parse(printed.out)).toMatchObject({ listen: { port: 7777 }, models: [{ name: "sim" }] })
+    const origins = await run(["config", "print", "--origin"], { PARALLAX_LISTEN_PORT: "7777" })
+    expect(origins.out).toMatch(/^listen\.port = 7777 +# PARALLAX_LISTEN_PORT$/m)
+    expect(await run(["config", "check"])).toMatchObject({ exitCode: 0, err: "" })
+    const broken = spawn(["config", "check"], { PARALLAX_LISTEN_PORT: "many" })
+    expect(broken).toMatchObject({
+      exitCode: 2,
+      out: "",
+      err: expect.stringMatching(/^listen\.port must be /)
+    })
+  })
+
+  test("a client without a cluster fails with exit code 1, and with --json says so in one document", async () => {
+    const address = ["--address", "127.0.0.1:1"]
+    const failed = /^cannot connect to the balancer at 127\.0\.0\.1:1: .* Start it with: bun run cluster\n$/
+    expect(await run(["client", ...address, "hello"])).toEqual({
+      exitCode: 1,
+      out: "",
+      err: expect.stringMatching(failed)
+    })
+    const json = spawn(["client", ...address, "--json", "hello"])
+    expect(json).toMatchObject({ exitCode: 1, err: expect.stringMatching(failed) })
+    expect(JSON.parse(json.out)).toMatchObject({ outcome: "error", reason: "not_connected", tokens: 0 })
+  })
+})
+
+describe("replay-live", () => {
+  test("sends a trace through a cluster of its own, whose workers counted the same, and every figure is explained", async () => {
+    const flags = ["--limit", "60", "--time-scale", "20", "--workers", "2", "--slo-ttft", "60000", "--json"]
+    const { exitCode, out, err } = await run(["replay-live", "test/fixtures/small.jsonl", ...flags])
+    expect({ exitCode, err }).toEqual({ exitCode: 0, err: "" })
+    expect(out.trimEnd()).not.toContain("\n")
+    const report = JSON.parse(out)
+    expect(report).toMatchObject({
+      sent: 60,
+      done: 60,
+      failed: 0,
+      rejected: 0,
+      ttftMs: { count: 60 },
+      goodput: { met: 60, share: 1 },
+      agreement: { equal: true, differences: [] }
+    })
+    expect(Object.keys(report.workers)).toHaveLength(2)
+    expect(report.prefixHitRate).toBeWithin(0.01, 1)
+    const page = await Bun.file(join(root, "docs/replay.md")).text()
+    const keys = keysIn({ ...report, workers: Object.values(report.workers) })
+    expect(keys.filter((key) => !page.includes(`\`${key}\``))).toEqual([])
+  })
+
+  test.each([
+    [
+      "test/fixtures/broken.jsonl",
+      1,
+      /^test\/fixtures\/broken\.jsonl:2:in: must be a whole number of at least 1\n$/
+    ],
+    ["test/fixtures/small.jsonl --workers 0", 2, /^A cluster started for a replay needs workers/],
+    ["test/fixtures/small.jsonl --workers 1 --model absent", 2, /^--model must be one of sim\.\n$/],
+    [
+      "test/fixtures/small.jsonl --placement nearest",
+      2,
+      /^pipeline\.placement\.policy must be one of .*\(--placement\)/
+    ]
+  ])("%s fails", async (args, exitCode, err) => {
+    const ran = await run(["replay-live", ...args.split(" ")])
+    expect(ran).toMatchObject({ exitCode, out: "" })
+    expect(ran.err).toMatch(err)
+  })
+})
+
+test("what a parent hands to a worker arrives as it was, and not on the command line", () => {
+  const options: Omit<WorkerOptions, "owned" | "json"> = {
+    name: "sim-0",
+    model: "sim",
+    address: "127.0.0.1:7420",
+    credential: "0123456789abcdef",
+    engine: {
+      kind: "simulated",
+      preset: "8b-h100",
+      timeScale: 30,
+      burnCpu: false,
+      maxSequences: 128,
+      batchTokens: 2048,
+      kvCapacityTokens: undefined,
+      capacity: 7,
+      faults: {
+        slowFactor: 1,
+        failFastShare: 0,
+        loseHeartbeats: false,
+        stallAfterMs: undefined,
+        stallForMs: 5000,
+        crashAfterMs: 10
+      }
+    },
+    heartbeatMs: 250,
+    drainTimeoutMs: 30_000,
+    frameBytes: 1_048_576,
+    log: { level: "info", format: "text" }
+  }
+  const { name, command, env } = ownedCommand(options)
+  expect(name).toBe("sim-0")
+  expect(command).toEqual([process.execPath, join(root, "src/cluster/main.ts"), "worker", "--owned"])
+  expect(readOwned(env)).toEqual({ ...options, owned: true, json: false })
+  expect(readOwned({})).toBeUndefined()
+})
+
+/** Every key of a document, at any depth. */
+const keysIn = (value: unknown): ReadonlyArray<string> =>
+  typeof value !== "object" || value === null
+    ? []
+    : Object.entries(value).flatMap(([key, inner]) => [
+        ...(Array.isArray(value) ? [] : [key]),
+        ...keysIn(inner)
+      ])

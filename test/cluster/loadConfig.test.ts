@@ -1,0 +1,92 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test"
+import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { Shell } from "../../src/cluster/cli/Shell.ts"
+import { type ConfigSources, loadConfig } from "../../src/cluster/loadConfig.ts"
+
+const SECRET = "0123456789abcdef0123"
+let directory: string
+
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), "parallax-config-"))
+  const secret = `export default { auth: { clients: ["${SECRET}"] } }`
+  const files: Record<string, string> = {
+    "cluster.config.ts": 'export default { cluster: { name: "ts" }, listen: { port: 1 as number } }',
+    "a.json": '{ "cluster": { "name": "json" } }',
+    "a.yaml": "cluster:\n  name: yaml\nlisten:\n  port: 3\n",
+    "broken.json": "{",
+    "throws.ts": 'throw new Error("out of coffee")',
+    "empty.ts": "export const config = {}",
+    "wrong.ts": "export default { lisen: {}, drain: { timeout: 5 } }",
+    "secret.ts": secret,
+    "private.ts": secret,
+    "fromEnvironment.ts": 'export default { auth: { clients: ["0123456789abcdef" + "0123"] } }'
+  }
+  for (const [name, text] of Object.entries(files))
+    writeFileSync(join(directory, name), text, { mode: name === "private.ts" ? 0o600 : 0o644 })
+})
+afterAll(() => rmSync(directory, { recursive: true }))
+
+const load = async (sources: ConfigSources, environment: Record<string, string> = {}, at = directory) => {
+  const shell = {
+    environment,
+    directory: at,
+    out: async () => undefined,
+    err: () => undefined,
+    errColumns: undefined
+  }
+  const result = await Effect.runPromise(
+    Effect.result(Effect.provideService(loadConfig(sources), Shell, shell))
+  )
+  return Result.isSuccess(result) ? result.success : result.failure
+}
+
+describe("the file", () => {
+  test.each([
+    [undefined, {}, "ts"],
+    ["a.json", {}, "json"],
+    ["a.yaml", {}, "yaml"],
+    [undefined, { PARALLAX_CONFIG: "a.json" }, "json"],
+    ["a.yaml", { PARALLAX_CONFIG: "a.json" }, "yaml"],
+    ["a.yaml", { PARALLAX_CLUSTER_NAME: "variable" }, "variable"]
+  ])("%p with %j gives the cluster the name %p", async (file, environment, name) => {
+    expect(await load({ file }, environment)).toMatchObject({ config: { cluster: { name } } })
+  })
+
+  test("need not be there when nobody named it", async () => {
+    expect(await load({}, {}, tmpdir())).toMatchObject({ config: { cluster: { name: "parallax" } } })
+  })
+
+  test.each([
+    ["absent.ts", "absent.ts does not exist. Give --config the path of a file that does."],
+    ["broken.json", expect.stringMatching(/^broken\.json cannot be read: JSON/)],
+    ["throws.ts", "throws.ts cannot be read: out of coffee"],
+    ["empty.ts", "empty.ts exports no configuration. Write: export default defineConfig({ … })"],
+    [
+      "wrong.ts",
+      'lisen is not an option (wrong.ts). Did you mean listen?\ndrain.timeout must be a time with its unit from "0 millis" to "1 hour", got the number 5 (wrong.ts). Say which unit: "5 millis" or "5 seconds".'
+    ],
+    [
+      "secret.ts",
+      "secret.ts holds a credential and others may read it. Run chmod 600 secret.ts, or set PARALLAX_AUTH_… in its place."
+    ]
+  ])("%s is refused with exit code 2", async (file, message) => {
+    expect(await load({ file })).toMatchObject({ _tag: "CliFailure", exitCode: 2, message })
+  })
+
+  test("may hold a credential that only its owner can read, or that comes from elsewhere", async () => {
+    expect(await load({ file: "private.ts" })).toHaveProperty("config")
+    expect(await load({ file: "fromEnvironment.ts" })).toHaveProperty("config")
+  })
+})
+
+test("a slip in a variable is reported beside what is wrong in the file", async () => {
+  const failure = await load({ file: "wrong.ts" }, { PARALLAX_LISTEN_PROT: "1" })
+  expect(failure).toMatchObject({
+    exitCode: 2,
+    message: expect.stringMatching(/^PARALLAX_LISTEN_PROT .*\nlisen .*\ndrain/)
+  })
+})

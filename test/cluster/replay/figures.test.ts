@@ -1,0 +1,291 @@
+import { describe, expect, test } from "bun:test"
+import fc from "fast-check"
+import type { Ending } from "../../../src/client/index.ts"
+import { agreement, workDone } from "../../../src/cluster/replay/agreement.ts"
+import { imbalance } from "../../../src/cluster/replay/imbalance.ts"
+import { progressLine } from "../../../src/cluster/replay/progress.ts"
+import { reportText } from "../../../src/cluster/replay/report.ts"
+import { type SloTargets, Tally } from "../../../src/cluster/replay/Tally.ts"
+import type { BalancerSnapshot } from "../../../src/domain/Snapshot.ts"
+import type { TraceRequest } from "../../../src/domain/Trace.ts"
+import { idleLoad, type WorkerLoad } from "../../../src/domain/WorkerLoad.ts"
+
+const request = (promptTokens: number): TraceRequest => ({
+  arrivalMs: 0,
+  promptTokens,
+  outputTokens: 1,
+  blocks: [],
+  session: undefined,
+  tenant: undefined,
+  model: undefined
+})
+const done = (
+  worker: string,
+  tokens: number,
+  cachedTokens: number,
+  ttftMs: number,
+  e2eMs: number
+): Ending => ({
+  outcome: "done",
+  reason: "stop",
+  tokens,
+  cachedTokens,
+  attempts: 1,
+  worker,
+  ttftMs,
+  e2eMs,
+  queueMs: 0,
+  prefillMs: 0,
+  engineMs: e2eMs
+})
+const rejected: Ending = {
+  outcome: "rejected",
+  reason: "queue_full",
+  retryAfterMs: 1,
+  retryable: true,
+  message: "",
+  e2eMs: 1
+}
+const lost: Ending = {
+  outcome: "error",
+  reason: "worker_lost",
+  delivered: 2,
+  retryable: true,
+  message: "",
+  attempts: 1,
+  ttftMs: 1,
+  e2eMs: 1
+}
+
+/** Four requests at a time scale of 10: two done by "a", one rejected, one lost after two tokens. */
+const played = (slo: SloTargets): Tally => {
+  const tally = new Tally(10, slo)
+  tally.send(1000, 1000)
+  tally.send(1001, 1003)
+  tally.send(1002, 1003)
+  tally.send(1003, 1003)
+  tally.end(request(50), rejected, 0, 1004)
+  tally.tokens(1, -1)
+  tally.tokens(1, 4)
+  tally.tokens(2, 8)
+  tally.end(request(100), done("a", 4, 40, 10, 22), 12, 1022)
+  tally.tokens(2, -1)
+  tally.end(request(50), lost, 0, 1030)
+  tally.tokens(1, -1)
+  tally.end(request(300), done("a", 1, 60, 30, 31), 0, 1100)
+  return tally
+}
+
+describe("figures", () => {
+  test("are in trace time, and every request is counted once", () => {
+    const figures = played({ ttftMs: Infinity, tpotMs: Infinity }).figures(["a", "b"])
+    expect(figures).toMatchObject({
+      sent: 4,
+      done: 2,
+      failed: 1,
+      rejected: 1,
+      reasons: { queue_full: 1, worker_lost: 1 },
+      durationSeconds: 1,
+      requestsPerSecond: 2,
+      outputTokensPerSecond: 7,
+      promptTokens: 400,
+      outputTokens: 7,
+      cachedTokens: 100,
+      prefixHitRate: 0.25,
+      goodput: null,
+      ttftMs: { count: 2, mean: 200, max: 300 },
+      tpotMs: { count: 1, mean: 40 },
+      itlMs: { count: 4, mean: 30, max: 80 },
+      e2eMs: { count: 2, mean: 265 },
+      sendLagMs: { count: 4, mean: 0.75, max: 2 },
+      workers: {
+        a: { requestsDone: 2, outputTokens: 5, promptTokens: 400, cachedTokens: 100 },
+        b: { requestsDone: 0, outputTokens: 0, promptTokens: 0, cachedTokens: 0 }
+      },
+      imbalance: { cv: 1, maxOverMean: 2, verdict: "lopsided" }
+    })
+  })
+
+  test.each([
+    [100, Infinity, 1],
+    [99, Infinity, 0],
+    [Infinity, 40, 2],
+    [Infinity, 39, 1],
+    [300, 40, 2]
+  ])("with targets of %p ms for TTFT and %p ms for TPOT, %d requests met them", (ttftMs, tpotMs, met) => {
+    const { goodput } = played({ ttftMs, tpotMs }).figures([])
+    expect(goodput).toMatchObject({ met, requestsPerSecond: met, share: met / 4 })
+  })
+
+  test("of nothing are zeros and gaps, and print", () => {
+    const figures = new Tally(1, { ttftMs: 1, tpotMs: Infinity }).figures(["a"])
+    expect(figures).toMatchObject({
+      sent: 0,
+      requestsPerSecond: 0,
+      prefixHitRate: 0,
+      ttftMs: { count: 0, mean: null, p99: null }
+    })
+    expect(figures.imbalance.verdict).toBe("even")
+    const report = {
+      trace: "x",
+      speed: 1,
+      timeScale: 1,
+      ...figures,
+      agreement: { equal: true, differences: [] }
+    }
+    expect(reportText(report)).not.toContain("NaN")
+    expect(JSON.parse(JSON.stringify(report))).toEqual(report)
+  })
+})
+
+describe("imbalance", () => {
+  test("is least when all have the same, and most when one has everything", () => {
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 0, max: 1e9 }), { minLength: 1, maxLength: 50 }), (amounts) => {
+        const { cv, maxOverMean } = imbalance(amounts)
+        const n = amounts.length
+        expect(cv).toBeWithin(0, Math.sqrt(n - 1) + 1e-9)
+        expect(maxOverMean).toBeWithin(1 - 1e-9, n + 1e-9)
+        // No amount is further from the mean than the deviation allows.
+        expect(maxOverMean - 1).toBeLessThanOrEqual(cv * Math.sqrt(n - 1) + 1e-9)
+        expect(imbalance(amounts.map((amount) => amount * 8))).toEqual(imbalance(amounts))
+        expect(imbalance(amounts.toReversed()).maxOverMean).toBe(maxOverMean)
+      })
+    )
+  })
+
+  test.each([
+    [[5, 5, 5], "even"],
+    [[0, 0], "even"],
+    [[12, 10, 10], "uneven"],
+    [[20, 10, 10], "uneven"],
+    [[30, 10, 10], "lopsided"]
+  ] as const)("of %j is %s", (amounts, verdict) => {
+    expect(imbalance(amounts).verdict).toBe(verdict)
+  })
+})
+
+describe("agreement", () => {
+  const snapshot = (incarnation: number, load: Partial<WorkerLoad>): BalancerSnapshot => ({
+    epoch: 1,
+    uptimeMs: 1,
+    restarts: 0,
+    clients: 1,
+    accepted: 0,
+    rejected: 0,
+    done: 0,
+    failed: 0,
+    cancelled: 0,
+    expired: 0,
+    retries: 0,
+    outputTokens: 0,
+    cachedTokens: 0,
+    inFlight: 0,
+    queued: 0,
+    reasons: {},
+    workers: [
+      {
+        name: "a",
+        state: "ready",
+        models: ["m"],
+        incarnation,
+        inFlight: 0,
+        capacity: 1,
+        assigned: 0,
+        load: { ...idleLoad, ...load },
+        heardMsAgo: 0
+      }
+    ]
+  })
+  const before = snapshot(1, { requestsDone: 10, outputTokens: 100 })
+  const figures = played({ ttftMs: Infinity, tpotMs: Infinity }).figures([])
+
+  test("counts what happened since the first snapshot, from zero for a worker that was started anew", () => {
+    const after = { requestsDone: 12, outputTokens: 105, promptTokens: 400, cachedPromptTokens: 100 }
+    expect(agreement(figures, workDone(before, snapshot(1, after)))).toEqual({ equal: true, differences: [] })
+    const anew = { ...after, requestsDone: 2, outputTokens: 5 }
+    expect(agreement(figures, workDone(before, snapshot(2, anew))).equal).toBe(true)
+  })
+
+  test("names each counter that differs", () => {
+    const after = snapshot(1, {
+      requestsDone: 11,
+      outputTokens: 105,
+      promptTokens: 400,
+      cachedPromptTokens: 101
+    })
+    const found = agreement(figures, workDone(before, after))
+    expect(found).toEqual({
+      equal: false,
+      differences: [
+        { worker: "a", counter: "requestsDone", ours: 2, theirs: 1 },
+        { worker: "a", counter: "cachedTokens", ours: 100, theirs: 101 }
+      ]
+    })
+    const text = reportText({ trace: "x", speed: 1, timeScale: 10, ...figures, agreement: found })
+    expect(text).toContain("  a requestsDone: 2 here, 1 there")
+  })
+
+  test("a worker only one side knows is a difference", () => {
+    expect(agreement(figures, {}).differences.map(({ worker }) => worker)).toContain("a")
+    const other = { b: { requestsDone: 1, outputTokens: 0, promptTokens: 0, cachedTokens: 0 } }
+    expect(agreement(new Tally(1, { ttftMs: Infinity, tpotMs: Infinity }).figures([]), other).equal).toBe(
+      false
+    )
+  })
+})
+
+test("a progress line never exceeds the width, and is full at the end", () => {
+  fc.assert(
+    fc.property(
+      fc.nat(1e6),
+      fc.nat(1e6),
+      fc.nat(1e6),
+      fc.integer({ min: 1, max: 200 }),
+      (finished, failed, left, columns) => {
+        const total = finished + failed + left
+        const line = progressLine({ total, sent: total, done: finished, failed, rejected: 0 }, columns)
+        expect(line.length).toBeLessThanOrEqual(columns)
+        if (columns >= 120 && left === 0) expect(line).toMatch(/^\[#+\] {2}100 %/)
+      }
+    )
+  )
+})
+
+test("the report lines up", () => {
+  const figures = played({ ttftMs: 100, tpotMs: 50 }).figures(["a", "b"])
+  const text = reportText({
+    trace: "fixture",
+    speed: 2,
+    timeScale: 10,
+    ...figures,
+    agreement: { equal: true, differences: [] }
+  })
+  expect(text).toMatchInlineSnapshot(`
+    "fixture: 1.0 s of trace time at speed 2 and time scale 10
+
+    sent           4
+    done           2
+    failed         1
+    rejected       1
+      queue_full   1
+      worker_lost  1
+
+    ms     mean    p50    p90    p99    max
+    TTFT  200.0  100.5  300.0  300.0  300.0
+    TPOT   40.0   40.0   40.0   40.0   40.0
+    ITL    30.0    0.0   80.0   80.0   80.0
+    E2E   265.0  221.0  310.0  310.0  310.0
+
+    worker  done  prompt tokens  cached  output tokens
+    a          2            400     100              5
+    b          0              0       0              0
+
+    throughput       2.0 requests/s, 7.0 output tokens/s
+    goodput          1.0 requests/s, 25.0 % with TTFT ≤ 100 ms and TPOT ≤ 50 ms
+    prefix hit rate  25.0 % of prompt tokens
+    load imbalance   lopsided: CV 1.000, max/mean 2.000 of computed tokens
+    send lag         p50 0.0, p99 2.0, max 2.0 ms on the wall clock
+    agreement        the workers' own counters are equal"
+  `)
+})

@@ -1,0 +1,189 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test"
+import { type Client, connect, connectAdmin, type Ending, type Generation } from "../../src/client/index.ts"
+import { systemTimers } from "../../src/protocol/Timers.ts"
+import { ClusterProcess, eventually } from "../support/ClusterProcess.ts"
+import { root } from "../support/repository.ts"
+
+/** What a caller saw of one request. */
+interface Seen {
+  readonly indices: ReadonlyArray<number>
+  readonly ending: Ending
+}
+
+const consume = async (generation: Generation, streams: () => void = () => {}): Promise<Seen> => {
+  const indices: Array<number> = []
+  for await (const token of generation) {
+    if (indices.length === 0) streams()
+    for (let i = 0; i < token.count; i++) indices.push(token.index + i)
+  }
+  return { indices, ending: await generation.ended }
+}
+
+/** Every request ended exactly once, no token is missing or repeated, and an answer that is complete has all of them. */
+const expectNothingLost = (seen: ReadonlyArray<Seen>, maxTokens: number): void => {
+  for (const { indices, ending } of seen) {
+    expect(indices).toEqual(indices.map((_, index) => index))
+    if (ending.outcome === "done") expect([ending.tokens, indices.length]).toEqual([maxTokens, maxTokens])
+    else expect(ending).toMatchObject({ outcome: "error", delivered: indices.length, retryable: true })
+  }
+}
+
+let cluster: ClusterProcess
+let client: Client
+beforeAll(async () => {
+  cluster = await ClusterProcess.start([], { PARALLAX_FAULTS_ENABLED: "true" })
+  client = await connect({ address: cluster.ready.tcp })
+}, 30_000)
+afterAll(async () => {
+  await client.close()
+  await cluster.stop()
+}, 30_000)
+
+const snapshot = async () => {
+  const admin = await connectAdmin({ address: cluster.ready.tcp })
+  const state = await admin.snapshot()
+  await admin.close()
+  return state
+}
+const allReady = () =>
+  eventually("all workers are ready", async () => {
+    const { workers } = await snapshot()
+    return workers.length === 4 && workers.every(({ state }) => state === "ready") ? workers : undefined
+  })
+
+const start = (count: number, maxTokens: number): ReadonlyArray<Generation> =>
+  Array.from({ length: count }, (_, i) => client.generate({ prompt: `request ${i}`, maxTokens }))
+
+describe("a cluster started from the command line", () => {
+  test("streams an answer, and says who made it", async () => {
+    const { indices, ending } = await consume(client.generate({ prompt: "hello", maxTokens: 20 }))
+    expect(indices).toHaveLength(20)
+    expect(ending).toMatchObject({
+      outcome: "done",
+      tokens: 20,
+      attempts: 1,
+      worker: expect.stringMatching(/^sim-[0-3]$/)
+    })
+  })
+
+  test("loses nothing when a worker is killed during 100 streams, and has it back", async () => {
+    const before = await allReady()
+    const maxTokens = 120
+    let started = 0
+    const generations = start(100, maxTokens)
+    const seen = generations.map((generation) => consume(generation, () => started++))
+    // Half of them stream, the others wait for their first token, when the worker dies.
+    await eventually("50 streams", () => (started >= 50 ? started : undefined))
+    seen.push(...start(40, maxTokens).map((generation) => consume(generation)))
+    const killedMs = systemTimers.nowMs()
+    process.kill(cluster.workerPids()[1]!, "SIGKILL")
+    expectNothingLost(await Promise.all(seen), maxTokens)
+    expect(client.protocolViolations).toBe(0)
+    const after = await allReady()
+    const reborn = after.filter(
+      ({ name, incarnation }) => incarnation !== before.find((worker) => worker.name === name)!.incarnation
+    )
+    expect(reborn).toHaveLength(1)
+    console.log(
+      `  killed ${reborn[0]!.name}: ready again at most ${(systemTimers.nowMs() - killedMs).toFixed(0)} ms after the kill`
+    )
+    await eventually("the new worker works", async () => {
+      await Promise.all(start(8, 2).map((generation) => consume(generation)))
+      const { workers } = await snapshot()
+      return workers.find(({ name, load }) => name === reborn[0]!.name && load.requestsDone > 0)
+    })
+  }, 60_000)
+
+  test("loses nothing when the balancer actor crashes with 100 requests in flight", async () => {
+    await allReady()
+    const { restarts } = await snapshot()
+    const admin = await connectAdmin({ address: cluster.ready.tcp })
+    const maxTokens = 60
+    const seen = start(100, maxTokens).map((generation) => consume(generation))
+    await eventually("100 in flight", async () =>
+      (await admin.snapshot()).inFlight >= 100 ? true : undefined
+    )
+    await admin.crashBalancer()
+    const results = await Promise.all(seen)
+    for (const { ending } of results) expect(ending.outcome).toBe("done")
+    expectNothingLost(results, maxTokens)
+    const after = await admin.snapshot()
+    expect(after).toMatchObject({ restarts: restarts + 1, inFlight: 0, queued: 0 })
+    expect(after.accepted).toBe(after.done + after.failed + after.cancelled + after.expired)
+    await admin.close()
+  }, 60_000)
+
+  test("a drained worker finishes, leaves, and is started again", async () => {
+    const before = await allReady()
+    const seen = start(20, 40).map((generation) => consume(generation))
+    const admin = await connectAdmin({ address: cluster.ready.tcp })
+    await admin.drainWorker("sim-2")
+    await admin.close()
+    for (const { ending } of await Promise.all(seen)) expect(ending.outcome).toBe("done")
+    const old = before.find(({ name }) => name === "sim-2")!.incarnation
+    await eventually("a new sim-2", async () =>
+      (await allReady()).find(({ name, incarnation }) => name === "sim-2" && incarnation !== old)
+    )
+  }, 60_000)
+})
+
+describe("Ctrl-C", () => {
+  test("lets requests in flight finish, refuses new ones, leaves no process behind, and exits with 0", async () => {
+    const own = await ClusterProcess.start(["--workers", "2"])
+    const pids = own.workerPids()
+    expect(pids).toHaveLength(2)
+    const user = await connect({ address: own.ready.tcp })
+    const seen = consume(user.generate({ prompt: "long", maxTokens: 60 }))
+    await eventually("in flight", async () => {
+      const admin = await connectAdmin({ address: own.ready.tcp })
+      const { inFlight } = await admin.snapshot()
+      await admin.close()
+      return inFlight === 1 ? true : undefined
+    })
+    const exited = own.stop()
+    const { ending, indices } = await seen
+    expect(ending.outcome).toBe("done")
+    expect(indices).toHaveLength(60)
+    expect(await exited).toBe(0)
+    for (const pid of pids) expect(() => process.kill(pid, 0)).toThrow()
+    await user.close()
+  }, 60_000)
+
+  test("kills with SIGKILL leave no worker behind either", async () => {
+    const own = await ClusterProcess.start(["--workers", "2"])
+    const pids = own.workerPids()
+    await own.stop("SIGKILL")
+    for (const pid of pids) {
+      await eventually("the worker is gone", () => {
+        try {
+          process.kill(pid, 0)
+          return undefined
+        } catch {
+          return true
+        }
+      })
+    }
+  }, 60_000)
+})
+
+test("replay-live sends a trace through a cluster of its own, and agrees with the workers' counters", async () => {
+  const replay = Bun.spawn(
+    [
+      process.execPath,
+      "src/cluster/main.ts",
+      "replay-live",
+      "test/fixtures/small.jsonl",
+      "--workers",
+      "2",
+      "--time-scale",
+      "20",
+      "--json"
+    ],
+    { cwd: root, stdin: "ignore", stdout: "pipe", stderr: "ignore" }
+  )
+  const report: unknown = await new Response(replay.stdout).json()
+  expect(await replay.exited).toBe(0)
+  const { sent } = report as { readonly sent: number }
+  expect(sent).toBeGreaterThan(0)
+  expect(report).toMatchObject({ done: sent, failed: 0, rejected: 0, agreement: { equal: true } })
+}, 60_000)
