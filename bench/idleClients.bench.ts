@@ -1,0 +1,149 @@
+/*
+ * What do ten thousand connected idle clients cost, and do the workers' heartbeats notice them?
+ *
+ * `bun bench/idleClients.bench.ts [--clients 10000] [--hold 30] [--json] [--relay] [--broker-cmd "…"]`. Method: docs/benchmarks.md.
+ */
+import { readFileSync } from "node:fs"
+import { parseArgs } from "node:util"
+import { assert } from "../src/structures/assert.ts"
+import { systemTimers } from "../src/protocol/Timers.ts"
+import { type Peer, startParallax, startPeer, startRelay } from "./hop/children.ts"
+import { machine } from "./hop/machine.ts"
+import { residentBytesOf, usageOf } from "./hop/process.ts"
+import { aligned } from "./hop/report.ts"
+import type { Order, Standing } from "./idle/clients.ts"
+import { probeHeartbeats } from "./idle/heartbeats.ts"
+
+const { values: flags } = parseArgs({
+  options: {
+    clients: { type: "string", default: "10000" },
+    hold: { type: "string", default: "30" },
+    json: { type: "boolean", default: false },
+    relay: { type: "boolean", default: false },
+    "broker-cmd": { type: "string" }
+  }
+})
+const clientCount = Number(flags.clients)
+const holdSeconds = Number(flags.hold)
+assert(Number.isInteger(clientCount) && clientCount > 0, "--clients is a whole number above 0")
+assert(holdSeconds > 0, "--hold is a number of seconds above 0")
+
+/** The whole balancer, with all clients connected. */
+const RESIDENT_MB_MAX = 250
+const SETTLE_MS = 3000
+const SPARE_FILES = 200
+const MB = 1e6
+
+const elapse = (delayMs: number): Promise<void> => {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  systemTimers.after(delayMs, resolve)
+  return promise
+}
+const say = (text: string): void => void process.stderr.write(`${text}\n`)
+
+const filesMax = Number(/Max open files\s+(\d+)/.exec(readFileSync("/proc/self/limits", "utf8"))?.[1])
+assert(clientCount + SPARE_FILES <= filesMax, `the balancer can hold ${clientCount} sockets (see ulimit -n)`)
+
+const before = machine()
+const broker = flags.relay ? await startRelay() : await startParallax(flags["broker-cmd"])
+const probe = await probeHeartbeats(broker.address)
+const clients: Peer = startPeer(import.meta.resolve("./idle/clients.ts"))
+const order = async (what: Order): Promise<Standing> => (await clients.ask(what)) as Standing
+const connect = () => order({ do: "connect", address: broker.address, firstIdentity: 1, count: clientCount })
+
+/** One stretch of time: what the broker held and used, and how late heartbeats were read meanwhile. */
+const stretch = async (name: string, during: () => Promise<Partial<Standing>>) => {
+  say(name)
+  probe.delays.clear()
+  const used = usageOf(broker.pid)
+  const startedMs = performance.now()
+  const standing = await during()
+  const elapsedMs = performance.now() - startedMs
+  return {
+    stretch: name,
+    elapsedMs,
+    residentMb: residentBytesOf(broker.pid) / MB,
+    corePercent: (usageOf(broker.pid).cpuUs - used.cpuUs) / elapsedMs / 10,
+    heartbeatMsP50: probe.delays.quantileUs(0.5) / 1000,
+    heartbeatMsP99: probe.delays.quantileUs(0.99) / 1000,
+    heartbeatMsMax: probe.delays.quantileUs(1) / 1000,
+    ...standing
+  }
+}
+const waiting = (forMs: number) => async (): Promise<Partial<Standing>> => {
+  await elapse(forMs)
+  return {}
+}
+
+await elapse(SETTLE_MS)
+const stretches = [
+  await stretch("workers only", waiting(SETTLE_MS)),
+  await stretch("connecting", connect),
+  await stretch("idle", waiting(holdSeconds * 1000)),
+  await stretch("all answer a ping", () => order({ do: "check" })),
+  await stretch("dropped at once", () => order({ do: "drop" })),
+  await stretch("reconnect storm", connect),
+  await stretch("idle again", waiting(SETTLE_MS)),
+  await stretch("all answer again", () => order({ do: "check" }))
+]
+const find = (name: string) => stretches.find((each) => each.stretch === name)!
+const baseMb = find("workers only").residentMb
+const idleMb = find("idle").residentMb
+const verdict = {
+  clients: clientCount,
+  residentMb: Math.max(...stretches.map((each) => each.residentMb)),
+  residentMbMax: RESIDENT_MB_MAX,
+  bytesPerClient: ((idleMb - baseMb) * MB) / clientCount,
+  stayed: find("all answer a ping").pongs,
+  pingsAnswered: find("all answer a ping").pingsAnswered,
+  returned: find("all answer again").pongs,
+  stormMs: find("reconnect storm").elapsedMs,
+  workersLost: probe.lost()
+}
+const kept =
+  verdict.residentMb <= RESIDENT_MB_MAX &&
+  verdict.stayed === clientCount &&
+  verdict.returned === clientCount &&
+  verdict.workersLost === 0
+
+if (flags.json) process.stdout.write(`${JSON.stringify({ ...before, ...verdict, kept, stretches })}\n`)
+else {
+  const number = (value: number | undefined, digits = 0): string =>
+    value === undefined || Number.isNaN(value) ? "" : value.toFixed(digits)
+  const table = [
+    [
+      "stretch",
+      "ms",
+      "RSS MB",
+      "core %",
+      "heartbeat p50 ms",
+      "p99 ms",
+      "max ms",
+      "open",
+      "lost",
+      "pings",
+      "pongs"
+    ],
+    ...stretches.map((each) => [
+      each.stretch,
+      number(each.elapsedMs),
+      number(each.residentMb, 1),
+      number(each.corePercent, 1),
+      number(each.heartbeatMsP50, 2),
+      number(each.heartbeatMsP99, 2),
+      number(each.heartbeatMsMax, 2),
+      number(each.open),
+      number(each.lost),
+      number(each.pingsAnswered),
+      number(each.pongs)
+    ])
+  ]
+  process.stdout.write(
+    `${before.cpu}, ${before.cores} cores · ${before.os} · Bun ${before.bun} · commit ${before.commit} · load average ${before.loadAverage}\n\n` +
+      `${aligned(table, 1)}\n\n` +
+      `${kept ? "✓" : "✗"} ${verdict.stayed} of ${clientCount} clients stayed for ${holdSeconds} s and ${verdict.returned} returned; ` +
+      `at most ${number(verdict.residentMb)} MB (budget ${RESIDENT_MB_MAX}), ${number(verdict.bytesPerClient)} B per idle client; ` +
+      `${verdict.workersLost} of the workers lost\n`
+  )
+}
+process.exit(0)
