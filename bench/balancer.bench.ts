@@ -1,9 +1,10 @@
 /*
  * What does the balancer's own code cost per request and per token frame, with sockets and kernel left out?
  *
- * `bun bench/balancer.bench.ts [--json] [--samples 25] [--rounds 60] [--cell request]`. Connections, links, actors and policies are the
- * real ones; sockets hand bytes over in memory, and a turn of the event loop ends when the bench says so. CPU time of the whole process
- * (compiler and collector included) around the balancer's part alone: what the peers do between is not counted.
+ * `bun bench/balancer.bench.ts [--json] [--samples 25] [--rounds 60] [--cell request] [--cold]`. Connections, links, actors and
+ * policies are the real ones; sockets hand bytes over in memory, and a turn of the event loop ends when the bench says so. CPU time of
+ * the whole process (compiler and collector included) around the balancer's part alone: what the peers do between is not counted.
+ * `--cold` empties the core's caches before every turn, as the kernel's work on sockets does.
  */
 import { parseArgs } from "node:util"
 import * as Effect from "effect/Effect"
@@ -32,13 +33,14 @@ const { values: flags } = parseArgs({
     json: { type: "boolean", default: false },
     samples: { type: "string", default: "25" },
     rounds: { type: "string", default: "60" },
-    cell: { type: "string" }
+    cell: { type: "string" },
+    cold: { type: "boolean", default: false }
   }
 })
 
 const CLIENTS = 16
 const WORKERS = 8
-/** In flight on each client connection at the start of a round: 1,024 in all. */
+/** In flight on each client connection at the start of a round. */
 const REQUESTS_PER_CLIENT = 64
 const REQUESTS = CLIENTS * REQUESTS_PER_CLIENT
 const EPOCH = 1
@@ -194,6 +196,12 @@ const done = frames.doneFrame(frames.Reply.small)
 const streamDone = frames.streamDoneFrame()
 const tokens = Array.from({ length: frames.STREAM_TOKENS }, (_, i) => frames.tokenFrame(i))
 
+/** Larger than the second level cache of a core. */
+const cold = new Uint8Array(flags.cold ? 4 * 1024 * 1024 : 0)
+const sweep = (): void => {
+  for (let at = 0; at < cold.length; at += 64) cold[at]!++
+}
+
 /** CPU time of the measured parts since it was last taken, in µs. */
 let spentUs = 0
 /** One turn of the event loop in which every one of `peers` says something. */
@@ -203,6 +211,7 @@ const deliver = <P extends Peer>(
   measured: boolean
 ): void => {
   const chunks = peers.map(bytesOf)
+  sweep()
   const before = process.cpuUsage()
   for (const [i, peer] of peers.entries()) peer.say(chunks[i]!)
   settle()

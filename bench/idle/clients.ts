@@ -84,7 +84,7 @@ const connect = (address: string, identity: number): void => {
       open: (socket) => {
         socket.data = new IdleClient(socket)
         clients.add(socket.data)
-        socket.write(helloFrame("client", `idle-${identity}`, identity))
+        socket.write(helloFrame("client", `idle-${identity}`, Math.imul(identity, 0x9e3779b1) >>> 0))
       },
       data: (socket, chunk) => socket.data.cutter.push(chunk),
       close: (socket) => {

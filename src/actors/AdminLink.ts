@@ -37,7 +37,7 @@ export class AdminLink implements ConnectionHandler {
     const { limits } = this.options
     const stream = readU32(bytes, start + HEADER_OFFSET + At.stream)
     const value = locate(bytes, start, end, limits)
-      ? unpack(bytes, parts.payloadStart, end, limits)
+      ? unpack(bytes, parts.payloadStart, parts.payloadEnd, limits)
       : undefined
     const request = decode(value)
     const answer = Result.isSuccess(request)

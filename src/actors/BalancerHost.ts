@@ -236,6 +236,10 @@ export class BalancerHost {
           tenantIndex: (name) => Math.max(0, this.tenants.add(name)),
           requestTimeoutMs: options.requestTimeoutMs,
           streamsMax: options.streamsMax,
+          rejected: (reason) => {
+            this.totals.rejected++
+            this.totals.reasons[reason]!++
+          },
           closed: (gone) => this.clients.delete(gone)
         })
         this.clients.add(link)

@@ -28,13 +28,16 @@ export interface ClientLinkOptions {
   readonly tenantIndex: (name: string) => number
   readonly requestTimeoutMs: number
   readonly streamsMax: number
+  /** A request was turned away before the balancer heard of it. */
+  readonly rejected: (reason: Reason) => void
   readonly closed: (link: ClientLink) => void
 }
 
 /** Numbers a client may give to models and tenants on one connection. */
 const NAMES_MAX = 1024
-/** CANCELs allowed without a request to show for each other one. */
-const CANCELS_FREE = 100
+/** CANCELs a client may send: so many at once, and one for two requests. */
+const CANCELS_AT_FIRST = 100
+const CANCELS_SAVED_MAX = 1000
 
 /**
  * One client connection: takes requests in, and knows which are outstanding. It checks what a client says, writes the facts into the
@@ -48,8 +51,7 @@ export class ClientLink implements ConnectionHandler {
   private readonly streams = new StreamIndex()
   private readonly models: Array<number> = []
   private readonly tenants: Array<number> = []
-  private requests = 0
-  private cancels = 0
+  private cancelsLeft = CANCELS_AT_FIRST
 
   constructor(connection: Connection, options: ClientLinkOptions) {
     this.connection = connection
@@ -74,7 +76,7 @@ export class ClientLink implements ConnectionHandler {
     this.options.closed(this)
   }
 
-  /** Refuses a stream with one of the usual sentences. */
+  /** Carries out the balancer's refusal, with one of the usual sentences. */
   refuse(stream: number, reason: Reason, retryAfterMs: number): void {
     this.write(rejectedFrame(reason), stream, retryAfterMs)
   }
@@ -94,7 +96,7 @@ export class ClientLink implements ConnectionHandler {
     if ((bytes[header + At.flags]! & Flag.extras) !== 0 && !this.intern(bytes, header)) {
       return this.connection.refuse("bad_message", "bad_message", "the extras of a REQUEST are not valid")
     }
-    this.requests++
+    this.cancelsLeft = Math.min(CANCELS_SAVED_MAX, this.cancelsLeft + 0.5)
     const promptTokens = readU32(bytes, header + At.promptTokens)
     const maxTokens = readU32(bytes, header + At.maxTokens)
     if (stream === 0) return this.explain(0, Reason.badRequest, "stream: must be at least 1")
@@ -105,7 +107,7 @@ export class ClientLink implements ConnectionHandler {
     const model = this.models[readU16(bytes, header + At.model)]
     if (model === undefined)
       return this.explain(stream, Reason.badRequest, "model: this number was never given a name")
-    if (model < 0) return this.refuse(stream, Reason.unknownModel, 0)
+    if (model < 0) return this.explain(stream, Reason.unknownModel, "no such model is served here")
     if (this.streams.size >= options.streamsMax)
       return this.explain(stream, Reason.limit, "too many requests on this connection")
     const idHigh = readU32(bytes, header + At.idHigh)
@@ -141,8 +143,8 @@ export class ClientLink implements ConnectionHandler {
   }
 
   private cancel(stream: number): void {
-    if (++this.cancels > CANCELS_FREE + this.requests)
-      return this.connection.refuse("flood", "cancel_flood", "more CANCELs than requests")
+    if (--this.cancelsLeft < 0)
+      return this.connection.refuse("flood", "cancel_flood", "too many CANCELs for so few requests")
     const slot = this.streams.get(stream)
     if (slot >= 0) this.giveUp(slot)
   }
@@ -185,6 +187,7 @@ export class ClientLink implements ConnectionHandler {
   }
 
   private explain(stream: number, reason: Reason, message: string): void {
+    this.options.rejected(reason)
     this.write(failureFrame(Type.rejected, reason, message), stream, 0)
   }
 

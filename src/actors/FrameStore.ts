@@ -1,16 +1,24 @@
-/** A request frame up to this size lies in its slot's own cell; a longer one in a buffer of its own. */
+/** A request frame up to this size lies in its slot's own cell; a longer one in a block of its own. */
 const CELL_BYTES = 512
 const CELLS_MIN = 1024
+/** Blocks are multiples of this, so that one fits many frames. */
+const BLOCK_BYTES = 1024
+/** Bytes of blocks kept for reuse: a new one for each frame of 4 KiB would keep the collector busy. */
+const SPARE_BYTES_MAX = 16 * 1024 * 1024
 
 /**
  * Keeps the frame of every request until it can no longer be needed for another attempt. Indexed by slot.
- * Small frames cost one copy and no allocation. `limitBytes` bounds the long ones in total.
+ * A frame costs one copy and, once there are spare blocks, no allocation. `limitBytes` bounds the long ones in total, before they are
+ * rounded up to blocks.
  */
 export class FrameStore {
   private cells = Buffer.allocUnsafeSlow(CELLS_MIN * CELL_BYTES)
   private lengths = new Uint32Array(CELLS_MIN)
   private readonly long: Array<Buffer | undefined> = []
   private longBytes = 0
+  /** Blocks that hold nothing, by their size in `BLOCK_BYTES`. */
+  private readonly spare: Array<Array<Buffer>> = []
+  private spareBytes = 0
   private readonly limitBytes: number
 
   constructor(limitBytes: number) {
@@ -24,7 +32,9 @@ export class FrameStore {
     if (size <= CELL_BYTES) bytes.copy(this.cells, slot * CELL_BYTES, start, end)
     else {
       if (this.longBytes + size > this.limitBytes) return false
-      this.long[slot] = Buffer.from(bytes.subarray(start, end))
+      const block = this.take(size)
+      bytes.copy(block, 0, start, end)
+      this.long[slot] = block
       this.longBytes += size
     }
     this.lengths[slot] = size
@@ -46,10 +56,24 @@ export class FrameStore {
 
   /** Forgets the frame of `slot`, if it is a long one. */
   drop(slot: number): void {
-    const frame = this.long[slot]
-    if (frame === undefined) return
+    const block = this.long[slot]
+    if (block === undefined) return
     this.long[slot] = undefined
-    this.longBytes -= frame.length
+    this.longBytes -= this.lengths[slot]!
+    if (this.spareBytes + block.length > SPARE_BYTES_MAX) return
+    this.spareBytes += block.length
+    this.spareOf(block.length).push(block)
+  }
+
+  private take(size: number): Buffer {
+    const block = this.spareOf(size).pop()
+    if (block === undefined) return Buffer.allocUnsafeSlow(Math.ceil(size / BLOCK_BYTES) * BLOCK_BYTES)
+    this.spareBytes -= block.length
+    return block
+  }
+
+  private spareOf(size: number): Array<Buffer> {
+    return (this.spare[Math.ceil(size / BLOCK_BYTES)] ??= [])
   }
 
   private grow(slots: number): void {

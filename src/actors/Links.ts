@@ -1,6 +1,7 @@
 import { Reason, reasonName } from "../domain/Outcome.ts"
 import { encodeFrame, pack } from "../protocol/Codec.ts"
 import { At, HEADER_OFFSET, Type, writeU16, writeU32 } from "../protocol/Header.ts"
+import { FIRST_CREDIT } from "../protocol/Limits.ts"
 import type { Timers } from "../protocol/Timers.ts"
 import { SlotLists } from "../structures/SlotLists.ts"
 import { type BalancerMessage, news, News } from "./BalancerMessage.ts"
@@ -9,9 +10,6 @@ import type { ClientLink } from "./ClientLink.ts"
 import { FrameStore } from "./FrameStore.ts"
 import { Phase, type Request, RequestTable } from "./RequestTable.ts"
 import type { WorkerLink } from "./WorkerLink.ts"
-
-/** Tokens a worker may send before the client grants more. */
-export const FIRST_CREDIT = 256
 
 /** Longest time a client waits for ACCEPTED. */
 const ACCEPTED_MS = 2
@@ -37,8 +35,6 @@ export class Links implements BalancerEffects {
   balancer: BalancerPort = { tell: () => "dead" }
   /** By worker slot: its connection, while there is one. */
   readonly workers: Array<WorkerLink | undefined> = []
-  /** Message of a worker's ERROR, until the request ended. */
-  private readonly messages = new Map<number, string>()
   /** Live requests, chained by their ids. */
   private readonly ids = new SlotLists(ID_CHAINS)
   /** Stream ids of accepted requests whose client has not been told: those of the last `ACCEPTED_MS`. */
@@ -82,7 +78,7 @@ export class Links implements BalancerEffects {
     const request = this.table.at(slot)
     request.holder = undefined
     request.failure = reason
-    if (message !== undefined) this.messages.set(slot, message)
+    request.message = message
     this.tell(News.failed, slot)
   }
 
@@ -127,10 +123,9 @@ export class Links implements BalancerEffects {
 
   readonly fail = (slot: number, reason: Reason, retryAfterMs: number): void => {
     const request = this.table.at(slot)
+    const { message } = request
     const { outbox } = request.client!.connection
-    const message = this.messages.get(slot)
     const frame = message === undefined ? errorFrame(reason) : failureFrame(Type.error, reason, message)
-    this.messages.delete(slot)
     const at = outbox.relay(frame, 0, frame.length)
     if (at >= 0) {
       const header = at + HEADER_OFFSET
@@ -161,6 +156,7 @@ export class Links implements BalancerEffects {
     writeU16(bytes, header + At.model, link.modelNumber(request.model))
     writeU32(bytes, header + At.timeoutMs, Math.max(1, request.deadlineMs - nowMs))
     request.creditUpTo = FIRST_CREDIT
+    request.message = undefined
     request.holder = link
     return true
   }
@@ -181,7 +177,6 @@ export const failureFrame = (type: number, reason: Reason, message: string): Buf
   encodeFrame(type, { a: reason }, { payload: pack({ message }) })
 
 const sentences = new Map<number, string>([
-  [Reason.unknownModel, "no such model is served here"],
   [Reason.workerLost, "the worker was lost"],
   [Reason.expired, "the deadline passed"],
   [Reason.cancelled, "cancelled"],

@@ -32,6 +32,8 @@ export class Request implements RequestView {
   creditUpTo = 0
   /** Why the live attempt failed, as a `Reason`; set before the balancer is told. */
   failure = 0
+  /** What the worker said when the last attempt failed. */
+  message: string | undefined
   /** Whether the client gave it up, or is gone. */
   cancelled = false
   flags = 0
@@ -116,6 +118,7 @@ export class RequestTable {
     request.accepted = false
     request.nextIndex = 0
     request.failure = 0
+    request.message = undefined
     request.cancelled = false
     request.outputTokens = 0
     request.cachedTokens = 0
@@ -135,7 +138,9 @@ export class RequestTable {
   /** The request with this stream id, or undefined when it is gone. */
   find(stream: number): Request | undefined {
     const request = this.rows[stream & 0xffff]
-    return request !== undefined && request.ticket === stream >>> 16 && request.phase !== Phase.free ? request : undefined
+    return request !== undefined && request.ticket === stream >>> 16 && request.phase !== Phase.free
+      ? request
+      : undefined
   }
 
   /** Adds free slots. Called when there are none. */

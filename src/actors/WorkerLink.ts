@@ -1,9 +1,8 @@
 import { Reason } from "../domain/Outcome.ts"
-import { locate, parts } from "../protocol/Codec.ts"
 import type { Connection, ConnectionHandler } from "../protocol/Connection.ts"
 import { At, HEADER_OFFSET, readU16, readU32, Type, writeU32 } from "../protocol/Header.ts"
 import type { Limits } from "../protocol/Limits.ts"
-import { Failure, Heartbeat, read, Register } from "../protocol/Message.ts"
+import { Failure, readHeartbeat, readPayload, Register } from "../protocol/Message.ts"
 import type { WorkerLoad } from "../domain/WorkerLoad.ts"
 import { News } from "./BalancerMessage.ts"
 import type { Links } from "./Links.ts"
@@ -80,8 +79,7 @@ export class WorkerLink implements ConnectionHandler {
     if (request === undefined) return
     const { nextIndex, slot } = request
     const count = readU32(bytes, header + At.tokenCount)
-    if (readU32(bytes, header + At.tokenIndex) !== nextIndex || count === 0)
-      return this.strike(slot, "a token index was skipped or repeated")
+    if (readU32(bytes, header + At.tokenIndex) !== nextIndex || count === 0) return this.breakOff(slot)
     if (nextIndex + count > request.creditUpTo)
       return this.connection.refuse("flow_control", "flow_control", "tokens beyond the credit")
     this.relay(request, bytes, start, end)
@@ -112,9 +110,7 @@ export class WorkerLink implements ConnectionHandler {
     const request = this.requestOf(bytes, header)
     if (request === undefined) return
     const reason = readU32(bytes, header + At.reason)
-    const failure = locate(bytes, start, end, this.options.limits)
-      ? read(Failure, bytes, parts.payloadStart, end, this.options.limits)
-      : undefined
+    const failure = readPayload(Failure, bytes, start, end, this.options.limits)
     this.links.attemptFailed(
       request.slot,
       isWorkerReason(reason) ? reason : Reason.workerFailed,
@@ -123,9 +119,7 @@ export class WorkerLink implements ConnectionHandler {
   }
 
   private register(bytes: Buffer, start: number, end: number): void {
-    const offer = locate(bytes, start, end, this.options.limits)
-      ? read(Register, bytes, parts.payloadStart, end, this.options.limits)
-      : undefined
+    const offer = readPayload(Register, bytes, start, end, this.options.limits)
     if (offer === undefined || this.worker >= 0) {
       return this.connection.refuse(
         "bad_message",
@@ -142,12 +136,10 @@ export class WorkerLink implements ConnectionHandler {
 
   private heartbeat(bytes: Buffer, start: number, end: number): void {
     this.stale = 0
-    const load = locate(bytes, start, end, this.options.limits)
-      ? read(Heartbeat, bytes, parts.payloadStart, end, this.options.limits)
-      : undefined
-    if (load !== undefined) this.options.heartbeat(this, load)
-    else if (++this.strikes >= STRIKES_MAX)
-      this.connection.refuse("bad_message", "bad_heartbeat", "HEARTBEAT is not valid")
+    const heartbeat = readHeartbeat(bytes, start, end, this.options.limits)
+    if (heartbeat !== undefined) this.options.heartbeat(this, heartbeat.load)
+    if (heartbeat === undefined || heartbeat.clamped)
+      this.strike("bad_heartbeat", "a HEARTBEAT with impossible numbers")
   }
 
   /** The request whose live attempt a frame is about, or undefined when it is late. */
@@ -167,11 +159,17 @@ export class WorkerLink implements ConnectionHandler {
     return undefined
   }
 
-  private strike(slot: number, what: string): void {
-    this.connection.violate("worker_protocol", what)
+  /** A token index was skipped or repeated: whatever this attempt still says is worth nothing. */
+  private breakOff(slot: number): void {
     this.links.cancelAttempt(slot, this.worker)
     this.links.attemptFailed(slot, Reason.workerProtocol)
-    if (++this.strikes >= STRIKES_MAX) this.connection.cut("worker protocol")
+    this.strike("worker_protocol", "a token index was skipped or repeated")
+  }
+
+  /** Counts a broken rule; at the third the worker is not believed for a while. */
+  private strike(kind: string, what: string): void {
+    if (++this.strikes >= STRIKES_MAX) this.connection.expel(kind, what)
+    else this.connection.violate(kind, what)
   }
 }
 

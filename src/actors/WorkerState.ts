@@ -1,9 +1,8 @@
+import { FIRST_CREDIT } from "../protocol/Limits.ts"
 import { Reason } from "../domain/Outcome.ts"
 import type { EngineFinish } from "../engines/Engine.ts"
 import { assert } from "../structures/assert.ts"
 
-/** Tokens of a stream that may be sent before the first CREDIT. */
-export const FIRST_CREDIT = 256
 /** Tokens of one attempt that are kept while the client does not read. */
 export const HELD_TOKENS_MAX = 4096
 /** How long tokens are kept for a client that does not read. */

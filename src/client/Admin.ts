@@ -90,7 +90,7 @@ export const connectAdmin = (options: AdminOptions): Promise<AdminConnection> =>
   const answered = (bytes: Buffer, start: number, end: number): void => {
     const question = questions.get(readU32(bytes, start + HEADER_OFFSET + At.stream))
     const value = locate(bytes, start, end, defaultLimits)
-      ? unpack(bytes, parts.payloadStart, end, defaultLimits)
+      ? unpack(bytes, parts.payloadStart, parts.payloadEnd, defaultLimits)
       : undefined
     if (value === undefined || value === null || typeof value !== "object")
       question?.fail("the answer cannot be read")

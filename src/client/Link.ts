@@ -2,7 +2,7 @@ import { isRetryable, Reason } from "../domain/Outcome.ts"
 import { locate, parts, unpack } from "../protocol/Codec.ts"
 import type { Connection, ConnectionHandler } from "../protocol/Connection.ts"
 import { At, HEADER_OFFSET, LENGTH_BYTES, readU16, readU32, Type, writeU32 } from "../protocol/Header.ts"
-import { Failure, Finished, read, type Welcome } from "../protocol/Message.ts"
+import { Failure, Finished, readPayload, type Welcome } from "../protocol/Message.ts"
 import type { Task } from "../protocol/Turn.ts"
 import type { OpenRequest } from "./OpenRequest.ts"
 import { isFinal, Redial, type RedialOptions } from "./Redial.ts"
@@ -270,19 +270,18 @@ export class Link implements ConnectionHandler, Task {
 
   private unpack(bytes: Buffer, start: number, end: number): unknown {
     const { limits } = this.options.introduction.context
-    return locate(bytes, start, end, limits) ? unpack(bytes, parts.payloadStart, end, limits) : undefined
+    return locate(bytes, start, end, limits)
+      ? unpack(bytes, parts.payloadStart, parts.payloadEnd, limits)
+      : undefined
   }
 
-  private payload<S extends Parameters<typeof read>[0]>(
+  private payload<S extends Parameters<typeof readPayload>[0]>(
     schema: S,
     bytes: Buffer,
     start: number,
     end: number
   ): S["Type"] | undefined {
-    const { limits } = this.options.introduction.context
-    return locate(bytes, start, end, limits)
-      ? read(schema, bytes, parts.payloadStart, end, limits)
-      : undefined
+    return readPayload(schema, bytes, start, end, this.options.introduction.context.limits)
   }
 
   private opened(connection: Connection, welcome: Welcome): ConnectionHandler {

@@ -1,5 +1,4 @@
-/** Tokens a worker may send before the first CREDIT, and how far it may be ahead of the reader at any time. */
-export const WINDOW_TOKENS = 256
+import { FIRST_CREDIT } from "../protocol/Limits.ts"
 
 /**
  * What one answer's tokens must obey, and the credit that paces them.
@@ -13,7 +12,7 @@ export class TokenSequence {
   /** The attempt all tokens belong to; 0 before the first one. */
   attempt = 0
   /** The worker may send tokens with an index below this. */
-  creditUpTo = WINDOW_TOKENS
+  creditUpTo = FIRST_CREDIT
   private readCount = 0
 
   /** Takes tokens `index … index + count - 1` in. Returns the broken rule, if any: then nothing was taken in. */
@@ -32,8 +31,8 @@ export class TokenSequence {
   /** The reader used `count` more tokens. Returns the new credit to grant, or 0 for none. */
   read(count: number): number {
     this.readCount += count
-    if (this.readCount + WINDOW_TOKENS - this.creditUpTo < WINDOW_TOKENS / 2) return 0
-    this.creditUpTo = this.readCount + WINDOW_TOKENS
+    if (this.readCount + FIRST_CREDIT - this.creditUpTo < FIRST_CREDIT / 2) return 0
+    this.creditUpTo = this.readCount + FIRST_CREDIT
     return this.creditUpTo
   }
 }

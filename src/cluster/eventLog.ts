@@ -7,6 +7,7 @@ import { systemTimers } from "../protocol/Timers.ts"
 /** What the synchronous parts of a process tell its log. */
 export interface EventLog {
   readonly violation: (kind: string, hint: string) => void
+  readonly defect: (error: unknown) => void
   readonly supervision: (event: SupervisionEvent) => void
   /** Broken protocol rules so far, by kind. */
   readonly violations: ReadonlyMap<string, number>
@@ -30,6 +31,9 @@ export const eventLog = Effect.gen(function* () {
     saidMs.set(kind, nowMs)
     fork(Effect.logWarning(`a peer broke the protocol: ${hint}`).pipe(Effect.annotateLogs({ kind })))
   }
+  const defect = (error: unknown): void => {
+    fork(Effect.logError("a connection was cut because of a defect", Cause.die(error)))
+  }
   const supervision = (event: SupervisionEvent): void => {
     const { supervisor, child, exit } = event
     if (event._tag === "Restarted") restarts.set(child, (restarts.get(child) ?? 0) + 1)
@@ -39,7 +43,7 @@ export const eventLog = Effect.gen(function* () {
     const log = quiet.has(event._tag) ? Effect.logInfo(line) : Effect.logWarning(line)
     fork(log.pipe(Effect.annotateLogs({ supervisor })))
   }
-  return { violation, supervision, violations, restarts } satisfies EventLog
+  return { violation, defect, supervision, violations, restarts } satisfies EventLog
 })
 
 const verbs: Readonly<Record<SupervisionEvent["_tag"], string>> = {

@@ -29,7 +29,12 @@ export const startBalancer = Effect.fnUntraced(function* (
   config: Config
 ): Effect.fn.Return<RunningBalancer, CliFailure, Scope.Scope> {
   const log = yield* eventLog
-  const node = yield* startNode({ config, violation: log.violation, onEvent: log.supervision })
+  const node = yield* startNode({
+    config,
+    violation: log.violation,
+    defect: log.defect,
+    onEvent: log.supervision
+  })
   const { host } = node
   const ready = (): boolean => !host.draining && config.models.every(({ name }) => host.readyCount(name) > 0)
   const http = yield* startGateway({

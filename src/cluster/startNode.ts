@@ -27,11 +27,13 @@ const RETRY_BUDGET = 0.1
 export interface NodeOptions {
   readonly config: Config
   readonly violation: (kind: string, hint: string) => void
+  /** A link threw: its connection was cut, the process goes on. */
+  readonly defect: (error: unknown) => void
   readonly onEvent: (event: SupervisionEvent) => void
 }
 
 /** A balancer with its pool managers and its listener, as the configuration says. It ends with the scope. */
-export const startNode = Effect.fnUntraced(function* ({ config, violation, onEvent }: NodeOptions) {
+export const startNode = Effect.fnUntraced(function* ({ config, violation, defect, onEvent }: NodeOptions) {
   const timers = systemTimers
   const turn = new Turn()
   const dispatcher = new Dispatcher(turn, timers.nowMs)
@@ -40,7 +42,7 @@ export const startNode = Effect.fnUntraced(function* ({ config, violation, onEve
     frameBytes: config.limits.frameBytes,
     outboxBytes: config.limits.outboxBytes
   }
-  const context: ConnectionContext = { turn, timers, limits, violation }
+  const context: ConnectionContext = { turn, timers, limits, violation, defect }
   const rng = makeRng(randomU32())
   const wallMs = yield* Clock.currentTimeMillis
   const node = yield* startBalancerNode({

@@ -1,5 +1,5 @@
 /**
- * What a policy may know of one request. The core refills one object for every decision, so a policy keeps no reference to it.
+ * What a policy may know of one request. A later request gets the same object, so a policy keeps no reference to it.
  *
  * Nothing here is learned from the answer: output length is at most `maxTokens`, its real value is unknown.
  */

@@ -73,6 +73,8 @@ export class Connection implements SocketEvents {
   /** When the last bytes came: the time of the frames being handled, read once a chunk. */
   heardMs: number
   private pingedMs: number
+  /** Silence after which this peer is pinged: up to a quarter less for some, lest all who came together are pinged together. */
+  private patienceMs: number
   /** The split frame that the last sweep saw incomplete, and when one first did. */
   private lateFrame = -1
   private lateSinceMs = 0
@@ -101,6 +103,7 @@ export class Connection implements SocketEvents {
     this.welcomed = side.welcomed
     this.gone = side.gone
     this.allowed = nobody
+    this.patienceMs = context.limits.pingMs
     this.phaseSinceMs = this.movedMs = this.heardMs = this.pingedMs = this.windowMs = now
     // Whom we dialled may greet at length: WELCOME lists models. A stranger may not.
     const { frameBytes, greetingFrameBytes } = context.limits
@@ -206,7 +209,7 @@ export class Connection implements SocketEvents {
     }
     const silenceMs = nowMs - this.heardMs
     if (silenceMs > limits.silenceMs) return this.stop("silent", "silent")
-    if (silenceMs > limits.pingMs && nowMs - this.pingedMs > limits.pingMs) {
+    if (silenceMs > this.patienceMs && nowMs - this.pingedMs > this.patienceMs) {
       this.pingedMs = nowMs
       this.outbox.control(pingFrame)
     }
@@ -374,6 +377,8 @@ export class Connection implements SocketEvents {
     this.phase = "open"
     this.allowed = rights[role]
     this.reader.limit = this.context.limits.frameBytes
+    // Incarnations are drawn at random.
+    this.patienceMs = this.context.limits.pingMs * (1 - peer.incarnation / 2 ** 34)
   }
 
   /** The handler may have ended the connection before there was a handler. */

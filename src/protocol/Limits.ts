@@ -42,3 +42,6 @@ assert(defaultLimits.greetingFrameBytes < defaultLimits.frameBytes, "a greeting 
 assert(defaultLimits.frameBytes < defaultLimits.outboxBytes, "an outbox holds at least one frame")
 assert(defaultLimits.pingMs < defaultLimits.silenceMs, "a silent peer is pinged before it is given up")
 assert(defaultLimits.depth <= DEPTH_MAX, "the scan can count that deep")
+
+/** Tokens of a stream that may be under way before the reader grants more: part of the protocol, the same on both sides. */
+export const FIRST_CREDIT = 256

@@ -4,7 +4,7 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import { idleLoad, type WorkerLoad } from "../domain/WorkerLoad.ts"
 import { locate, pack, parts, unpack } from "./Codec.ts"
 import type { Limits } from "./Limits.ts"
-import { roles, type Role } from "./Roles.ts"
+import { roles } from "./Roles.ts"
 
 /** This build speaks 1.0. A peer with the same major and any minor is understood; another major gets GOODBYE. */
 export const version = { major: 1, minor: 0 } as const
@@ -212,5 +212,3 @@ export const readHeartbeat = (
   }
   return { load, clamped: loadFields.some((field) => !Object.is(load[field], said[field])) }
 }
-
-export type { Role }

@@ -3,7 +3,7 @@ import type { TransportSocket } from "./Transport.ts"
 import type { Task, Turn } from "./Turn.ts"
 
 /** A frame that is all header: no chain, no extras, no payload. */
-export const PLAIN_FRAME_BYTES = HEADER_OFFSET + HEADER_BYTES + 3
+const PLAIN_FRAME_BYTES = HEADER_OFFSET + HEADER_BYTES + 3
 
 const PAGE_BYTES = 64 * 1024
 /** Most of what a peer gets in one turn fits here, and thousands of peers may get something in the same turn. */

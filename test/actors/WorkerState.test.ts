@@ -1,12 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
-import {
-  type Attempt,
-  FIRST_CREDIT,
-  HELD_MS_MAX,
-  HELD_TOKENS_MAX,
-  WorkerState
-} from "../../src/actors/WorkerState.ts"
+import { type Attempt, HELD_MS_MAX, HELD_TOKENS_MAX, WorkerState } from "../../src/actors/WorkerState.ts"
+import { FIRST_CREDIT } from "../../src/protocol/Limits.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
 
 const CAPACITY = 4

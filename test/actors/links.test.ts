@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
 import { Reason } from "../../src/domain/Outcome.ts"
+import { idleLoad } from "../../src/domain/WorkerLoad.ts"
 import { encodeFrame, pack } from "../../src/protocol/Codec.ts"
 import { Type } from "../../src/protocol/Header.ts"
 import { heartbeat, Peer, type Received, VirtualNode } from "./support/VirtualNode.ts"
@@ -44,12 +45,13 @@ describe("a request", () => {
     ["no output", { stream: 1, maxTokens: 0 }, Reason.badRequest, "maxTokens"],
     ["a model nobody serves", { stream: 1, model: "gpt-9" }, Reason.unknownModel, "model"]
   ])("with %s is rejected, and the message names the field", (_, options, reason, field) => {
-    const { client, worker } = scene()
+    const { node, client, worker } = scene()
     client.send(client.request(options))
     expect(client.of(Type.rejected)).toMatchObject([{ stream: options.stream, a: reason }])
     expect(JSON.stringify(client.of(Type.rejected)[0]!.payload)).toContain(field)
     expect(worker.of(Type.assign)).toEqual([])
     expect(client.closed).toBe(false)
+    expect(node.host.snapshot()).toMatchObject({ accepted: 0, rejected: 1 })
   })
 
   test("F24: whose stream or id is in use is rejected as a duplicate; the first one goes on", () => {
@@ -105,9 +107,15 @@ describe("CANCEL", () => {
     expect(node.host.snapshot()).toMatchObject({ inFlight: 0, cancelled: 1 })
   })
 
-  test("F30: in a loop is a flood", () => {
+  test.each([
+    ["alone", false],
+    ["with a request each", true]
+  ])("F30: in a loop, %s, is a flood", (_, requests) => {
     const { node, client } = scene()
-    for (let i = 0; i < 200; i++) client.push(encodeFrame(Type.cancel, { stream: 1 }))
+    for (let stream = 1; stream <= 400; stream++) {
+      if (requests) client.push(client.request({ stream }))
+      client.push(encodeFrame(Type.cancel, { stream }))
+    }
     node.settle()
     expect(node.violations).toContain("cancel_flood")
     expect(client.of(Type.goodbye)).toHaveLength(1)
@@ -186,14 +194,23 @@ describe("a worker", () => {
     expect(client.of(Type.token)).toHaveLength(2)
   })
 
-  test("F32: a heartbeat with nonsense in it is not believed, and three of them end the connection", () => {
+  test("F32: a heartbeat with nonsense in it is clamped, and three of them end the connection", () => {
     const { node, client, worker } = scene()
-    const nonsense = encodeFrame(Type.heartbeat, {}, { payload: pack({ running: -1, waiting: 1e308 }) })
+    const nonsense = encodeFrame(
+      Type.heartbeat,
+      {},
+      { payload: pack({ ...idleLoad, running: -1, waiting: 1e308 }) }
+    )
     worker.send(nonsense)
     client.send(client.request({ stream: 1 }))
     expect(worker.of(Type.assign)).toHaveLength(1)
+    expect(node.host.snapshot().workers[0]!.load).toMatchObject({
+      running: 0,
+      waiting: Number.MAX_SAFE_INTEGER
+    })
     worker.send(nonsense, nonsense)
-    expect(node.violations).toContain("bad_heartbeat")
+    expect(node.violations).toEqual(["bad_heartbeat", "bad_heartbeat", "bad_heartbeat"])
+    expect(worker.closed).toBe(true)
   })
 
   test.each([
@@ -261,6 +278,19 @@ describe("a worker", () => {
     expect(worker.closed).toBe(true)
     expect(other.of(Type.assign)).toMatchObject([{ attempt: 2 }])
   })
+})
+
+test("what a worker said about a failed attempt is not told about the next one", () => {
+  const { node, client, worker } = scene()
+  const other = node.worker("w1")
+  client.send(client.request({ stream: 1 }))
+  const [holder, heir] = worker.of(Type.assign).length > 0 ? [worker, other] : [other, worker]
+  holder.send(holder.about(holder.of(Type.assign)[0]!, Type.error, { a: Reason.workerRefused }))
+  heir.drop()
+  holder.drop()
+  expect(client.of(Type.error)).toMatchObject([
+    { attempt: 3, a: Reason.workerLost, payload: { message: "the worker was lost" } }
+  ])
 })
 
 describe("an administrator", () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
 import type { Token } from "../../src/client/Generation.ts"
-import { WINDOW_TOKENS } from "../../src/client/TokenSequence.ts"
+import { FIRST_CREDIT } from "../../src/protocol/Limits.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
 import { virtualClient } from "./support/virtualClient.ts"
 
@@ -89,7 +89,7 @@ describe("Generation", () => {
         async (steps) => {
           const { world, balancer, client, generation, received } = setup()
           balancer.accept(received)
-          const credit = () => Math.max(WINDOW_TOKENS, ...received.credits)
+          const credit = () => Math.max(FIRST_CREDIT, ...received.credits)
           let read = 0
           const readOne = async () => {
             expect(await generation.next()).toEqual({
@@ -104,8 +104,8 @@ describe("Generation", () => {
             world.settle()
             for (let i = 0; i < step.read && read < received.sent; i++) await readOne()
             world.settle()
-            expect(credit() - read).toBeLessThanOrEqual(WINDOW_TOKENS)
-            expect(credit() - read).toBeGreaterThan(WINDOW_TOKENS / 2)
+            expect(credit() - read).toBeLessThanOrEqual(FIRST_CREDIT)
+            expect(credit() - read).toBeGreaterThan(FIRST_CREDIT / 2)
           }
           balancer.done(received)
           world.settle()
@@ -122,7 +122,7 @@ describe("Generation", () => {
   test("a reader that never reads gets one window and grants nothing", () => {
     const { world, balancer, client, received } = setup()
     balancer.accept(received)
-    for (let i = 0; i < WINDOW_TOKENS; i++) balancer.token(received)
+    for (let i = 0; i < FIRST_CREDIT; i++) balancer.token(received)
     world.settle()
     expect(received.credits).toEqual([])
     expect(client.protocolViolations).toBe(0)

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
-import { TokenSequence, WINDOW_TOKENS } from "../../src/client/TokenSequence.ts"
+import { TokenSequence } from "../../src/client/TokenSequence.ts"
+import { FIRST_CREDIT } from "../../src/protocol/Limits.ts"
 
 describe("TokenSequence", () => {
   test.each([
@@ -30,7 +31,7 @@ describe("TokenSequence", () => {
       "tokens of attempt 2 follow some of attempt 1"
     ],
     ["an empty frame", [[1, 0, 0]], "a TOKEN frame holds no token"],
-    ["more than the credit", [[1, 0, WINDOW_TOKENS + 1]], "token 256 came with credit up to 256"]
+    ["more than the credit", [[1, 0, FIRST_CREDIT + 1]], "token 256 came with credit up to 256"]
   ] as const)("refuses %s", (_name, frames, broken) => {
     const tokens = new TokenSequence()
     const answers = frames.map(([attempt, index, count]) => tokens.accept(attempt, index, count))
@@ -52,7 +53,7 @@ describe("TokenSequence", () => {
         fc.array(fc.tuple(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 0, max: 40 }))),
         (steps) => {
           const tokens = new TokenSequence()
-          let credit = WINDOW_TOKENS
+          let credit = FIRST_CREDIT
           let read = 0
           for (const [send, use] of steps) {
             const count = Math.min(send, credit - tokens.next)
@@ -61,8 +62,8 @@ describe("TokenSequence", () => {
             read += used
             if (used > 0) credit = tokens.read(used) || credit
             expect(credit).toBe(tokens.creditUpTo)
-            expect(credit - read).toBeLessThanOrEqual(WINDOW_TOKENS)
-            expect(credit - read).toBeGreaterThan(WINDOW_TOKENS / 2)
+            expect(credit - read).toBeLessThanOrEqual(FIRST_CREDIT)
+            expect(credit - read).toBeGreaterThan(FIRST_CREDIT / 2)
           }
         }
       )

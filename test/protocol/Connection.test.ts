@@ -320,9 +320,9 @@ describe("floods", () => {
 describe("signs of life", () => {
   test("silence is met with PING, and in the end the connection is cut", () => {
     const { connection, pass, sent, socket, log } = opened("client")
-    pass(10_000)
+    pass(9_750)
     expect(sent()).toEqual([])
-    pass(500)
+    pass(750)
     expect(sent().map(({ type }) => type)).toEqual([Type.ping])
     pass(5000)
     expect(sent()).toEqual([])
@@ -331,6 +331,16 @@ describe("signs of life", () => {
     pass(250)
     expect(socket.acts).toEqual(["terminate"])
     expect(log).toEqual(["closed: silent", "gone: silent"])
+  })
+
+  test("peers are pinged at different times, so that all who came together are not pinged together", () => {
+    const { feed, pass, sent } = stage("accept")
+    feed(helloOf("client", { incarnation: 2 ** 32 - 1 }))
+    sent()
+    pass(7_500)
+    expect(sent()).toEqual([])
+    pass(250)
+    expect(sent().map(({ type }) => type)).toEqual([Type.ping])
   })
 
   test("a peer that answers lives for ever", () => {

@@ -12,5 +12,11 @@ test("a number that gets another name is not found by the old one", () => {
   const names = new Names(1)
   names.add("a")
   names.rename(0, "b")
-  expect([names.find("a"), names.find("b"), names.nameOf(0), names.add("b"), names.add("c")]).toEqual([-1, 0, "b", 0, -1])
+  expect([names.find("a"), names.find("b"), names.nameOf(0), names.add("b"), names.add("c")]).toEqual([
+    -1,
+    0,
+    "b",
+    0,
+    -1
+  ])
 })
