@@ -108,6 +108,8 @@ export const startBalancerNode = Effect.fnUntraced(function* (options: BalancerN
   )
   const drain = Effect.fnUntraced(function* (timeoutMs: number) {
     host.drain()
+    const { inFlight, queued } = host.gauges
+    yield* Effect.logInfo(`draining: ${inFlight + queued} requests to finish`)
     const untilMs = timers.nowMs() + timeoutMs
     while (host.gauges.inFlight + host.gauges.queued > 0 && timers.nowMs() < untilMs)
       yield* Effect.sleep(DRAIN_LOOK_MS)

@@ -40,8 +40,7 @@ export const eventLog = Effect.gen(function* () {
     const why =
       exit !== undefined && Exit.isFailure(exit) ? `: ${Cause.pretty(exit.cause).split("\n")[0]}` : ""
     const line = `${child} ${verbs[event._tag]}${why}`
-    const log = quiet.has(event._tag) ? Effect.logInfo(line) : Effect.logWarning(line)
-    fork(log.pipe(Effect.annotateLogs({ supervisor })))
+    fork(levels[event._tag](line).pipe(Effect.annotateLogs({ supervisor })))
   }
   return { violation, defect, supervision, violations, restarts } satisfies EventLog
 })
@@ -55,4 +54,13 @@ const verbs: Readonly<Record<SupervisionEvent["_tag"], string>> = {
   Abandoned: "did not stop and was abandoned",
   Escalated: "failed too often"
 }
-const quiet: ReadonlySet<SupervisionEvent["_tag"]> = new Set(["Started", "Restarted", "Stopped"])
+/** What goes well is said to those who ask. */
+const levels: Readonly<Record<SupervisionEvent["_tag"], (line: string) => Effect.Effect<void>>> = {
+  Started: Effect.logDebug,
+  Restarted: Effect.logInfo,
+  StartFailed: Effect.logWarning,
+  Ended: Effect.logWarning,
+  Stopped: Effect.logDebug,
+  Abandoned: Effect.logWarning,
+  Escalated: Effect.logError
+}
