@@ -58,40 +58,27 @@ export const makeMetrics = (sources: MetricSources): Metrics => {
   const registry = new Registry()
   let now: BalancerSnapshot = sources.snapshot()
 
-  const counter = (
-    name: string,
-    help: string,
-    labelNames: ReadonlyArray<string>,
-    samples: () => Iterable<Sample>
-  ): void => {
-    const metric: Counter = new Counter({
-      name: fullName(name),
-      help,
-      labelNames,
-      registers: [registry],
-      collect: () => {
-        metric.reset()
-        for (const [labels, value] of samples()) metric.inc(labels, value)
-      }
-    })
-  }
-  const gauge = (
-    name: string,
-    help: string,
-    labelNames: ReadonlyArray<string>,
-    samples: () => Iterable<Sample>
-  ): void => {
-    const metric: Gauge = new Gauge({
-      name: fullName(name),
-      help,
-      labelNames,
-      registers: [registry],
-      collect: () => {
-        metric.reset()
-        for (const [labels, value] of samples()) metric.inc(labels, value)
-      }
-    })
-  }
+  const family =
+    (Kind: typeof Counter | typeof Gauge) =>
+    (
+      name: string,
+      help: string,
+      labelNames: ReadonlyArray<string>,
+      samples: () => Iterable<Sample>
+    ): void => {
+      const metric: Counter | Gauge = new Kind({
+        name: fullName(name),
+        help,
+        labelNames,
+        registers: [registry],
+        collect: () => {
+          metric.reset()
+          for (const [labels, value] of samples()) metric.inc(labels, value)
+        }
+      })
+    }
+  const counter = family(Counter)
+  const gauge = family(Gauge)
   const one = (value: number): Iterable<Sample> => [[{}, value]]
 
   gauge("build_info", "Version of the running program; always 1.", ["version"], () => [
