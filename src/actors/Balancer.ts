@@ -17,7 +17,8 @@ export interface BalancerOptions {
 /** A request is submitted, starts, ends, and is announced, cancelled or failed at most once each: no more news of it can wait. */
 const NEWS_PER_REQUEST = 6
 const ORDERS_MAX = 4096
-const TICK_MS = 8
+/** How late a deadline may be noticed. */
+const TICK_MS = 20
 
 /**
  * The balancer actor: feeds news to the decision core, one message at a time. A new one begins by learning who is there: until the
@@ -94,7 +95,7 @@ export const startBalancer = (options: BalancerOptions) =>
       links.announce()
     })
     const cancel = timers.every(TICK_MS, () => {
-      balancer.tell(tick)
+      if (table.size > 0) balancer.tell(tick)
     })
     yield* Effect.addFinalizer(() => Effect.sync(cancel))
     return balancer

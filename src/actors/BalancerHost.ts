@@ -80,6 +80,8 @@ export class BalancerHost {
   private readonly pools = new Map<string, ActorRef<PoolManagerMessage> | undefined>()
   private readonly states = new Map<string, (worker: number) => WorkerSnapshot["state"] | undefined>()
   private readonly clients = new Set<ClientLink>()
+  /** Client links there have been. */
+  private clientCount = 0
   private readonly startedMs: number
   /** Counts of the live core. */
   gauges: { readonly queued: number; readonly inFlight: number } = { queued: 0, inFlight: 0 }
@@ -232,6 +234,7 @@ export class BalancerHost {
         const link = new ClientLink(connection, {
           links: this.links,
           limits,
+          number: this.clientCount++,
           modelIndex: (name) => this.models.find(name),
           tenantIndex: (name) => Math.max(0, this.tenants.add(name)),
           requestTimeoutMs: options.requestTimeoutMs,

@@ -22,6 +22,8 @@ import { Phase } from "./RequestTable.ts"
 export interface ClientLinkOptions {
   readonly links: Links
   readonly limits: Limits
+  /** Different for each client link of the process. */
+  readonly number: number
   /** The index of a model served here, or -1. */
   readonly modelIndex: (name: string) => number
   /** The index of a tenant; names beyond the bound share one. */
@@ -45,6 +47,8 @@ const CANCELS_SAVED_MAX = 1000
  */
 export class ClientLink implements ConnectionHandler {
   readonly connection: Connection
+  /** Tells it from all other clients of this process. */
+  readonly number: number
   private readonly options: ClientLinkOptions
   private readonly links: Links
   /** Outstanding requests by the client's stream id. */
@@ -55,6 +59,7 @@ export class ClientLink implements ConnectionHandler {
 
   constructor(connection: Connection, options: ClientLinkOptions) {
     this.connection = connection
+    this.number = options.number
     this.options = options
     this.links = options.links
   }

@@ -3,7 +3,7 @@ import { encodeFrame, pack } from "../protocol/Codec.ts"
 import { At, HEADER_OFFSET, Type, writeU16, writeU32 } from "../protocol/Header.ts"
 import { FIRST_CREDIT } from "../protocol/Limits.ts"
 import type { Timers } from "../protocol/Timers.ts"
-import { SlotLists } from "../structures/SlotLists.ts"
+import { StreamIndex } from "../structures/StreamIndex.ts"
 import { type BalancerMessage, news, News } from "./BalancerMessage.ts"
 import type { BalancerEffects } from "./BalancerState.ts"
 import type { ClientLink } from "./ClientLink.ts"
@@ -14,8 +14,8 @@ import type { WorkerLink } from "./WorkerLink.ts"
 /** Longest time a client waits for ACCEPTED. */
 const ACCEPTED_MS = 2
 
-/** Chains that live requests are spread over by their ids (a power of two): four in each when the table is full. */
-const ID_CHAINS = 16_384
+/** A request between two links. */
+export type LinkedRequest = Request<ClientLink, WorkerLink>
 
 /** Who receives news: the balancer actor that is alive now. */
 export interface BalancerPort {
@@ -29,14 +29,14 @@ export interface BalancerPort {
  * It survives the balancer: after a restart `announce` tells the new one what there is.
  */
 export class Links implements BalancerEffects {
-  readonly table: RequestTable
+  readonly table: RequestTable<ClientLink, WorkerLink>
   readonly frames: FrameStore
   readonly epoch: number
   balancer: BalancerPort = { tell: () => "dead" }
   /** By worker slot: its connection, while there is one. */
   readonly workers: Array<WorkerLink | undefined> = []
-  /** Live requests, chained by their ids. */
-  private readonly ids = new SlotLists(ID_CHAINS)
+  /** Slots of live requests by client and id, folded into 32 bits. */
+  private readonly ids = new StreamIndex()
   /** Stream ids of accepted requests whose client has not been told: those of the last `ACCEPTED_MS`. */
   private readonly unsaid: Array<number> = []
   private readonly timers: Timers
@@ -57,19 +57,17 @@ export class Links implements BalancerEffects {
     this.balancer.tell(news(kind, this.table.at(slot).stream))
   }
 
-  /** Whether `client` has a live request with this id. Ids of different clients have nothing to do with each other. */
+  /** Whether `client` has a live request with this id. Two requests that fold alike hide each other, about one pair in 2³². */
   isTwin(client: ClientLink, high: number, low: number): boolean {
-    const { ids, table } = this
-    for (let slot = ids.first(chainOf(high, low)); slot >= 0; slot = ids.after(slot)) {
-      const request = table.at(slot)
-      if (request.idLow === low && request.idHigh === high && request.client === client) return true
-    }
-    return false
+    const slot = this.ids.get(fold(client.number, high, low))
+    if (slot < 0) return false
+    const request = this.table.at(slot)
+    return request.idLow === low && request.idHigh === high && request.client === client
   }
 
   /** A new request has its facts in the table and its frame in the store. */
-  opened({ idHigh, idLow, slot }: Request): void {
-    this.ids.pushBack(chainOf(idHigh, idLow), slot)
+  opened({ client, idHigh, idLow, slot }: LinkedRequest): void {
+    this.ids.set(fold(client!.number, idHigh, idLow), slot)
     this.tell(News.submitted, slot)
   }
 
@@ -88,8 +86,10 @@ export class Links implements BalancerEffects {
     request.phase = Phase.ended
     request.holder = undefined
     this.frames.drop(slot)
-    this.ids.remove(slot)
-    request.client!.forget(request.clientStream)
+    const { client, idHigh, idLow } = request
+    const key = fold(client!.number, idHigh, idLow)
+    if (this.ids.get(key) === slot) this.ids.delete(key)
+    client!.forget(request.clientStream)
     request.client = undefined
   }
 
@@ -169,8 +169,9 @@ export class Links implements BalancerEffects {
   }
 }
 
-const chainOf = (high: number, low: number): number =>
-  (high ^ Math.imul(low, 0x9e3779b1) ^ (low >>> 7)) & (ID_CHAINS - 1)
+/** Never 0, as an index key must be. */
+const fold = (client: number, high: number, low: number): number =>
+  (Math.imul(client ^ high, 0x85ebca6b) ^ low) >>> 0 || 1
 
 /** A REJECTED or ERROR frame; stream and numbers are patched where it is copied to. */
 export const failureFrame = (type: number, reason: Reason, message: string): Buffer =>

@@ -1,7 +1,5 @@
 import type { RequestView } from "../domain/RequestView.ts"
 import { assert } from "../structures/assert.ts"
-import type { ClientLink } from "./ClientLink.ts"
-import type { WorkerLink } from "./WorkerLink.ts"
 
 /** Most requests one balancer process holds: a slot number has 16 bits, and so has the ticket that tells its uses apart. */
 export const SLOTS_MAX = 65_536
@@ -10,14 +8,17 @@ const SLOTS_MIN = 1024
 /** What became of a slot. An ended one has had its terminal; it is given back once the balancer has released its load. */
 export const Phase = { free: 0, open: 1, ended: 2 } as const
 
-/** The facts of one request: what was received and sent. Its slot's next request gets the same object, with a new ticket. */
-export class Request implements RequestView {
+/**
+ * The facts of one request: what was received and sent. Its slot's next request gets the same object, with a new ticket.
+ * `Client` and `Holder` are whatever the process has for the two ends: links where it is live. The balancer's core never looks at them.
+ */
+export class Request<Client = unknown, Holder = unknown> implements RequestView {
   readonly slot: number
   phase: number = Phase.free
   /** The link it came from, until it has ended. */
-  client: ClientLink | undefined = undefined
+  client: Client | undefined = undefined
   /** The link that holds its live attempt. */
-  holder: WorkerLink | undefined = undefined
+  holder: Holder | undefined = undefined
   /** Counts the uses of the slot. Never 0 while in use, so that no stream id is 0. */
   ticket = 0
   /** As the client named it, on its connection. */
@@ -77,10 +78,10 @@ export class Request implements RequestView {
  * One object per slot, made once: a frame touches most facts of one request, which lie together in memory. Columns would cost a cache
  * miss for each of them.
  */
-export class RequestTable {
+export class RequestTable<Client = unknown, Holder = unknown> {
   /** Slots in use. */
   size = 0
-  private readonly rows: Array<Request> = []
+  private readonly rows: Array<Request<Client, Holder>> = []
   private readonly limit: number
   /** Ring of free slots; its length is a power of two. */
   private free = new Uint16Array(0)
@@ -100,12 +101,12 @@ export class RequestTable {
   }
 
   /** The request in a slot, or the last that was there. */
-  at(slot: number): Request {
+  at(slot: number): Request<Client, Holder> {
     return this.rows[slot]!
   }
 
   /** An open request with a fresh ticket and nothing delivered, or undefined when `limit` are held. The caller fills in the rest. */
-  allocate(): Request | undefined {
+  allocate(): Request<Client, Holder> | undefined {
     if (this.size >= this.limit) return undefined
     if (this.freeCount === 0) this.grow(this.capacity * 2)
     const request = this.rows[this.free[this.freeAt]!]!
@@ -136,7 +137,7 @@ export class RequestTable {
   }
 
   /** The request with this stream id, or undefined when it is gone. */
-  find(stream: number): Request | undefined {
+  find(stream: number): Request<Client, Holder> | undefined {
     const request = this.rows[stream & 0xffff]
     return request !== undefined && request.ticket === stream >>> 16 && request.phase !== Phase.free
       ? request

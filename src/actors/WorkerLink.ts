@@ -5,8 +5,8 @@ import type { Limits } from "../protocol/Limits.ts"
 import { Failure, readHeartbeat, readPayload, Register } from "../protocol/Message.ts"
 import type { WorkerLoad } from "../domain/WorkerLoad.ts"
 import { News } from "./BalancerMessage.ts"
-import type { Links } from "./Links.ts"
-import { Phase, type Request } from "./RequestTable.ts"
+import type { LinkedRequest, Links } from "./Links.ts"
+import { Phase } from "./RequestTable.ts"
 
 export interface WorkerLinkOptions {
   readonly links: Links
@@ -99,7 +99,7 @@ export class WorkerLink implements ConnectionHandler {
   }
 
   /** Passes a frame on to the client, under the client's stream id. */
-  private relay({ client, clientStream }: Request, bytes: Buffer, start: number, end: number): void {
+  private relay({ client, clientStream }: LinkedRequest, bytes: Buffer, start: number, end: number): void {
     const { outbox } = client!.connection
     const at = outbox.relay(bytes, start, end)
     if (at >= 0) writeU32(outbox.bytes, at + HEADER_OFFSET + At.stream, clientStream)
@@ -143,7 +143,7 @@ export class WorkerLink implements ConnectionHandler {
   }
 
   /** The request whose live attempt a frame is about, or undefined when it is late. */
-  private requestOf(bytes: Buffer, header: number): Request | undefined {
+  private requestOf(bytes: Buffer, header: number): LinkedRequest | undefined {
     const { epoch, table } = this.links
     const request = table.find(readU32(bytes, header + At.stream))
     if (
