@@ -3,7 +3,8 @@ import { assert } from "../structures/assert.ts"
 
 /** Most requests one balancer process holds: a slot number has 16 bits, and so has the ticket that tells its uses apart. */
 export const SLOTS_MAX = 65_536
-const SLOTS_MIN = 1024
+/** Small, so that few requests in flight go round in little memory, which stays in the processor's caches. */
+const SLOTS_MIN = 128
 
 /** What became of a slot. An ended one has had its terminal; it is given back once the balancer has released its load. */
 export const Phase = { free: 0, open: 1, ended: 2 } as const
@@ -73,7 +74,7 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
  *
  * They belong to the links and survive a crash of the balancer, which decides. Tickets count the uses of a slot, so a late frame or
  * message of an earlier use is told by its stream id. Slots are reused first in, first out, and the table grows by doubling, so at
- * least 67 million requests pass before a stream id comes again.
+ * least 8 million requests pass before a stream id comes again.
  *
  * One object per slot, made once: a frame touches most facts of one request, which lie together in memory. Columns would cost a cache
  * miss for each of them.
