@@ -1,5 +1,6 @@
 import { isRetryable, Reason } from "../domain/Outcome.ts"
 import type { WorkerLoad } from "../domain/WorkerLoad.ts"
+import { Flag } from "../protocol/Header.ts"
 import { assert } from "../structures/assert.ts"
 import { Histogram } from "../structures/Histogram.ts"
 import { BalancerPool, type Pipeline } from "./BalancerPool.ts"
@@ -79,15 +80,15 @@ class Standing {
   avoided = -1
 }
 
+/** A worker that holds a request need not have been announced: its pool manager may be new as well. */
+const noPools: ReadonlyArray<BalancerPool> = []
+
 /** What a client waits before it asks again when no worker is ready. */
 const NO_WORKER_RETRY_MS = 1_000
 const FAILED_RETRY_MS = 100
 /** Retries that may be saved up while nothing fails, beyond which the budget does not grow; and what a new pool starts with. */
 const RETRY_SAVINGS_MAX = 50
 const RETRY_SAVINGS_START = 3
-
-/** Flag bit of the header: the request must not reach a second worker. */
-const SIDE_EFFECTS = 2
 
 /**
  * The decisions of one balancer, as a state machine over the facts in `RequestTable`: life of a request from admission to its one
@@ -323,7 +324,7 @@ export class BalancerState {
       }
       this.uncharge(request)
       this.workers.assigned[worker]!--
-      for (const other of this.poolsOf[worker] ?? []) other.setReady(worker, false)
+      for (const other of this.poolsOf[worker] ?? noPools) other.setReady(worker, false)
     }
     this.queue(request, pool)
     pool.policies.ordering.requeue(request, nowMs)
@@ -352,7 +353,7 @@ export class BalancerState {
   /** Releases the worker and lets the next request have it. */
   private discharge(request: Request): void {
     this.uncharge(request)
-    const pools = this.poolsOf[this.standing(request.slot).worker]!
+    const pools = this.poolsOf[this.standing(request.slot).worker] ?? noPools
     for (let i = 0; i < pools.length; i++) {
       const pool = pools[i]!
       if (pool.departed(this.nowMs)) this.serve(pool)
@@ -360,12 +361,12 @@ export class BalancerState {
   }
 
   private refresh(worker: number): void {
-    for (const pool of this.poolsOf[worker] ?? []) pool.refresh(worker)
+    for (const pool of this.poolsOf[worker] ?? noPools) pool.refresh(worker)
   }
 
   private mayRetry({ attempts, deadlineMs, flags, model }: Request, reason: Reason): boolean {
     if (!isRetryable(reason) || attempts >= this.options.attemptsMax || deadlineMs <= this.nowMs) return false
-    if ((flags & SIDE_EFFECTS) !== 0 && reason !== Reason.workerRefused) return false
+    if ((flags & Flag.sideEffects) !== 0 && reason !== Reason.workerRefused) return false
     if (reason === Reason.workerLost) return true
     const saved = this.budgets[model]!
     if (saved < 1) return false

@@ -1,8 +1,7 @@
 import type { RequestView } from "../domain/RequestView.ts"
 import { assert } from "../structures/assert.ts"
+import { SLOTS_MAX } from "../structures/SlotLists.ts"
 
-/** Most requests one balancer process holds: a slot number has 16 bits, and so has the ticket that tells its uses apart. */
-export const SLOTS_MAX = 65_536
 /** Small, so that few requests in flight go round in little memory, which stays in the processor's caches. */
 const SLOTS_MIN = 128
 
@@ -89,7 +88,7 @@ export class RequestTable<Client = unknown, Holder = unknown> {
   private freeAt = 0
   private freeCount = 0
 
-  /** `limit` slots at most. */
+  /** `limit` slots at most, and no more than fit into 16 bits: so many has a slot number, and the ticket that tells its uses apart. */
   constructor(limit: number) {
     assert(limit >= 1 && limit <= SLOTS_MAX, `the request limit lies between 1 and ${SLOTS_MAX}`)
     this.limit = limit

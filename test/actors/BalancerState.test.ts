@@ -253,7 +253,7 @@ describe.each(["round-robin", "least-connections", "power-of-two", "session-affi
           expect([...world.workers.pendingPromptTokens].every((tokens) => tokens === 0)).toBe(true)
           for (const ends of world.terminals) expect(ends).toHaveLength(1)
         }),
-        { numRuns: 300 }
+        { numRuns: 2000 }
       )
     })
   }
@@ -358,4 +358,14 @@ test("a draining balancer refuses new requests and finishes the others", () => {
   world.submit()
   world.done(slot)
   expect(world.terminals).toEqual([["done"], [`rejected ${Reason.draining}`]])
+})
+
+test("a request survives a restart on a worker that nobody announced to the new core", () => {
+  const world = twoWorkers()
+  const slot = world.submit()
+  world.member(world.holders.get(slot)!, false)
+  world.restart()
+  world.done(slot)
+  world.check()
+  expect(world.terminals[0]).toEqual(["done"])
 })

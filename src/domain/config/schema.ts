@@ -220,10 +220,10 @@ const limits = section("Bounds. Whatever goes beyond one is refused with the nam
   requests: integer({
     fallback: 65_536,
     minimum: 16,
-    maximum: 1_048_576,
+    maximum: 65_536,
     unit: "requests",
     summary: "Most requests the balancer holds, queued and in flight together.",
-    consequence: "Each takes about 200 bytes, reserved at start."
+    consequence: "Each takes about 1 KiB, from the moment that many are held at once; one more is rejected."
   }),
   connections: integer({
     fallback: 16_384,
