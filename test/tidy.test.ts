@@ -49,7 +49,7 @@ const bans: ReadonlyArray<Ban> = [
     text: /(?<![\w./:~}-])\/(work|home|root|tmp|Users|private)\/[\w.-]+|\b[A-Z]:\\+Users/g,
     instead: "a path from the repository root, or a directory from mkdtemp",
     bad: ['readFile("/tmp/x")', "see /home/me/notes", 'open("C:\\\\Users")'],
-    good: ["https://example.org/home/x", "join(root, tmp)", "../shared/traces", "src/work/x"]
+    good: ["https://example.org/home/x", "join(root, tmp)", "../shared/traces", "src/opt/x"]
   },
   {
     name: "closing a socket by end()",
