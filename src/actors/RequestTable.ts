@@ -2,7 +2,7 @@ import type { RequestView } from "../domain/RequestView.ts"
 import { assert } from "../structures/assert.ts"
 import { SLOTS_MAX } from "../structures/SlotLists.ts"
 
-/** Small, so that few requests in flight go round in little memory, which stays in the processor's caches. */
+/** Small: memory follows the requests in flight. */
 const SLOTS_MIN = 128
 
 /** What became of a slot. An ended one has had its terminal; it is given back once the balancer has released its load. */
