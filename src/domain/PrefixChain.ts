@@ -1,0 +1,1 @@
+export type { PrefixChain } from "../structures/PrefixChain.ts"

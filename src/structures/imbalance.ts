@@ -1,0 +1,26 @@
+export type Verdict = "even" | "uneven" | "lopsided"
+
+/** How evenly work was spread over workers. */
+export interface Imbalance {
+  /** Standard deviation over mean. */
+  readonly cv: number
+  readonly maxOverMean: number
+  readonly verdict: Verdict
+}
+
+/** The busiest worker has at most this many times the mean: the run takes that much longer than it would with even work. */
+const EVEN_MAX = 1.1
+const UNEVEN_MAX = 1.5
+
+/** Of one or more amounts, none negative. Where nobody did anything, nobody did more than another: even. Cost O(n). */
+export const imbalance = (amounts: ReadonlyArray<number>): Imbalance => {
+  const mean = amounts.reduce((sum, amount) => sum + amount, 0) / amounts.length
+  if (!(mean > 0)) return { cv: 0, maxOverMean: 1, verdict: "even" }
+  const variance = amounts.reduce((sum, amount) => sum + (amount - mean) ** 2, 0) / amounts.length
+  const maxOverMean = Math.max(...amounts) / mean
+  return { cv: Math.sqrt(variance) / mean, maxOverMean, verdict: verdictOf(maxOverMean) }
+}
+
+/** What the busiest one having so many times the mean amounts to. */
+export const verdictOf = (maxOverMean: number): Verdict =>
+  maxOverMean <= EVEN_MAX ? "even" : maxOverMean <= UNEVEN_MAX ? "uneven" : "lopsided"
