@@ -14,7 +14,7 @@ import { BalancerHost } from "../src/actors/BalancerHost.ts"
 import { startPoolManager } from "../src/actors/PoolManager.ts"
 import { Dispatcher } from "../src/actors/runtime/Dispatcher.ts"
 import { FailureDetector } from "../src/actors/runtime/FailureDetector.ts"
-import { findAdmission, findOrdering, findPlacement } from "../src/policies/registry.ts"
+import { choiceOf, makePipeline, pipelines } from "../src/policies/pipelines.ts"
 import { Connection } from "../src/protocol/Connection.ts"
 import { At, HEADER_OFFSET, LENGTH_BYTES, readU32, writeU32 } from "../src/protocol/Header.ts"
 import { defaultLimits } from "../src/protocol/Limits.ts"
@@ -62,6 +62,14 @@ const timers: Timers = {
 }
 const dispatcher = new Dispatcher(turn, timers.nowMs)
 
+/** `--preset default`: another pipeline than the simple one. */
+const presetAt = process.argv.indexOf("--preset")
+const preset = choiceOf(
+  presetAt < 0
+    ? pipelines.simple
+    : Object.entries(pipelines).find(([name]) => name === process.argv[presetAt + 1])![1]
+)
+
 const host: BalancerHost = new BalancerHost({
   name: "bench",
   incarnation: 1,
@@ -73,11 +81,12 @@ const host: BalancerHost = new BalancerHost({
     violation: (kind, hint) => assert(false, `${kind}: ${hint}`)
   },
   models: [],
-  pipeline: () => ({
-    admission: findAdmission("queue-bounds")!.make({}, makeRng(1)),
-    ordering: findOrdering("arrival")!.make({}, makeRng(2)),
-    placement: findPlacement("power-of-two")!.make({}, makeRng(3))
-  }),
+  pipeline: () => makePipeline(preset, makeRng(1)),
+  usesPrefixes: makePipeline(preset, makeRng(1)).usesPrefixes,
+  blockTokens: 256,
+  prefixBytesMax: 2 ** 28,
+  salt: "bench",
+  weightOf: () => 1,
   authorised: () => true,
   requestsMax: 65_536,
   heldBytesMax: 2 ** 28,
@@ -87,9 +96,9 @@ const host: BalancerHost = new BalancerHost({
   attemptsMax: 3,
   retryBudget: 0.1,
   faultsEnabled: false,
-  poolWanted: (pool) => {
+  poolWanted: (pool, model) => {
     const detector = (nowMs: number) => new FailureDetector(nowMs)
-    keep(startPoolManager({ host, dispatcher, timers, pool, detector, checkMs: 250 }))
+    keep(startPoolManager({ host, dispatcher, timers, pool, model, detector, checkMs: 250 }))
   }
 })
 const keep = (actor: Effect.Effect<unknown, never, Scope.Scope>): void =>

@@ -1,12 +1,11 @@
 import { join } from "node:path"
 import { catalogue } from "../src/cluster/catalogue.ts"
-import { formatDuration } from "../src/domain/config/duration.ts"
 import { configurationReference } from "../src/domain/config/reference.ts"
 import { makeSchema } from "../src/domain/config/schema.ts"
-import { pipelines } from "../src/policies/pipelines.ts"
-import type { PlacementFacts } from "../src/policies/Placement.ts"
-import type { OptionSpec, PolicyEntry } from "../src/policies/Policy.ts"
-import { admissions, orderings, placements } from "../src/policies/registry.ts"
+import { describePolicy, optionRange, type PolicyDescription } from "../src/cluster/describePolicy.ts"
+import type { PolicyChoice } from "../src/domain/config/pipeline.ts"
+import { chosen, pipelines, type Preset } from "../src/policies/pipelines.ts"
+import { decisionPoints } from "../src/policies/registry.ts"
 
 /** A page whose text follows from the code. `bun scripts/generateDocs.ts` writes them; a test fails while one is stale. */
 export interface GeneratedPage {
@@ -15,78 +14,56 @@ export interface GeneratedPage {
   readonly render: () => string
 }
 
-const points: ReadonlyArray<readonly [heading: string, question: string, entries: ReadonlyArray<Entry>]> = [
-  ["Admission", "Is a request let in?", admissions],
-  ["Ordering", "Which queued request is next?", orderings],
-  ["Placement", "Which worker serves it?", placements]
-]
-
-type Entry = PolicyEntry<unknown> & Partial<Pick<PlacementFacts, "family">>
-
 const policies = (): string =>
   [
     "# Policies",
     "Generated from `src/policies/registry.ts` by `bun scripts/generateDocs.ts`. Each name can be written in `cluster.config.ts`; " +
-      "[Adding a policy](adding-a-policy.md) says how to write one, and [Invariants](invariants.md) lists the laws they all keep.",
+      "[Adding a policy](adding-a-policy.md) says how to write one, and [Invariants](invariants.md) lists the laws they all keep. " +
+      "`bun run policies list` and `bun run policies show NAME` say the same on the command line.",
     "## Pipelines",
-    "A pipeline names one policy for each decision.",
-    Object.entries(pipelines)
-      .map(
-        ([name, { admission, ordering, placement }]) =>
-          `- \`${name}\`: admission \`${admission}\`, ordering \`${ordering}\`, placement \`${placement}\``
-      )
-      .join("\n"),
-    ...points.flatMap(([heading, question, entries]) => [
-      `## ${heading}`,
+    "A pipeline names the policies of each decision. A config starts from one of these and replaces what it states.",
+    ...Object.entries(pipelines).map(pipeline),
+    ...decisionPoints.flatMap(({ name, question, entries }) => [
+      `## ${name[0]!.toUpperCase()}${name.slice(1)}`,
       question,
-      ...entries.flatMap(policy)
+      ...entries.flatMap((entry) => policy(describePolicy(name, entry)))
     ])
   ].join("\n\n") + "\n"
 
-const policy = ({
-  name,
-  summary,
-  definition,
-  cost,
-  family,
-  stability,
-  source,
-  options
-}: Entry): ReadonlyArray<string> => [
-  `### \`${name}\``,
-  summary,
-  definition,
+const pipeline = ([name, { summary, pendingTokensMax, ...points }]: readonly [string, Preset]): string => {
+  const named = Object.entries(points).map(([point, policies]) => {
+    const names = [policies].flat().map((each) => shown(chosen(each)))
+    return `- ${point}: ${names.length === 0 ? "none" : names.join(", then ")}`
+  })
+  const limit =
+    pendingTokensMax === undefined
+      ? []
+      : [`- at most ${pendingTokensMax} uncached prompt tokens pending at a worker`]
+  return `**\`${name}\`** ${summary}\n\n${[...named, ...limit].join("\n")}`
+}
+
+const shown = ({ policy: name, options }: PolicyChoice): string =>
+  [`\`${name}\``, ...Object.entries(options).map(([option, value]) => `${option} ${String(value)}`)].join(
+    ", "
+  )
+
+const policy = (described: PolicyDescription): ReadonlyArray<string> => [
+  `### \`${described.name}\``,
+  described.summary,
+  described.definition,
   [
-    `- Cost of a decision: ${cost}`,
-    ...(family === undefined ? [] : [`- Family: ${family}`]),
-    ...(stability === "stable" ? [] : [`- Stability: ${stability}`]),
-    `- Source: ${source}`,
-    ...Object.entries(options).map(
-      ([option, spec]) => `- Option \`${option}\`, ${range(spec)}: ${spec.summary}`
+    `- Cost of a decision: ${described.cost}`,
+    ...(described.family === undefined ? [] : [`- Family: ${described.family}`]),
+    ...(described.rival === undefined
+      ? []
+      : [`- A re-implementation of ${described.rival}, from its public description`]),
+    ...(described.stability === "stable" ? [] : [`- Stability: ${described.stability}`]),
+    `- Source: ${described.source}`,
+    ...described.options.map(
+      (option) => `- Option \`${option.name}\`, ${optionRange(option)}: ${option.summary}`
     )
   ].join("\n")
 ]
-
-const range = (spec: OptionSpec): string => {
-  switch (spec.kind) {
-    case "boolean":
-      return `true or false, by default ${spec.default}`
-    case "choice":
-      return `one of ${spec.choices.join(", ")}, by default ${spec.default}`
-    default: {
-      const show = (value: number): string =>
-        spec.kind === "duration"
-          ? formatDuration(value)
-          : `${value}${spec.unit === undefined ? "" : ` ${spec.unit}`}`
-      const bounds = [
-        ...(spec.minimum === undefined ? [] : [`from ${spec.minimum}`]),
-        ...(spec.maximum === undefined ? [] : [`to ${spec.maximum}`])
-      ]
-      const kind = { duration: "a time", integer: "a whole number", number: "a number" }[spec.kind]
-      return `${[kind, ...bounds].join(" ")}, by default ${show(spec.default)}`
-    }
-  }
-}
 
 export const pages: ReadonlyArray<GeneratedPage> = [
   { path: "docs/configuration.md", render: () => configurationReference(makeSchema(catalogue)) },

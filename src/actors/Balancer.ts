@@ -14,8 +14,8 @@ export interface BalancerOptions {
   readonly timers: Timers
 }
 
-/** A request is submitted, starts, ends, and is announced, cancelled or failed at most once each: no more news of it can wait. */
-const NEWS_PER_REQUEST = 6
+/** A request is submitted, starts, ends, and is announced, read, cancelled, untied or failed at most once each: no more news can wait. */
+const NEWS_PER_REQUEST = 8
 const ORDERS_MAX = 4096
 /** How late a deadline may be noticed. */
 const TICK_MS = 20
@@ -34,7 +34,11 @@ export const startBalancer = (options: BalancerOptions) =>
       workers: host.workers,
       totals: host.totals,
       effects: links,
+      settleSoon: () => balancer.tell(settle),
+      wakeAt: (atMs) => timers.after(atMs - dispatcher.lookedMs, () => balancer.tell(tick)),
       pipeline: (model) => host.options.pipeline(host.models.nameOf(model)),
+      prefixes: (model) => host.prefixesOf(model),
+      blockTokens: host.options.blockTokens,
       attemptsMax: host.options.attemptsMax,
       retryBudget: host.options.retryBudget,
       nowMs: timers.nowMs()
@@ -46,6 +50,8 @@ export const startBalancer = (options: BalancerOptions) =>
       switch (order._tag) {
         case "Tick":
           return core.tick(nowMs)
+        case "Settle":
+          return core.settle(nowMs)
         case "Load":
           return core.observe(order.worker, order.load, nowMs)
         case "Member":
@@ -73,7 +79,11 @@ export const startBalancer = (options: BalancerOptions) =>
         case News.cancelled:
           return core.cancel(slot, Reason.cancelled, nowMs)
         case News.announced:
-          return core.announce(slot, request.holder?.worker ?? -1, nowMs)
+          return core.announce(slot, request.holder?.worker ?? -1, request.tied?.worker ?? -1, nowMs)
+        case News.untied:
+          return core.untied(slot, nowMs)
+        case News.read:
+          return core.read(slot, nowMs)
       }
     }
     const balancer = spawn<BalancerMessage>({
@@ -86,8 +96,7 @@ export const startBalancer = (options: BalancerOptions) =>
         else obey(message, nowMs)
       }
     })
-    host.workers.inFlight.fill(0)
-    host.workers.pendingPromptTokens.fill(0)
+    host.workers.uncharge()
     host.gauges = core
     links.balancer = balancer
     host.announceWorkers(() => {
@@ -102,3 +111,4 @@ export const startBalancer = (options: BalancerOptions) =>
   })
 
 const tick: BalancerOrder = { _tag: "Tick" }
+const settle: BalancerOrder = { _tag: "Settle" }

@@ -6,18 +6,19 @@ import { encodeFrame } from "../protocol/Codec.ts"
 import { Type } from "../protocol/Header.ts"
 import { type Hello, type Register, version } from "../protocol/Message.ts"
 import type { Role } from "../protocol/Roles.ts"
+import type { Pipeline } from "../policies/pipelines.ts"
 import { hash64 } from "../structures/hash.ts"
 import { Names } from "../structures/Names.ts"
+import { PrefixIndex } from "../structures/PrefixIndex.ts"
 import { AdminLink } from "./AdminLink.ts"
 import type { BalancerMessage } from "./BalancerMessage.ts"
-import type { Pipeline } from "./BalancerPool.ts"
 import { makeTotals, type Totals } from "./BalancerState.ts"
-import { ClientLink } from "./ClientLink.ts"
-import { Links } from "./Links.ts"
+import { ClientLink, type Tenant } from "./ClientLink.ts"
+import { Links, type PrefixPort } from "./Links.ts"
 import type { PoolManagerMessage } from "./PoolManager.ts"
 import type { ActorRef } from "./runtime/ActorRef.ts"
 import { WorkerLink } from "./WorkerLink.ts"
-import { WorkerTable } from "./WorkerTable.ts"
+import { roleOf, WorkerTable } from "./WorkerTable.ts"
 
 export interface BalancerHostOptions {
   readonly name: string
@@ -28,6 +29,16 @@ export interface BalancerHostOptions {
   /** The models offered from the start; workers may bring more. */
   readonly models: ReadonlyArray<string>
   readonly pipeline: (model: string) => Pipeline
+  /** Whether some pipeline asks who holds which prefix blocks. */
+  readonly usesPrefixes: boolean
+  /** Prompt tokens that one block of a chain stands for. */
+  readonly blockTokens: number
+  /** Bytes of each model's prefix index. */
+  readonly prefixBytesMax: number
+  /** Keeps the prefixes of tenants apart: what is mixed into chains is made of this and the tenant's name. */
+  readonly salt: string
+  /** Share of a tenant relative to others, > 0. */
+  readonly weightOf: (tenant: string) => number
   readonly authorised: (role: Role, credential: string | undefined) => boolean
   readonly requestsMax: number
   readonly heldBytesMax: number
@@ -38,7 +49,7 @@ export interface BalancerHostOptions {
   readonly retryBudget: number
   readonly faultsEnabled: boolean
   /** A pool without a manager has its first worker: one is to be started, which calls `poolStarted`. */
-  readonly poolWanted: (pool: string) => void
+  readonly poolWanted: (pool: string, model: number) => void
 }
 
 /** A worker as it last registered. Its slot is its name's number, also when it comes back. */
@@ -48,6 +59,13 @@ interface WorkerRecord {
   readonly role: Register["role"]
   load: WorkerLoad
   heardMs: number
+}
+
+/** A worker that is connected: its slot, its name, and what it may do. */
+export interface Member {
+  readonly worker: number
+  readonly name: string
+  readonly state: WorkerSnapshot["state"]
 }
 
 const MODELS_MAX = 1024
@@ -75,6 +93,8 @@ export class BalancerHost {
   draining = false
   restarts = 0
   private readonly tenants = new Names(TENANTS_MAX)
+  private readonly tenantRecords: Array<Tenant> = []
+  private readonly prefixes: Array<PrefixIndex | undefined> = []
   private readonly workerNames: Names
   private readonly records: Array<WorkerRecord> = []
   private readonly pools = new Map<string, ActorRef<PoolManagerMessage> | undefined>()
@@ -92,7 +112,8 @@ export class BalancerHost {
     this.workers = new WorkerTable(options.workersMax)
     this.workerNames = new Names(options.workersMax)
     this.startedMs = options.context.timers.nowMs()
-    this.tenants.add("default")
+    this.tenantOf("default")
+    if (options.usesPrefixes) this.links.prefixes = this.prefixPort()
     for (const model of options.models) this.models.add(model)
   }
 
@@ -150,6 +171,42 @@ export class BalancerHost {
     answered()
   }
 
+  /** Who holds which prefix blocks of `model`. */
+  prefixesOf(model: number): PrefixIndex {
+    const { prefixBytesMax, workersMax } = this.options
+    return (this.prefixes[model] ??= new PrefixIndex({ workersMax, bytesMax: prefixBytesMax }))
+  }
+
+  /** Keeps the indexes as the workers' own word says. */
+  private prefixPort(): PrefixPort {
+    return {
+      stored: (worker, model, chain, from) =>
+        this.prefixesOf(model).stored(
+          worker,
+          chain.high[from - 1]!,
+          chain.low[from - 1]!,
+          chain,
+          from,
+          chain.count
+        ),
+      removed: (worker, model, chain) => this.prefixesOf(model).removed(worker, chain, 0, chain.count),
+      cleared: (worker) => {
+        for (const index of this.prefixes) index?.forget(worker)
+      }
+    }
+  }
+
+  /** A tenant by name. Names beyond the bound count as the first tenant, with a salt of their own. */
+  private tenantOf(name: string): Tenant {
+    const number = this.tenants.add(name)
+    const known = this.tenantRecords[number]
+    if (known !== undefined) return known
+    const { salt, weightOf } = this.options
+    const tenant = { index: Math.max(0, number), weight: weightOf(name), salt: hash64(`${salt}/${name}`) }
+    if (number >= 0) this.tenantRecords[number] = tenant
+    return tenant
+  }
+
   /** Sends a worker on its way: no new work, finish, leave. False when there is none of that name. */
   drainWorker(name: string): boolean {
     const worker = this.workerNames.find(name)
@@ -171,10 +228,27 @@ export class BalancerHost {
     this.links.workers[worker]?.connection.cut("lost: no heartbeat")
   }
 
-  /** Workers of `model` that may get work. */
-  readyCount(model: string): number {
-    const stateOf = this.states.get(poolName(model, "both"))
+  /** Workers of `model` that may get work, of one role. */
+  readyCount(model: string, role: Register["role"] = "both"): number {
+    const stateOf = this.states.get(poolName(model, role))
     return stateOf === undefined ? 0 : this.records.filter((_, worker) => stateOf(worker) === "ready").length
+  }
+
+  /** Whether requests for `model` may get to workers: to one that does both, or to one of either part. */
+  isServed(model: string): boolean {
+    const isPartly = this.readyCount(model, "prefill") > 0 && this.readyCount(model, "decode") > 0
+    return isPartly || this.readyCount(model) > 0
+  }
+
+  /** The connected workers of `model` that have one role. */
+  membersOf(model: string, role: Register["role"] = "both"): ReadonlyArray<Member> {
+    const stateOf = this.states.get(poolName(model, role))
+    return [...this.records.entries()].flatMap(([worker, record]) => {
+      const { models } = record
+      if (this.links.workers[worker] === undefined || record.role !== role || !models.includes(model))
+        return []
+      return [{ worker, name: this.workerNames.nameOf(worker), state: stateOf?.(worker) ?? "starting" }]
+    })
   }
 
   tellBalancer(message: BalancerMessage): void {
@@ -236,7 +310,8 @@ export class BalancerHost {
           limits,
           number: this.clientCount++,
           modelIndex: (name) => this.models.find(name),
-          tenantIndex: (name) => Math.max(0, this.tenants.add(name)),
+          tenantOf: (name) => this.tenantOf(name),
+          usesPrefixes: options.usesPrefixes,
           requestTimeoutMs: options.requestTimeoutMs,
           streamsMax: options.streamsMax,
           rejected: (reason) => {
@@ -287,8 +362,10 @@ export class BalancerHost {
     workers.keyHigh[worker] = key.high
     workers.keyLow[worker] = key.low
     workers.capacity[worker] = offer.capacity
-    workers.speed[worker] = offer.speed
+    workers.role[worker] = roleOf(offer.role)
+    workers.ratedSpeed[worker] = offer.speed
     workers.kvCapacityTokens[worker] = offer.kvCapacityTokens
+    workers.joined(worker, link.connection.heardMs)
     this.records[worker] = {
       incarnation: hello.incarnation,
       models: offer.models,
@@ -300,7 +377,7 @@ export class BalancerHost {
       const pool = poolName(model, offer.role)
       if (this.pools.has(pool)) continue
       this.pools.set(pool, undefined)
-      this.options.poolWanted(pool)
+      this.options.poolWanted(pool, this.models.find(model))
     }
     this.tellPools(worker, { _tag: "Joined", worker })
     return { worker, models }

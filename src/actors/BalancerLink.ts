@@ -1,10 +1,11 @@
 import { Reason } from "../domain/Outcome.ts"
-import type { Engine, EngineFinish } from "../engines/Engine.ts"
+import type { Engine, EngineFinish, EngineRequest } from "../engines/Engine.ts"
 import { encodeFrame, locate, pack, parts } from "../protocol/Codec.ts"
 import type { Connection, ConnectionContext, ConnectionHandler } from "../protocol/Connection.ts"
-import { At, HEADER_OFFSET, readU16, readU32, Type } from "../protocol/Header.ts"
+import { At, Flag, HEADER_OFFSET, readU16, readU32, Type } from "../protocol/Header.ts"
 import { type Finished, Prompt, read, type Register } from "../protocol/Message.ts"
 import type { Task } from "../protocol/Turn.ts"
+import { CacheFrames } from "./CacheFrames.ts"
 import { type Attempt, HELD_MS_MAX, HELD_TOKENS_MAX, type WorkerState } from "./WorkerState.ts"
 import { writeToken } from "./writeToken.ts"
 
@@ -32,13 +33,15 @@ const MESSAGE_LENGTH_MAX = 1024
  * A worker's end of its link: registers, hands assignments to the engine, and writes what comes out of it.
  *
  * Tokens leave at the end of the turn in which the engine told them, one frame for all that one attempt has; within its credit. Every
- * attempt that is not cancelled ends in exactly one DONE or ERROR. When the link closes all of them are stopped.
+ * attempt that is not cancelled ends in exactly one DONE or ERROR; where only the prompt is to be read, in PREFILLED, and is then kept for
+ * as long as `KV_KEPT_MS`. When the link closes all of them are stopped.
  */
 export class BalancerLink implements ConnectionHandler, Task {
   private readonly connection: Connection
   private readonly options: BalancerLinkOptions
   /** Attempts with tokens or their end to write at the end of this turn. */
   private readonly outgoing: Array<Attempt> = []
+  private readonly cache: CacheFrames
   private readonly stopBeating: () => void
 
   constructor(connection: Connection, options: BalancerLinkOptions) {
@@ -47,6 +50,7 @@ export class BalancerLink implements ConnectionHandler, Task {
     this.options = options
     const { models, capacity, kvCapacityTokens } = engine
     const register: Register = { models, role, capacity, speed, kvCapacityTokens }
+    this.cache = new CacheFrames(connection, context, engine)
     // The control lane, in which the heartbeats follow: none may come before it.
     connection.outbox.control(encodeFrame(Type.register, {}, { payload: pack(register) }))
     this.beat()
@@ -72,13 +76,16 @@ export class BalancerLink implements ConnectionHandler, Task {
       const attempt = state.cancel(stream, number, this.connection.heardMs)
       if (attempt !== undefined) this.stopped(attempt)
     } else if (type === Type.credit) {
-      const attempt = state.credit(stream, number, readU32(bytes, header + At.creditUpTo))
+      const upTo = readU32(bytes, header + At.creditUpTo)
+      const attempt = state.credit(stream, number, upTo, readU32(bytes, header + At.creditUpToBytes))
       if (attempt !== undefined) this.list(attempt)
     } else if (type === Type.drain) this.options.drain()
+    else if (type === Type.kvSync) this.cache.sync()
   }
 
   readonly closed = (why: string): void => {
     this.stopBeating()
+    this.cache.stop()
     for (const attempt of this.options.state.clear()) attempt.stopEngine()
     this.options.closed(why)
   }
@@ -104,22 +111,32 @@ export class BalancerLink implements ConnectionHandler, Task {
       ? read(Prompt, bytes, parts.payloadStart, parts.payloadEnd, context.limits)
       : undefined
     if (prompt === undefined) return this.fail(attempt, Reason.badRequest, "payload: not a prompt")
-    if (readU16(bytes, header + At.model) >= engine.models.length)
-      return this.fail(attempt, Reason.badRequest, "model: unknown here")
+    const part = partOf(bytes[header + At.flags]!)
+    const { role } = this.options
+    if (role !== "both" && role !== part)
+      return this.fail(attempt, Reason.workerRefused, `this worker is for ${role} only`)
+    const promptTokens = readU32(bytes, header + At.promptTokens)
+    if (part === "decode" && readU32(bytes, header + At.kvTokens) !== promptTokens)
+      return this.fail(attempt, Reason.workerRefused, "the KV cache is not that of the prompt")
+    const model = readU16(bytes, header + At.model)
+    if (model >= engine.models.length) return this.fail(attempt, Reason.badRequest, "model: unknown here")
     attempt.stopEngine = engine.submit(
       {
+        model,
         prompt: prompt.prompt,
-        promptTokens: readU32(bytes, header + At.promptTokens),
+        promptTokens,
         maxTokens: readU32(bytes, header + At.maxTokens),
         outputTokens: prompt.outputTokens,
         chain: bytes.subarray(parts.chainStart, parts.chainEnd),
         idHigh: readU32(bytes, header + At.idHigh),
-        idLow: readU32(bytes, header + At.idLow)
+        idLow: readU32(bytes, header + At.idLow),
+        part
       },
       {
         token: (text) => this.token(attempt, text),
         finished: (finish) => {
           if (attempt.ended) return
+          if (part === "prefill") return this.prefilled(attempt, promptTokens, finish.cachedTokens)
           attempt.finish = finish
           this.list(attempt)
         },
@@ -151,9 +168,11 @@ export class BalancerLink implements ConnectionHandler, Task {
   }
 
   private writeReady(attempt: Attempt): boolean {
-    if (attempt.readyCount === 0) return true
-    if (!writeToken(this.connection.outbox, attempt)) return false
-    this.options.state.sent(attempt)
+    while (attempt.readyCount > 0) {
+      const frameBytes = writeToken(this.connection.outbox, attempt)
+      if (frameBytes === 0) return false
+      this.options.state.sent(attempt, frameBytes)
+    }
     return true
   }
 
@@ -169,6 +188,15 @@ export class BalancerLink implements ConnectionHandler, Task {
     }
     this.connection.send(encodeFrame(Type.done, fields, { payload: pack(finished) }))
     this.end(attempt)
+  }
+
+  /** Says that the prompt is read. The engine keeps its KV cache until it is stopped. */
+  private prefilled(attempt: Attempt, kvTokens: number, prefixTokens: number): void {
+    const { stream, attempt: number, epoch } = attempt
+    this.options.state.keep(attempt, this.options.context.timers.nowMs())
+    this.connection.send(
+      encodeFrame(Type.prefilled, { stream, attempt: number, epoch, a: kvTokens, b: prefixTokens })
+    )
   }
 
   /** Ends an attempt in an ERROR, after what it has ready. */
@@ -194,6 +222,8 @@ export class BalancerLink implements ConnectionHandler, Task {
   }
 
   private end(attempt: Attempt): void {
+    // The frame that said so may have been one too many: then the link is closed, and everything ended with it.
+    if (attempt.ended) return
     this.options.state.end(attempt)
     this.stopped(attempt)
   }
@@ -208,9 +238,16 @@ export class BalancerLink implements ConnectionHandler, Task {
     for (const attempt of state.overdue(context.timers.nowMs())) {
       this.fail(attempt, Reason.slowConsumer, `the client left tokens unread for ${HELD_MS_MAX} ms`)
     }
+    for (const attempt of state.forgotten(context.timers.nowMs())) this.end(attempt)
+    this.cache.beat()
     if (!muted())
       this.connection.outbox.control(encodeFrame(Type.heartbeat, {}, { payload: pack(engine.load()) }))
   }
+}
+
+const partOf = (flags: number): EngineRequest["part"] => {
+  if ((flags & Flag.prefillOnly) !== 0) return "prefill"
+  return (flags & Flag.handedOver) === 0 ? undefined : "decode"
 }
 
 const refusals = new Map<Reason, string>([

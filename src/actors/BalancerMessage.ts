@@ -11,7 +11,11 @@ export const News = {
   failed: 3,
   cancelled: 4,
   /** After a restart: the request exists. */
-  announced: 5
+  announced: 5,
+  /** Of two tied attempts one is over: the other goes on, and is the live one. */
+  untied: 6,
+  /** The prompt of a split request was read. */
+  read: 7
 } as const
 
 const KIND_BITS = 3
@@ -35,6 +39,8 @@ export type BalancerOrder =
   | { readonly _tag: "Member"; readonly model: number; readonly worker: number; readonly ready: boolean }
   | { readonly _tag: "Load"; readonly worker: number; readonly load: WorkerLoad }
   | { readonly _tag: "Tick" }
+  /** All that was told before it happened at the same moment. */
+  | { readonly _tag: "Settle" }
   | { readonly _tag: "Drain" }
   /** Fault injection: the handler throws. */
   | { readonly _tag: "Crash" }

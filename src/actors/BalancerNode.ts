@@ -50,12 +50,13 @@ export const startBalancerNode = Effect.fnUntraced(function* (options: BalancerN
   let pools: Supervisor | undefined
   const host: BalancerHost = new BalancerHost({
     ...options.host,
-    poolWanted: (pool) => {
+    poolWanted: (pool, model) => {
       const manager = startPoolManager({
         host,
         dispatcher,
         timers,
         pool,
+        model,
         detector: (nowMs) =>
           new FailureDetector(nowMs, {
             intervalMs: options.heartbeatMs,

@@ -1,91 +1,258 @@
-import type { PoolView } from "../domain/PoolView.ts"
+import type { Reason } from "../domain/Outcome.ts"
+import type { Forecast, PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
-import type { Admission, QueueView } from "../policies/Admission.ts"
-import type { Ordering } from "../policies/Ordering.ts"
-import type { Placement } from "../policies/Placement.ts"
+import type { QueueView, Rejection } from "../policies/Admission.ts"
+import type { BatchView } from "../policies/Batching.ts"
+import { Estimates } from "../policies/estimators/Estimates.ts"
+import type { Pipeline } from "../policies/pipelines.ts"
+import type { PolicyEvents } from "../policies/Policy.ts"
+import type { PrefixIndex, PrefixMatch } from "../structures/PrefixIndex.ts"
+import { WorkerList } from "./WorkerList.ts"
 import type { WorkerTable } from "./WorkerTable.ts"
 
-/** The policies of one pool: one value per decision point. */
-export interface Pipeline {
-  readonly admission: Admission
-  readonly ordering: Ordering
-  readonly placement: Placement
+export interface BalancerPoolOptions {
+  readonly workers: WorkerTable
+  readonly policies: Pipeline
+  /** Who holds which prefix blocks; looked at only where a policy asks for it. */
+  readonly prefixes: PrefixIndex
+  /** Prompt tokens that one block of a chain stands for. */
+  readonly blockTokens: number
 }
 
 /** Weight of the newest gap in the moving average of gaps between departures. */
 const GAP_WEIGHT = 0.05
 
-/**
- * One model's workers and queue, as the balancer decides over them.
- *
- * `eligible` holds the ready workers with room, sorted by key: adding and removing one costs a binary search and one move of memory.
- */
-export class BalancerPool implements PoolView, QueueView {
+/** One model's workers and queue, as the balancer decides over them, and its policies, as they hear of them. */
+export class BalancerPool implements PoolView, QueueView, BatchView {
   readonly workers: WorkerTable
-  readonly eligible: Int32Array
-  eligibleCount = 0
-  readyCount = 0
-  queuedPromptTokens = 0
   readonly policies: Pipeline
+  readonly blockTokens: number
+  readonly forecast: Forecast
+  queuedPromptTokens = 0
+  /** Attempts charged to workers, and requests of this pool that stream. */
+  placed = 0
+  /** When requests began to wait that were not placed yet. */
+  sinceMs = 0
+  /** Whether requests wait for the end of the turn. */
+  waiting = false
+  /** The index, where a policy asks for it. */
+  readonly prefixes: PrefixIndex | undefined
+  /** Whether some policy wants to be told of tokens as they come. */
+  readonly listensToTokens: boolean
+  /** Who could be picked, by role. */
+  private readonly whole: WorkerList
+  private readonly reading: WorkerList
+  private readonly producing: WorkerList
+  private readonly lists: ReadonlyArray<WorkerList>
+  /** By worker: one more than its role, 0 while it is not ready; and how many are, by role. */
   private readonly ready: Uint8Array
-  private readonly listed: Uint8Array
+  private readonly readyCounts = [0, 0, 0]
+  /** Whether the placement policy splits requests, and may do so now. */
+  private readonly splits: boolean
+  private splitting = true
+  /** Who produces the tokens of the request that was picked for last, where that is another worker; -1 else. */
+  producer = -1
+  private readonly listeners: Listeners
   private gapMs = 0
   private departedMs = -1
+  /** The request of the last `match`, as long as nothing has changed since; its tokens by worker; and who has any. */
+  private matched: RequestView | undefined
+  private readonly held: Float64Array
+  private readonly holders: Int32Array
+  private holderCount = 0
 
-  constructor(workers: WorkerTable, policies: Pipeline) {
+  constructor({ workers, policies, prefixes, blockTokens }: BalancerPoolOptions) {
+    const { limit } = workers
+    const estimates = new Estimates()
+    const { admissions, ordering, batching, placement, rescues } = policies
     this.workers = workers
     this.policies = policies
-    this.eligible = new Int32Array(workers.limit)
-    this.ready = new Uint8Array(workers.limit)
-    this.listed = new Uint8Array(workers.limit)
+    this.blockTokens = blockTokens
+    this.forecast = estimates
+    this.prefixes = policies.usesPrefixes ? prefixes : undefined
+    this.listeners = listenersOf([
+      ...(policies.usesForecast ? [estimates] : []),
+      ...admissions,
+      ordering,
+      batching,
+      placement,
+      ...rescues
+    ])
+    this.listensToTokens = this.listeners.produced.length > 0
+    this.whole = new WorkerList(workers)
+    this.reading = new WorkerList(workers)
+    this.producing = new WorkerList(workers)
+    this.lists = [this.whole, this.reading, this.producing]
+    this.splits = placement.decodeOn !== undefined
+    this.ready = new Uint8Array(limit)
+    this.held = new Float64Array(limit)
+    this.holders = new Int32Array(limit)
+  }
+
+  get eligible(): Int32Array {
+    return this.whole.slots
+  }
+
+  get eligibleCount(): number {
+    return this.whole.count
+  }
+
+  get prefill(): Int32Array {
+    return this.reading.slots
+  }
+
+  get prefillCount(): number {
+    return this.splitting ? this.reading.count : 0
+  }
+
+  get decode(): Int32Array {
+    return this.producing.slots
+  }
+
+  get decodeCount(): number {
+    return this.splitting ? this.producing.count : 0
+  }
+
+  /** Whether anyone could be picked. */
+  get hasRoom(): boolean {
+    return this.whole.count > 0 || (this.splits && this.reading.count > 0 && this.producing.count > 0)
+  }
+
+  /** Whether anyone is ready, with room or without. */
+  get isServed(): boolean {
+    const [whole, reading, producing] = this.readyCounts
+    return whole! > 0 || (this.splits && reading! > 0 && producing! > 0)
+  }
+
+  /** Whether `worker` could be picked for a whole request. */
+  takes(worker: number): boolean {
+    return this.whole.has(worker)
   }
 
   get queuedCount(): number {
     return this.policies.ordering.size()
   }
 
+  get count(): number {
+    return this.queuedCount
+  }
+
+  get idle(): boolean {
+    const { inFlight } = this.workers
+    for (let i = 0; i < this.eligibleCount; i++) if (inFlight[this.eligible[i]!] === 0) return true
+    return false
+  }
+
   /** Queue length × the usual gap between departures; 0 while a worker has room or nothing was measured. */
   get expectedWaitMs(): number {
-    if (this.eligibleCount > 0) return 0
-    return this.readyCount === 0 ? Infinity : (this.queuedCount + 1) * this.gapMs
+    if (this.hasRoom) return 0
+    return this.isServed ? (this.queuedCount + 1) * this.gapMs : Infinity
+  }
+
+  /** The first refusal of an admission policy, or null when all let the request in. */
+  refusal(request: RequestView, nowMs: number): Rejection | null {
+    const { admissions } = this.policies
+    for (let i = 0; i < admissions.length; i++) {
+      const refusal = admissions[i]!.decide(request, this, this, nowMs)
+      if (refusal !== null) return refusal
+    }
+    return null
+  }
+
+  /** Whether some admission policy drops a request whose turn has come. */
+  isOverdue(request: RequestView, nowMs: number): boolean {
+    const { admissions } = this.policies
+    for (let i = 0; i < admissions.length; i++)
+      if (admissions[i]!.isOverdue?.(request, nowMs) === true) return true
+    return false
+  }
+
+  match(request: RequestView): PrefixMatch {
+    const { prefixes } = this
+    if (prefixes === undefined || request.chain.count === 0) {
+      this.hold(nobody, 0)
+      this.matched = undefined
+      return nobody
+    }
+    const match = prefixes.match(request.chain)
+    this.hold(match, request.promptTokens)
+    this.matched = request
+    return match
+  }
+
+  cachedTokens(request: RequestView): Float64Array {
+    if (this.matched !== request) this.match(request)
+    return this.held
+  }
+
+  /** What was matched is void: the index has changed, or another request has the same object. */
+  unmatch(): void {
+    this.matched = undefined
+  }
+
+  private hold({ count, workers, blocks }: PrefixMatch, promptTokens: number): void {
+    const { held, holders, blockTokens } = this
+    for (let i = 0; i < this.holderCount; i++) held[holders[i]!] = 0
+    for (let i = 0; i < count; i++) {
+      const worker = workers[i]!
+      holders[i] = worker
+      held[worker] = Math.min(blocks[i]! * blockTokens, promptTokens - 1)
+    }
+    this.holderCount = count
   }
 
   /** Whether `worker` may get new work, by the word of the pool manager. */
-  setReady(worker: number, ready: boolean): void {
-    if ((this.ready[worker] === 1) === ready) return
-    this.ready[worker] = ready ? 1 : 0
-    this.readyCount += ready ? 1 : -1
-    this.refresh(worker)
+  setReady(worker: number, ready: boolean, nowMs: number): void {
+    const before = this.ready[worker]!
+    if (before > 0 === ready) return
+    if (ready) {
+      const role = this.workers.role[worker]!
+      this.ready[worker] = role + 1
+      this.readyCounts[role]!++
+      this.refresh(worker)
+    } else {
+      // It may be back in another role.
+      this.ready[worker] = 0
+      this.readyCounts[before - 1]!--
+      this.lists[before - 1]!.set(worker, false)
+    }
+    const { changed } = this.listeners
+    for (let i = 0; i < changed.length; i++) changed[i]!(worker, ready, this, nowMs)
+  }
+
+  isReady(worker: number): boolean {
+    return this.ready[worker]! > 0
   }
 
   /** Lists or unlists `worker` after its readiness or its room changed. */
   refresh(worker: number): void {
-    const listed = this.ready[worker] === 1 && this.workers.hasRoom(worker)
-    if ((this.listed[worker] === 1) === listed) return
-    this.listed[worker] = listed ? 1 : 0
-    const at = this.rank(worker)
-    const { eligible, eligibleCount } = this
-    if (listed) {
-      eligible.copyWithin(at + 1, at, eligibleCount)
-      eligible[at] = worker
-      this.eligibleCount++
-    } else {
-      eligible.copyWithin(at, at + 1, eligibleCount)
-      this.eligibleCount--
-    }
+    const as = this.ready[worker]!
+    if (as === 0) return
+    const { pendingPrefillTokens } = this.workers
+    const behind = pendingPrefillTokens[worker]! >= this.policies.pendingTokensMax
+    this.lists[as - 1]!.set(worker, this.workers.hasRoom(worker) && !behind)
   }
 
-  /** Asks the placement policy. `avoided`, the worker that just failed the request (-1 for none), counts only if it is alone. */
+  /**
+   * Asks the placement policy; `producer` says the rest of the answer. `avoided`, the worker that just failed the request (-1 for none),
+   * counts only if it is alone. Where that failed in its part of a split request, this one is not split, if that can be.
+   */
   pick(request: RequestView, avoided: number, nowMs: number): number {
+    if (avoided < 0) return this.ask(request, nowMs)
+    const list = this.lists[this.workers.role[avoided]!]!
+    const isHidden = list.count > 1 && list.has(avoided)
+    this.splitting = list === this.whole || this.whole.count === 0
+    if (isHidden) list.set(avoided, false)
+    const picked = this.ask(request, nowMs)
+    if (isHidden) list.set(avoided, true)
+    this.splitting = true
+    return picked
+  }
+
+  private ask(request: RequestView, nowMs: number): number {
     const { placement } = this.policies
-    if (avoided < 0 || this.listed[avoided] === 0 || this.eligibleCount < 2)
-      return placement.pick(request, this, nowMs)
-    const at = this.rank(avoided)
-    const { eligible } = this
-    eligible.copyWithin(at, at + 1, this.eligibleCount--)
     const picked = placement.pick(request, this, nowMs)
-    eligible.copyWithin(at + 1, at, this.eligibleCount++)
-    eligible[at] = avoided
+    this.producer = this.splits ? placement.decodeOn!() : -1
     return picked
   }
 
@@ -100,22 +267,64 @@ export class BalancerPool implements PoolView, QueueView {
     return waiting
   }
 
-  /** Where `worker` stands, or would stand, among the eligible. */
-  private rank(worker: number): number {
-    const { keyHigh, keyLow } = this.workers
-    const high = keyHigh[worker]!
-    const low = keyLow[worker]!
-    let from = 0
-    let to = this.eligibleCount
-    while (from < to) {
-      const middle = (from + to) >>> 1
-      const other = this.eligible[middle]!
-      const before =
-        keyHigh[other]! < high ||
-        (keyHigh[other] === high && (keyLow[other]! < low || (keyLow[other] === low && other < worker)))
-      if (before) from = middle + 1
-      else to = middle
-    }
-    return from
+  tellAdmitted(request: RequestView, nowMs: number): void {
+    const { admitted } = this.listeners
+    for (let i = 0; i < admitted.length; i++) admitted[i]!(request, this, nowMs)
+  }
+
+  tellPlaced(request: RequestView, worker: number, nowMs: number): void {
+    const { placed } = this.listeners
+    for (let i = 0; i < placed.length; i++) placed[i]!(request, worker, this, nowMs)
+  }
+
+  tellHandedOver(request: RequestView, from: number, worker: number, nowMs: number): void {
+    const { handedOver } = this.listeners
+    for (let i = 0; i < handedOver.length; i++) handedOver[i]!(request, from, worker, this, nowMs)
+  }
+
+  tellStarted(request: RequestView, worker: number, nowMs: number): void {
+    const { started } = this.listeners
+    for (let i = 0; i < started.length; i++) started[i]!(request, worker, this, nowMs)
+  }
+
+  tellProduced(request: RequestView, tokens: number, nowMs: number): void {
+    const { produced } = this.listeners
+    for (let i = 0; i < produced.length; i++) produced[i]!(request, tokens, this, nowMs)
+  }
+
+  tellReleased(request: RequestView, worker: number, reason: Reason, nowMs: number): void {
+    const { released } = this.listeners
+    for (let i = 0; i < released.length; i++) released[i]!(request, worker, reason, this, nowMs)
+  }
+
+  tellEnded(request: RequestView, reason: Reason, nowMs: number): void {
+    const { ended } = this.listeners
+    for (let i = 0; i < ended.length; i++) ended[i]!(request, reason, this, nowMs)
+  }
+
+  tellObserved(worker: number, nowMs: number): void {
+    const { observed } = this.listeners
+    for (let i = 0; i < observed.length; i++) observed[i]!(worker, this, nowMs)
   }
 }
+
+/** By event, what is to be called. */
+type Listeners = { readonly [Event in keyof PolicyEvents]-?: ReadonlyArray<NonNullable<PolicyEvents[Event]>> }
+
+const listenersOf = (policies: ReadonlyArray<PolicyEvents>): Listeners => {
+  const listening = <Event extends keyof PolicyEvents>(event: Event) =>
+    policies.flatMap((policy) => policy[event] ?? [])
+  return {
+    admitted: listening("admitted"),
+    placed: listening("placed"),
+    handedOver: listening("handedOver"),
+    started: listening("started"),
+    produced: listening("produced"),
+    released: listening("released"),
+    ended: listening("ended"),
+    observed: listening("observed"),
+    changed: listening("changed")
+  }
+}
+
+const nobody: PrefixMatch = { count: 0, workers: new Int32Array(0), blocks: new Int32Array(0) }

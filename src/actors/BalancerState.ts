@@ -1,19 +1,28 @@
 import { isRetryable, Reason } from "../domain/Outcome.ts"
+import { Role } from "../domain/PoolView.ts"
 import type { WorkerLoad } from "../domain/WorkerLoad.ts"
 import { Flag } from "../protocol/Header.ts"
 import { assert } from "../structures/assert.ts"
 import { Histogram } from "../structures/Histogram.ts"
-import { BalancerPool, type Pipeline } from "./BalancerPool.ts"
+import type { Pipeline } from "../policies/pipelines.ts"
+import type { PlacedView, RescueActions } from "../policies/Rescue.ts"
+import type { PrefixIndex } from "../structures/PrefixIndex.ts"
+import { BalancerPool } from "./BalancerPool.ts"
 import { Phase, type Request, type RequestTable } from "./RequestTable.ts"
-import type { WorkerTable } from "./WorkerTable.ts"
+import { Charge, type WorkerTable } from "./WorkerTable.ts"
 
 /** What the core asks of the world. Calls happen inside `step` methods, in order; none calls back into the core. */
 export interface BalancerEffects {
   readonly accept: (slot: number) => void
   /** Refuses a request that was not accepted. */
   readonly reject: (slot: number, reason: Reason, retryAfterMs: number) => void
-  /** Sends the request as a new attempt. False when the worker is gone: nothing was sent. */
-  readonly assign: (slot: number, worker: number, nowMs: number) => boolean
+  /**
+   * Sends the request as a new attempt, tied to its live one where it has one: the first token or DONE of either calls the other off, and
+   * the failure of one leaves the other. `untied` tells the core of both. `part`, a `Role`, says what of the request it does: of a split
+   * one first `prefill`, of whose end `read` tells the core, then `decode`. False when the worker is gone: nothing was sent.
+   */
+  readonly assign: (slot: number, worker: number, part: number, nowMs: number) => boolean
+  /** Ends an attempt. Of a split request no KV cache is kept any more. */
   readonly cancelAttempt: (slot: number, worker: number) => void
   /** Ends an accepted request with an error. */
   readonly fail: (slot: number, reason: Reason, retryAfterMs: number) => void
@@ -60,24 +69,47 @@ export interface BalancerStateOptions {
   readonly workers: WorkerTable
   readonly totals: Totals
   readonly effects: BalancerEffects
-  /** The policies of a new pool. */
+  /** Asks for `settle` once all that has happened at this moment was told. */
+  readonly settleSoon: () => void
+  /** Asks for `tick` at `atMs`, besides the usual ones. */
+  readonly wakeAt: (atMs: number) => void
+  /** The policies of a new pool, and what is known of its workers' prefix caches, in blocks of so many tokens. */
   readonly pipeline: (model: number) => Pipeline
+  readonly prefixes: (model: number) => PrefixIndex
+  readonly blockTokens: number
   /** Attempts per request, the first included. */
   readonly attemptsMax: number
-  /** Retries per accepted request that failures answered by a worker may cost (lost workers are not counted). */
+  /** Retries per accepted request that copies and failures answered by a worker may cost (lost workers are not counted). */
   readonly retryBudget: number
   readonly nowMs: number
 }
 
 const State = { none: 0, queued: 1, placed: 2, streaming: 3 } as const
 
+/** What an attempt takes at its worker. */
+class Attempt {
+  readonly charge = new Charge()
+  worker = -1
+  placedMs = 0
+  /** What the prefix index was told to expect of it; -1 for nothing. */
+  expectation = -1
+}
+
 /** Where a request stands in this core. */
 class Standing {
   state: number = State.none
-  /** The worker charged with the live attempt, or with the last. */
-  worker = -1
+  /** The live attempt, or the last. */
+  attempt = new Attempt()
+  /** The one that is tied to it. Policies hear of it when it has won. */
+  copy: Attempt | undefined
+  /** While its prompt is read: the place that is kept for it where its answer is to be produced. */
+  producer: Attempt | undefined
   /** The worker of the attempt before, to be avoided; -1 for none. */
   avoided = -1
+  /** Attempts that were ended by a rescue: they were no failures. */
+  moves = 0
+  /** Output tokens the policies were told of. */
+  toldTokens = 0
 }
 
 /** A worker that holds a request need not have been announced: its pool manager may be new as well. */
@@ -89,14 +121,17 @@ const FAILED_RETRY_MS = 100
 /** Retries that may be saved up while nothing fails, beyond which the budget does not grow; and what a new pool starts with. */
 const RETRY_SAVINGS_MAX = 50
 const RETRY_SAVINGS_START = 3
+/** How long a started request's blocks are expected at its worker, whose word of them is on its way. */
+const CONFIRM_MS = 5_000
 
 /**
  * The decisions of one balancer, as a state machine over the facts in `RequestTable`: life of a request from admission to its one
  * terminal, load accounting, retries, deadlines. Pure: no IO, no clock; `nowMs` comes in and never decreases; what is to be done goes out
  * through `effects`. The live balancer actor and the replay drive this same object.
  *
- * Laws: a request is charged to at most one worker; the charge is made before `assign` and released exactly once; every accepted slot
- * gets exactly one terminal; after all requests ended every count is 0. Cost per request: O(1) plus the policies'; no allocation.
+ * Laws: each attempt is charged before `assign` and released exactly once, and a request has one, or two that are tied, or one that
+ * reads its prompt and a place for its answer; every accepted slot gets exactly one terminal; after all requests ended every count is 0.
+ * Cost per request: O(1) plus the policies'; no allocation, but for copies and split requests.
  */
 export class BalancerState {
   private readonly options: BalancerStateOptions
@@ -111,6 +146,10 @@ export class BalancerState {
   /** By slot. */
   private readonly standings: Array<Standing> = []
   private nowMs: number
+  /** Of one batch. */
+  private picked = new Int32Array(16)
+  /** The pool whose rescues are at work. */
+  private reviewed: BalancerPool | undefined
   /** No deadline is earlier. */
   private earliestMs = Number.POSITIVE_INFINITY
   /** New requests are refused: the process is about to stop. */
@@ -133,14 +172,28 @@ export class BalancerState {
     const request = this.table.at(slot)
     const pool = this.poolOf(request.model)
     if (this.draining) return this.reject(slot, Reason.draining, NO_WORKER_RETRY_MS)
-    if (pool.readyCount === 0) return this.reject(slot, Reason.noWorker, NO_WORKER_RETRY_MS)
-    const refusal = pool.policies.admission.decide(request, pool, pool, nowMs)
+    if (!pool.isServed) return this.reject(slot, Reason.noWorker, NO_WORKER_RETRY_MS)
+    request.uncachedTokens = request.promptTokens
+    pool.unmatch()
+    const refusal = pool.refusal(request, nowMs)
     if (refusal !== null) return this.reject(slot, refusal.reason, refusal.retryAfterMs)
-    this.admit(request)
-    if (pool.eligibleCount > 0 && pool.queuedCount === 0) this.place(request, pool)
-    else {
-      this.queue(request, pool)
-      pool.policies.ordering.enqueue(request, nowMs)
+    this.admit(request, pool)
+    if (pool.hasRoom && pool.queuedCount === 0 && !pool.policies.joint) return this.place(request, pool)
+    this.queue(request, pool)
+    pool.policies.ordering.enqueue(request, pool, nowMs)
+    if (pool.policies.joint && !pool.waiting) {
+      pool.waiting = true
+      this.options.settleSoon()
+    }
+  }
+
+  /** All that happened at this moment was told: places what waited for it. */
+  settle(nowMs: number): void {
+    this.nowMs = nowMs
+    for (const pool of this.pools) {
+      if (pool === undefined || !pool.waiting) continue
+      pool.waiting = false
+      this.serve(pool)
     }
   }
 
@@ -149,10 +202,9 @@ export class BalancerState {
     this.nowMs = nowMs
     const standing = this.standing(slot)
     if (standing.state !== State.placed) return
-    standing.state = State.streaming
-    const { arrivedMs, promptTokens } = this.table.at(slot)
-    this.workers.prefilled(standing.worker, promptTokens)
-    this.totals.ttftMs.record(nowMs - arrivedMs)
+    const request = this.table.at(slot)
+    this.start(request, standing)
+    this.totals.ttftMs.record(nowMs - request.arrivedMs)
   }
 
   /** DONE was relayed: the request is over. */
@@ -168,24 +220,72 @@ export class BalancerState {
     totals.cachedTokens += request.cachedTokens
     totals.promptTokens += request.promptTokens
     totals.e2eMs.record(nowMs - request.arrivedMs)
-    this.discharge(request)
-    this.end(slot)
+    this.discharge(request, Reason.none)
+    this.end(request, Reason.none)
+  }
+
+  /** One of two tied attempts is over, the other is the live one: releases the first, and lets policies hear of a copy that lives on. */
+  untied(slot: number, nowMs: number): void {
+    this.nowMs = nowMs
+    const standing = this.standing(slot)
+    const { attempt, copy } = standing
+    if (copy === undefined) return
+    const request = this.table.at(slot)
+    const pool = this.poolOf(request.model)
+    // The copy was sent last, and nothing since.
+    if (request.live < request.attempts) return this.dropCopy(pool, standing)
+    this.uncharge(request, pool, request.tiedFailure as Reason)
+    standing.attempt = copy
+    standing.copy = undefined
+    this.placed(request, pool, standing)
+    this.vacated(attempt.worker)
+  }
+
+  /** The prompt of a split request was read: the reader is released, and the answer produced where a place was kept for it. */
+  read(slot: number, nowMs: number): void {
+    this.nowMs = nowMs
+    const standing = this.standing(slot)
+    const { attempt, producer } = standing
+    const request = this.table.at(slot)
+    // The KV cache may have been let go since, and the request be read anew.
+    if (producer === undefined || request.kept === 0) return
+    const pool = this.poolOf(request.model)
+    const isReady = pool.isReady(producer.worker)
+    if (isReady && this.send(slot, producer.worker, Role.decode)) {
+      this.workers.started(attempt.charge)
+      this.leave(pool, attempt)
+      standing.attempt = producer
+      standing.producer = undefined
+      standing.moves++
+      pool.tellHandedOver(request, attempt.worker, producer.worker, nowMs)
+      this.vacated(attempt.worker)
+    } else {
+      this.effects.cancelAttempt(slot, attempt.worker)
+      this.retry(request, Reason.workerLost)
+    }
   }
 
   /** The live attempt is over without DONE, for its `failure`: retries it where that is allowed, or ends the request. */
   failed(slot: number, nowMs: number): void {
     this.nowMs = nowMs
-    const standing = this.standing(slot)
-    const { state, worker } = standing
-    if (state !== State.placed && state !== State.streaming) return
+    const { state } = this.standing(slot)
     const request = this.table.at(slot)
     const reason = request.failure as Reason
-    this.discharge(request)
+    // After a restart the failure may have been seen to already: then another attempt goes on.
+    if (reason === Reason.none || (state !== State.placed && state !== State.streaming)) return
+    this.retry(request, reason)
+  }
+
+  /** Releases the attempt, which is over, and tries the request again where that is allowed; else it fails. */
+  private retry(request: Request, reason: Reason): void {
+    const standing = this.standing(request.slot)
+    const { attempt, state } = standing
+    this.discharge(request, reason)
     if (state === State.placed && this.mayRetry(request, reason)) {
       this.totals.retries++
-      standing.avoided = worker
+      standing.avoided = attempt.worker
       this.requeue(request)
-    } else this.fail(slot, reason)
+    } else this.fail(request, reason)
   }
 
   /** The client gave the request up, or is gone. */
@@ -197,11 +297,26 @@ export class BalancerState {
   }
 
   /**
-   * Ends what is past its deadline. Call it every few milliseconds. Only when the earliest deadline it knows of has passed does it look
-   * at every slot, about 5 ns each: at any rate of requests that is less than the price of a timer for each.
+   * Ends what is past its deadline, closes batches, tells policies of tokens, and lets them rescue. Call it every few milliseconds, and
+   * when `wakeAt` asked for it.
    */
   tick(nowMs: number): void {
     this.nowMs = nowMs
+    this.expire(nowMs)
+    for (const pool of this.pools) {
+      if (pool === undefined) continue
+      pool.prefixes?.expire(nowMs)
+      if (pool.listensToTokens) this.tellTokens(pool)
+      if (pool.policies.rescues.length > 0 && pool.placed > 0) this.review(pool)
+      if (!pool.waiting) this.serve(pool)
+    }
+  }
+
+  /**
+   * Only when the earliest deadline it knows of has passed does it look at every slot, about 5 ns each: at any rate of requests that is
+   * less than the price of a timer for each.
+   */
+  private expire(nowMs: number): void {
     if (nowMs < this.earliestMs) return
     this.earliestMs = Number.POSITIVE_INFINITY
     const { table } = this
@@ -219,20 +334,22 @@ export class BalancerState {
     const pool = this.poolOf(model)
     const pools = (this.poolsOf[worker] ??= [])
     if (!pools.includes(pool)) pools.push(pool)
-    pool.setReady(worker, ready)
+    pool.setReady(worker, ready, nowMs)
     this.serve(pool)
   }
 
   /** A heartbeat. */
   observe(worker: number, load: WorkerLoad, nowMs: number): void {
     this.workers.observe(worker, load, nowMs)
+    for (const pool of this.poolsOf[worker] ?? noPools) pool.tellObserved(worker, nowMs)
   }
 
   /**
-   * Takes over a request that an earlier core had: `worker` is the one that holds its live attempt, -1 for none. All workers must have
-   * been announced before.
+   * Takes over a request that an earlier core had: `worker` is the one that holds its live attempt, `tied` the one with the attempt tied
+   * to that, -1 for none. All workers must have been announced before; and prompts that are read been given up, for where the answer was
+   * to be produced is not known any more.
    */
-  announce(slot: number, worker: number, nowMs: number): void {
+  announce(slot: number, worker: number, tied: number, nowMs: number): void {
     this.nowMs = nowMs
     const { table } = this
     const request = table.at(slot)
@@ -244,15 +361,17 @@ export class BalancerState {
     if (!request.accepted) return this.submit(slot, nowMs)
     this.expect(request)
     const streaming = request.nextIndex > 0
+    const pool = this.poolOf(request.model)
+    pool.unmatch()
+    pool.tellAdmitted(request, nowMs)
     if (worker >= 0) {
-      this.charge(request, worker)
-      if (streaming) {
-        this.standing(slot).state = State.streaming
-        this.workers.prefilled(worker, request.promptTokens)
-      }
+      const standing = this.standing(slot)
+      this.charge(request, pool, worker, request.part)
+      if (tied >= 0) standing.copy = this.occupy(request, pool, new Attempt(), tied, Role.both)
+      if (streaming) this.start(request, standing)
     } else if (request.attempts === 0) this.requeue(request)
     else if (!streaming && this.mayRetry(request, Reason.workerLost)) this.requeue(request)
-    else return this.fail(slot, Reason.workerLost)
+    else return this.fail(request, Reason.workerLost)
     if (request.cancelled) this.stop(request, Reason.cancelled)
   }
 
@@ -265,7 +384,7 @@ export class BalancerState {
     return (this.standings[slot] ??= new Standing())
   }
 
-  private admit(request: Request): void {
+  private admit(request: Request, pool: BalancerPool): void {
     this.totals.accepted++
     request.accepted = true
     const { model } = request
@@ -273,6 +392,7 @@ export class BalancerState {
     if (saved < RETRY_SAVINGS_MAX) this.budgets[model] = saved + this.options.retryBudget
     this.expect(request)
     this.effects.accept(request.slot)
+    pool.tellAdmitted(request, this.nowMs)
   }
 
   /** Has `tick` look at the deadline of a request that was taken on. */
@@ -281,6 +401,7 @@ export class BalancerState {
   }
 
   private queue(request: Request, pool: BalancerPool): void {
+    if (pool.queuedCount === 0) pool.sinceMs = this.nowMs
     this.standing(request.slot).state = State.queued
     this.queued++
     pool.queuedPromptTokens += request.promptTokens
@@ -289,7 +410,7 @@ export class BalancerState {
   private requeue(request: Request): void {
     const pool = this.poolOf(request.model)
     this.queue(request, pool)
-    pool.policies.ordering.requeue(request, this.nowMs)
+    pool.policies.ordering.requeue(request, pool, this.nowMs)
     this.serve(pool)
   }
 
@@ -299,73 +420,333 @@ export class BalancerState {
     pool.queuedPromptTokens -= request.promptTokens
   }
 
-  /** Places queued requests while a worker has room. */
+  /** Places queued requests while a worker has room and batching lets it. */
   private serve(pool: BalancerPool): void {
-    while (pool.eligibleCount > 0) {
-      const slot = pool.policies.ordering.next(this.nowMs)
-      if (slot < 0) return
+    const { batching, placement } = pool.policies
+    while (pool.hasRoom && pool.queuedCount > 0) {
+      const closesAtMs = batching.closesAtMs(pool, this.nowMs)
+      if (closesAtMs > this.nowMs) return this.options.wakeAt(closesAtMs)
+      const size = Math.min(batching.sizeMax(), pool.queuedCount)
+      if (size > 1 && placement.pickBatch !== undefined) {
+        if (!this.placeTogether(pool, size)) return
+      } else {
+        const request = this.takeNext(pool)
+        if (request === undefined) return
+        this.place(request, pool)
+      }
+      pool.sinceMs = this.nowMs
+    }
+  }
+
+  /** The next request that is worth placing; undefined when there is none. */
+  private takeNext(pool: BalancerPool): Request | undefined {
+    while (pool.queuedCount > 0) {
+      const slot = pool.policies.ordering.next(pool, this.nowMs)
+      assert(slot >= 0, "an ordering gives out what it holds")
       const request = this.table.at(slot)
       this.dequeued(request, pool)
-      this.place(request, pool)
+      if (!pool.isOverdue(request, this.nowMs)) return request
+      this.fail(request, Reason.shed)
     }
+    return undefined
+  }
+
+  /** Places the next `size` requests with one decision. False when it placed none of them. */
+  private placeTogether(pool: BalancerPool, size: number): boolean {
+    const batch: Array<Request> = []
+    for (let next = this.takeNext(pool); next !== undefined; next = this.takeNext(pool)) {
+      batch.push(next)
+      if (batch.length === size) break
+    }
+    if (this.picked.length < size) this.picked = new Int32Array(size)
+    const { picked } = this
+    pool.policies.placement.pickBatch!(batch, pool, this.nowMs, picked)
+    let placed = 0
+    for (const [i, request] of batch.entries()) {
+      const worker = picked[i]!
+      pool.unmatch()
+      if (worker < 0) {
+        this.queue(request, pool)
+        pool.policies.ordering.requeue(request, pool, this.nowMs)
+        continue
+      }
+      const fits = this.workers.hasRoom(worker) && worker !== this.standing(request.slot).avoided
+      if (!fits || !this.attempt(request, pool, worker)) this.place(request, pool)
+      placed++
+    }
+    return placed > 0
   }
 
   /** A worker found gone is taken off the list, so this ends after as many tries as there are workers. */
   private place(request: Request, pool: BalancerPool): void {
     const { nowMs } = this
-    const { attempt, slot } = request
-    while (pool.eligibleCount > 0) {
-      const worker = pool.pick(request, this.standing(slot).avoided, nowMs)
+    const { avoided } = this.standing(request.slot)
+    while (pool.hasRoom) {
+      const worker = pool.pick(request, avoided, nowMs)
       assert(worker >= 0, "a policy picks while there is someone to pick")
-      this.charge(request, worker)
-      if (this.effects.assign(slot, worker, nowMs)) {
-        if (attempt === 1) this.totals.queueMs.record(nowMs - request.arrivedMs)
-        return
-      }
-      this.uncharge(request)
-      this.workers.assigned[worker]!--
-      for (const other of this.poolsOf[worker] ?? noPools) other.setReady(worker, false)
+      if (this.attempt(request, pool, worker, pool.producer)) return
     }
     this.queue(request, pool)
-    pool.policies.ordering.requeue(request, nowMs)
+    pool.policies.ordering.requeue(request, pool, nowMs)
   }
 
-  private charge({ promptTokens, slot }: Request, worker: number): void {
-    const standing = this.standing(slot)
+  /**
+   * Sends the request to `worker`; its prompt alone, where `producer` is to go on with it. False when `worker` is gone: it is not ready any
+   * more, and the request is where it was.
+   */
+  private attempt(request: Request, pool: BalancerPool, worker: number, producer = -1): boolean {
+    const { attempt, slot } = request
+    const part = producer < 0 ? Role.both : Role.prefill
+    this.charge(request, pool, worker, part)
+    if (producer >= 0)
+      this.standing(slot).producer = this.occupy(request, pool, new Attempt(), producer, Role.decode)
+    if (this.send(slot, worker, part)) {
+      if (attempt === 1) this.totals.queueMs.record(this.nowMs - request.arrivedMs)
+      return true
+    }
+    this.uncharge(request, pool, Reason.workerLost)
+    return false
+  }
+
+  /** Sends an attempt to `worker`, which was charged with it. False when that is gone: it is ready no more. */
+  private send(slot: number, worker: number, part: number): boolean {
+    if (this.effects.assign(slot, worker, part, this.nowMs)) {
+      this.workers.assigned[worker]!++
+      return true
+    }
+    for (const pool of this.poolsOf[worker] ?? noPools) pool.setReady(worker, false, this.nowMs)
+    return false
+  }
+
+  private charge(request: Request, pool: BalancerPool, worker: number, part: number): void {
+    const standing = this.standing(request.slot)
+    this.occupy(request, pool, standing.attempt, worker, part)
+    this.placed(request, pool, standing)
+  }
+
+  /** Charges an attempt to `worker`, and returns it. */
+  private occupy(
+    request: Request,
+    pool: BalancerPool,
+    attempt: Attempt,
+    worker: number,
+    part: number
+  ): Attempt {
+    const { prefixes } = pool
+    const { promptTokens } = request
+    const heldTokens = prefixes === undefined ? 0 : pool.cachedTokens(request)[worker]!
+    const cachedTokens = part === Role.decode ? promptTokens : heldTokens
+    const isForecast = pool.policies.usesForecast && part !== Role.prefill
+    const outputTokens = isForecast ? pool.forecast.meanOutputTokens(request) : 0
+    attempt.worker = worker
+    attempt.placedMs = this.nowMs
+    this.workers.charge(attempt.charge, worker, promptTokens, cachedTokens, outputTokens)
+    if (prefixes !== undefined && request.chain.count > 0) {
+      attempt.expectation = prefixes.expect(worker, request.chain, Number.POSITIVE_INFINITY)
+      pool.unmatch()
+    }
+    this.refresh(worker)
+    return attempt
+  }
+
+  /** The attempt of `standing` is the one that counts. */
+  private placed(request: Request, pool: BalancerPool, standing: Standing): void {
+    const { charge, placedMs, worker } = standing.attempt
     standing.state = State.placed
-    standing.worker = worker
+    // Who produces the answer of a split request computes nothing of its prompt: what the reader did stands.
+    if (charge.uncachedTokens > 0) request.uncachedTokens = charge.uncachedTokens
     this.inFlight++
-    this.workers.charge(worker, promptTokens)
-    if (!this.workers.hasRoom(worker)) this.refresh(worker)
+    pool.placed++
+    pool.tellPlaced(request, worker, placedMs)
   }
 
-  private uncharge({ promptTokens, slot }: Request): void {
-    const standing = this.standing(slot)
-    const { worker } = standing
-    if (standing.state === State.placed) this.workers.prefilled(worker, promptTokens)
+  private start(request: Request, standing: Standing): void {
+    const { charge, worker } = standing.attempt
+    standing.state = State.streaming
+    this.workers.started(charge)
+    const pool = this.poolOf(request.model)
+    pool.tellStarted(request, worker, this.nowMs)
+    if (pool.policies.pendingTokensMax === Number.POSITIVE_INFINITY) return
+    this.refresh(worker)
+    this.serve(pool)
+  }
+
+  private uncharge(request: Request, pool: BalancerPool, reason: Reason): void {
+    const standing = this.standing(request.slot)
+    const { attempt } = standing
+    if (pool.listensToTokens) this.tellTokensOf(request, pool, standing)
+    this.leave(pool, attempt)
+    this.dropPlace(pool, standing)
     standing.state = State.none
     this.inFlight--
-    const full = !this.workers.hasRoom(worker)
-    this.workers.release(worker)
-    if (full) this.refresh(worker)
+    pool.placed--
+    pool.tellReleased(request, attempt.worker, reason, this.nowMs)
+  }
+
+  /** Takes the charge of an attempt off. */
+  private leave(pool: BalancerPool, attempt: Attempt): void {
+    const { charge, expectation, worker } = attempt
+    if (expectation >= 0) {
+      if (charge.started) pool.prefixes!.expectUntil(expectation, this.nowMs + CONFIRM_MS)
+      else pool.prefixes!.withdraw(expectation)
+      attempt.expectation = -1
+    }
+    this.workers.release(charge)
+    this.refresh(worker)
+  }
+
+  /** The copy of a request is over. */
+  private dropCopy(pool: BalancerPool, standing: Standing): void {
+    const copy = standing.copy!
+    standing.copy = undefined
+    this.leave(pool, copy)
+    this.vacated(copy.worker)
+  }
+
+  /** Nothing comes of the place that was kept for the answer of a request. */
+  private dropPlace(pool: BalancerPool, standing: Standing): void {
+    const { producer } = standing
+    if (producer === undefined) return
+    standing.producer = undefined
+    this.leave(pool, producer)
   }
 
   /** Releases the worker and lets the next request have it. */
-  private discharge(request: Request): void {
-    this.uncharge(request)
-    const pools = this.poolsOf[this.standing(request.slot).worker] ?? noPools
+  private discharge(request: Request, reason: Reason): void {
+    this.uncharge(request, this.poolOf(request.model), reason)
+    this.vacated(this.standing(request.slot).attempt.worker)
+  }
+
+  /** A place at `worker` is free: the next request may have it. */
+  private vacated(worker: number): void {
+    const pools = this.poolsOf[worker] ?? noPools
     for (let i = 0; i < pools.length; i++) {
       const pool = pools[i]!
       if (pool.departed(this.nowMs)) this.serve(pool)
     }
   }
 
+  /** Tells the policies of the tokens that came since they were told last. */
+  private tellTokens(pool: BalancerPool): void {
+    const { table } = this
+    for (let slot = 0; slot < table.capacity; slot++) {
+      const request = table.at(slot)
+      if (request.phase !== Phase.free && this.poolOf(request.model) === pool)
+        this.tellTokensOf(request, pool, this.standing(slot))
+    }
+  }
+
+  private tellTokensOf(request: Request, pool: BalancerPool, standing: Standing): void {
+    const tokens = request.outputTokens - standing.toldTokens
+    if (tokens <= 0 || standing.state !== State.streaming) return
+    standing.toldTokens += tokens
+    pool.tellProduced(request, tokens, this.nowMs)
+  }
+
+  /** Lets the rescue policies of a pool act on what it placed. */
+  private review(pool: BalancerPool): void {
+    this.reviewed = pool
+    for (const rescue of pool.policies.rescues)
+      rescue.review(pool, this.placedView, this.rescueActions, this.nowMs)
+  }
+
+  private readonly placedView: PlacedView = {
+    unstarted: (visit) => this.visit(State.placed, visit),
+    streaming: (visit) => this.visit(State.streaming, visit)
+  }
+
+  private visit(state: number, visit: Parameters<PlacedView["unstarted"]>[0]): void {
+    const { reviewed, table } = this
+    for (let slot = 0; slot < table.capacity; slot++) {
+      const standing = this.standings[slot]
+      if (standing?.state !== state) continue
+      const request = table.at(slot)
+      const goesOn = request.phase === Phase.open && request.failure === Reason.none
+      const mayAct = state === State.placed ? this.mayLeave(request, standing) : goesOn
+      if (mayAct && this.pools[request.model] === reviewed)
+        visit(request, standing.attempt.worker, standing.attempt.placedMs)
+    }
+  }
+
+  private readonly rescueActions: RescueActions = {
+    hedge: (slot, worker) => {
+      const request = this.table.at(slot)
+      const standing = this.standing(slot)
+      const pool = this.poolOf(request.model)
+      const { attempt, avoided, moves } = standing
+      const saved = this.budgets[request.model]!
+      if (!this.mayLeave(request, standing) || worker === attempt.worker || worker === avoided) return false
+      if (!pool.takes(worker) || saved < 1 || request.attempts - moves >= this.options.attemptsMax)
+        return false
+      if (request.part !== Role.both) return false
+      const copy = this.occupy(request, pool, new Attempt(), worker, Role.both)
+      if (!this.send(slot, worker, Role.both)) {
+        this.leave(pool, copy)
+        return false
+      }
+      standing.copy = copy
+      this.budgets[request.model] = saved - 1
+      return true
+    },
+    move: (slot, worker) => {
+      const from = this.takeBack(slot, worker)
+      if (from < 0) return false
+      const request = this.table.at(slot)
+      const pool = this.poolOf(request.model)
+      if (!this.attempt(request, pool, worker)) {
+        this.queue(request, pool)
+        pool.policies.ordering.requeue(request, pool, this.nowMs)
+      }
+      this.vacated(from)
+      return true
+    },
+    requeue: (slot) => {
+      const from = this.takeBack(slot, -1)
+      if (from < 0) return false
+      const request = this.table.at(slot)
+      this.standing(slot).avoided = from
+      this.requeue(request)
+      this.vacated(from)
+      return true
+    },
+    migrate: () => false
+  }
+
+  /**
+   * Whether a request waits at its worker alone, and may be sent to another one. The facts may be ahead of what this core was told: a
+   * token or a failure may be on record.
+   */
+  private mayLeave({ failure, flags, nextIndex, phase }: Request, { copy, state }: Standing): boolean {
+    return (
+      phase === Phase.open &&
+      state === State.placed &&
+      nextIndex === 0 &&
+      failure === Reason.none &&
+      copy === undefined &&
+      (flags & Flag.sideEffects) === 0
+    )
+  }
+
+  /** Ends the attempt of a request that has not started; -1 when that cannot be, or `to` (-1 for nobody) cannot take it. */
+  private takeBack(slot: number, to: number): number {
+    const request = this.table.at(slot)
+    const standing = this.standing(slot)
+    const pool = this.poolOf(request.model)
+    const { worker } = standing.attempt
+    if (!this.mayLeave(request, standing) || to === worker || (to >= 0 && !pool.takes(to))) return -1
+    this.effects.cancelAttempt(slot, worker)
+    this.uncharge(request, pool, Reason.cancelled)
+    standing.moves++
+    return worker
+  }
+
   private refresh(worker: number): void {
     for (const pool of this.poolsOf[worker] ?? noPools) pool.refresh(worker)
   }
 
-  private mayRetry({ attempts, deadlineMs, flags, model }: Request, reason: Reason): boolean {
-    if (!isRetryable(reason) || attempts >= this.options.attemptsMax || deadlineMs <= this.nowMs) return false
+  private mayRetry({ attempts, deadlineMs, flags, model, slot }: Request, reason: Reason): boolean {
+    if (!isRetryable(reason) || deadlineMs <= this.nowMs) return false
+    if (attempts - this.standing(slot).moves >= this.options.attemptsMax) return false
     if ((flags & Flag.sideEffects) !== 0 && reason !== Reason.workerRefused) return false
     if (reason === Reason.workerLost) return true
     const saved = this.budgets[model]!
@@ -377,45 +758,60 @@ export class BalancerState {
   /** Ends a queued or running request for a reason of ours. */
   private stop(request: Request, reason: Reason): void {
     const { slot } = request
-    const { state, worker } = this.standing(slot)
+    const standing = this.standing(slot)
+    const { attempt, copy, state } = standing
+    const pool = this.poolOf(request.model)
     if (state === State.queued) {
-      const pool = this.poolOf(request.model)
       pool.policies.ordering.remove(slot)
       this.dequeued(request, pool)
     } else {
-      this.effects.cancelAttempt(slot, worker)
-      this.discharge(request)
+      this.effects.cancelAttempt(slot, attempt.worker)
+      if (copy !== undefined) {
+        this.effects.cancelAttempt(slot, copy.worker)
+        this.dropCopy(pool, standing)
+      }
+      this.discharge(request, reason)
     }
-    this.fail(slot, reason)
+    this.fail(request, reason)
   }
 
-  private fail(slot: number, reason: Reason): void {
+  private fail(request: Request, reason: Reason): void {
     if (reason === Reason.expired) this.totals.expired++
     else if (reason === Reason.cancelled) this.totals.cancelled++
     else this.totals.failed++
     this.totals.reasons[reason]!++
-    this.effects.fail(slot, reason, isRetryable(reason) ? FAILED_RETRY_MS : 0)
-    this.end(slot)
+    this.effects.fail(request.slot, reason, isRetryable(reason) ? FAILED_RETRY_MS : 0)
+    this.end(request, reason)
   }
 
   private reject(slot: number, reason: Reason, retryAfterMs: number): void {
     this.totals.rejected++
     this.totals.reasons[reason]!++
     this.effects.reject(slot, reason, retryAfterMs)
-    this.end(slot)
+    this.table.release(slot)
   }
 
-  private end(slot: number): void {
+  private end(request: Request, reason: Reason): void {
+    const { slot } = request
     const standing = this.standing(slot)
     standing.state = State.none
     standing.avoided = -1
+    standing.moves = 0
+    standing.toldTokens = 0
+    this.poolOf(request.model).tellEnded(request, reason, this.nowMs)
     this.table.release(slot)
   }
 
   private poolOf(model: number): BalancerPool {
     const known = this.pools[model]
     if (known !== undefined) return known
-    const pool = new BalancerPool(this.workers, this.options.pipeline(model))
+    const { blockTokens, pipeline, prefixes } = this.options
+    const pool = new BalancerPool({
+      workers: this.workers,
+      policies: pipeline(model),
+      prefixes: prefixes(model),
+      blockTokens
+    })
     this.pools[model] = pool
     this.budgets[model] = RETRY_SAVINGS_START
     return pool

@@ -1,5 +1,5 @@
 import { Reason } from "../domain/Outcome.ts"
-import { encodeFrame, locate, parts } from "../protocol/Codec.ts"
+import { locate, parts } from "../protocol/Codec.ts"
 import type { Connection, ConnectionHandler } from "../protocol/Connection.ts"
 import {
   At,
@@ -11,12 +11,23 @@ import {
   Type,
   writeU32
 } from "../protocol/Header.ts"
-import type { Limits } from "../protocol/Limits.ts"
+import { FIRST_CREDIT, FIRST_CREDIT_BYTES, type Limits } from "../protocol/Limits.ts"
 import { unpackExtras } from "../protocol/Message.ts"
+import type { Hash64 } from "../structures/hash.ts"
+import { saltChain } from "../structures/PrefixChain.ts"
 import { StreamIndex } from "../structures/StreamIndex.ts"
 import { News } from "./BalancerMessage.ts"
-import { failureFrame, type Links, rejectedFrame } from "./Links.ts"
+import { failureFrame, type LinkedRequest, type Links, rejectedFrame } from "./Links.ts"
 import { Phase } from "./RequestTable.ts"
+
+/** Who is billed, and shares fairly. */
+export interface Tenant {
+  readonly index: number
+  /** Share relative to others, > 0. */
+  readonly weight: number
+  /** Mixed into its chains. */
+  readonly salt: Hash64
+}
 
 /** What a client link needs to know of the process. */
 export interface ClientLinkOptions {
@@ -26,8 +37,10 @@ export interface ClientLinkOptions {
   readonly number: number
   /** The index of a model served here, or -1. */
   readonly modelIndex: (name: string) => number
-  /** The index of a tenant; names beyond the bound share one. */
-  readonly tenantIndex: (name: string) => number
+  /** A tenant by name; the name of nobody is "default". */
+  readonly tenantOf: (name: string) => Tenant
+  /** Whether requests are to carry their chains. */
+  readonly usesPrefixes: boolean
   readonly requestTimeoutMs: number
   readonly streamsMax: number
   /** A request was turned away before the balancer heard of it. */
@@ -37,6 +50,8 @@ export interface ClientLinkOptions {
 
 /** Numbers a client may give to models and tenants on one connection. */
 const NAMES_MAX = 1024
+/** Blocks of a chain that placement looks at: a million tokens in blocks of 256. It bounds the time one request can take. */
+const CHAIN_BLOCKS_MAX = 4096
 /** CANCELs a client may send: so many at once, and one for two requests. */
 const CANCELS_AT_FIRST = 100
 const CANCELS_SAVED_MAX = 1000
@@ -54,7 +69,8 @@ export class ClientLink implements ConnectionHandler {
   /** Outstanding requests by the client's stream id. */
   private readonly streams = new StreamIndex()
   private readonly models: Array<number> = []
-  private readonly tenants: Array<number> = []
+  private readonly tenants: Array<Tenant> = []
+  private readonly nobody: Tenant
   private cancelsLeft = CANCELS_AT_FIRST
 
   constructor(connection: Connection, options: ClientLinkOptions) {
@@ -62,6 +78,7 @@ export class ClientLink implements ConnectionHandler {
     this.number = options.number
     this.options = options
     this.links = options.links
+    this.nobody = options.tenantOf("default")
   }
 
   readonly frame = (type: number, bytes: Buffer, start: number, end: number): void => {
@@ -133,11 +150,17 @@ export class ClientLink implements ConnectionHandler {
     request.flags = bytes[header + At.flags]!
     request.idHigh = idHigh
     request.idLow = idLow
-    request.tenant = this.tenants[readU16(bytes, header + At.tenant)] ?? 0
+    const tenant = this.tenants[readU16(bytes, header + At.tenant)] ?? this.nobody
+    request.tenant = tenant.index
+    request.weight = tenant.weight
+    this.takeChain(request, tenant, start)
     request.model = model
     request.class = bytes[header + At.class]!
     request.promptTokens = promptTokens
     request.maxTokens = maxTokens
+    request.sentBytes = 0
+    request.creditUpTo = FIRST_CREDIT
+    request.creditUpToBytes = FIRST_CREDIT_BYTES
     request.sessionHigh = readU32(bytes, header + At.sessionHigh)
     request.sessionLow = readU32(bytes, header + At.sessionLow)
     request.arrivedMs = nowMs
@@ -145,6 +168,17 @@ export class ClientLink implements ConnectionHandler {
       nowMs + (timeoutMs === 0 ? options.requestTimeoutMs : Math.min(timeoutMs, options.requestTimeoutMs))
     this.streams.set(stream, slot)
     links.opened(request)
+  }
+
+  /** Salts the chain in the held frame, which is what the worker gets, and takes it over where policies look at it. */
+  private takeChain({ chain, slot }: LinkedRequest, { salt }: Tenant, start: number): void {
+    const count = (parts.chainEnd - parts.chainStart) >>> 3
+    if (count === 0) return
+    const { frames } = this.links
+    const bytes = frames.bytesOf(slot)
+    const at = frames.startOf(slot) + parts.chainStart - start
+    saltChain(bytes, at, count, salt.high, salt.low)
+    if (this.options.usesPrefixes) chain.read(bytes, at, Math.min(count, CHAIN_BLOCKS_MAX))
   }
 
   private cancel(stream: number): void {
@@ -161,17 +195,17 @@ export class ClientLink implements ConnectionHandler {
     this.links.tell(News.cancelled, slot)
   }
 
-  /** The client read on: passes the permission to the worker. */
+  /** The client read on. */
   private credit(bytes: Buffer, header: number): void {
     const slot = this.streams.get(readU32(bytes, header + At.stream))
     if (slot < 0) return
     const request = this.links.table.at(slot)
-    const upTo = readU32(bytes, header + At.creditUpTo)
-    const { holder } = request
-    if (upTo <= request.creditUpTo || holder === undefined) return
+    const upTo = Math.max(request.creditUpTo, readU32(bytes, header + At.creditUpTo))
+    const upToBytes = Math.max(request.creditUpToBytes, readU32(bytes, header + At.creditUpToBytes))
+    if (upTo === request.creditUpTo && upToBytes === request.creditUpToBytes) return
     request.creditUpTo = upTo
-    const frame = encodeFrame(Type.credit, { stream: request.stream, attempt: request.attempts, a: upTo })
-    holder.connection.outbox.control(frame)
+    request.creditUpToBytes = upToBytes
+    this.links.grant(request)
   }
 
   /** Takes over the names in the extras of the REQUEST that `locate` has just looked at. */
@@ -186,7 +220,7 @@ export class ClientLink implements ConnectionHandler {
     }
     if (extras.tenantName !== null) {
       if (tenant >= NAMES_MAX) return false
-      this.tenants[tenant] = this.options.tenantIndex(extras.tenantName)
+      this.tenants[tenant] = this.options.tenantOf(extras.tenantName)
     }
     return true
   }

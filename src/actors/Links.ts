@@ -1,8 +1,11 @@
 import { Reason, reasonName } from "../domain/Outcome.ts"
+import { Role } from "../domain/PoolView.ts"
+import type { PrefixChain } from "../domain/PrefixChain.ts"
 import { encodeFrame, pack } from "../protocol/Codec.ts"
-import { At, HEADER_OFFSET, Type, writeU16, writeU32 } from "../protocol/Header.ts"
-import { FIRST_CREDIT } from "../protocol/Limits.ts"
+import { At, Flag, HEADER_OFFSET, Type, writeU16, writeU32 } from "../protocol/Header.ts"
+import { FIRST_CREDIT, FIRST_CREDIT_BYTES } from "../protocol/Limits.ts"
 import type { Timers } from "../protocol/Timers.ts"
+import { hash64 } from "../structures/hash.ts"
 import { StreamIndex } from "../structures/StreamIndex.ts"
 import { type BalancerMessage, news, News } from "./BalancerMessage.ts"
 import type { BalancerEffects } from "./BalancerState.ts"
@@ -14,12 +17,33 @@ import type { WorkerLink } from "./WorkerLink.ts"
 /** Longest time a client waits for ACCEPTED. */
 const ACCEPTED_MS = 2
 
+/** The flags a client may set, and what an ASSIGN is marked with, by the part it asks for. */
+const CLIENT_FLAGS = Flag.extras | Flag.sideEffects
+const flagOf: Readonly<Record<number, number>> = {
+  [Role.both]: 0,
+  [Role.prefill]: Flag.prefillOnly,
+  [Role.decode]: Flag.handedOver
+}
+
 /** A request between two links. */
 export type LinkedRequest = Request<ClientLink, WorkerLink>
 
 /** Who receives news: the balancer actor that is alive now. */
 export interface BalancerPort {
   readonly tell: (message: BalancerMessage) => unknown
+}
+
+/** Who is told what the workers' prefix caches hold. A chain may be read during the call only. */
+export interface PrefixPort {
+  /**
+   * The blocks of `chain` from `from` on, in the order of the prompt, are in the cache of this worker; they follow the block before
+   * them, whose hash is 0 when they begin the prompt.
+   */
+  readonly stored: (worker: number, model: number, chain: PrefixChain, from: number) => void
+  /** These blocks are not; each comes after those that follow it. */
+  readonly removed: (worker: number, model: number, chain: PrefixChain) => void
+  /** Nothing is known of this worker's cache. */
+  readonly cleared: (worker: number) => void
 }
 
 /**
@@ -33,6 +57,7 @@ export class Links implements BalancerEffects {
   readonly frames: FrameStore
   readonly epoch: number
   balancer: BalancerPort = { tell: () => "dead" }
+  prefixes: PrefixPort = { stored: () => undefined, removed: () => undefined, cleared: () => undefined }
   /** By worker slot: its connection, while there is one. */
   readonly workers: Array<WorkerLink | undefined> = []
   /** Slots of live requests by client and id, folded into 32 bits. */
@@ -71,20 +96,72 @@ export class Links implements BalancerEffects {
     this.tell(News.submitted, slot)
   }
 
-  /** The live attempt of `slot` ended without DONE. */
-  attemptFailed(slot: number, reason: Reason, message?: string): void {
-    const request = this.table.at(slot)
-    request.holder = undefined
-    request.failure = reason
+  /** The first token of the attempt that `link` holds was relayed. */
+  started(request: LinkedRequest, link: WorkerLink): void {
+    this.decide(request, link)
+    this.letGo(request)
+    if (request.creditUpTo > FIRST_CREDIT || request.creditUpToBytes > FIRST_CREDIT_BYTES) this.grant(request)
+    this.tell(News.first, request.slot)
+  }
+
+  /** The attempt that `link` holds is the one to be relayed: calls off what is tied to it. */
+  decide(request: LinkedRequest, link: WorkerLink): void {
+    const { holder, slot, tied } = request
+    if (tied === undefined) return
+    this.callOff(request, holder === link ? tied : holder!)
+    this.tell(News.untied, slot)
+  }
+
+  /** The prompt of a split request was read: its holder keeps the KV cache, until it is let go. */
+  prefilled(request: LinkedRequest, prefixTokens: number): void {
+    request.prefilled()
+    request.cachedTokens = prefixTokens
+    this.tell(News.read, request.slot)
+  }
+
+  /** Nobody needs the KV cache of a prompt any more, if there is one. */
+  private letGo(request: LinkedRequest): void {
+    const { keeper, kept } = request
+    if (keeper === undefined) return
+    request.letGo()
+    sendCancel(request, kept, keeper)
+  }
+
+  /** Who kept the KV cache of a prompt is gone, and whoever waits for it waits in vain. */
+  keeperLost(request: LinkedRequest): void {
+    request.letGo()
+    if (request.holder !== undefined) return this.breakOff(request, request.holder, Reason.workerLost)
+    request.failure = Reason.workerLost
+    this.tell(News.failed, request.slot)
+  }
+
+  /** The attempt that `link` held ended without DONE. */
+  attemptFailed(request: LinkedRequest, link: WorkerLink, reason: Reason, message?: string): void {
+    this.letGo(request)
+    if (request.left(link, reason)) return this.tell(News.untied, request.slot)
     request.message = message
-    this.tell(News.failed, slot)
+    this.tell(News.failed, request.slot)
+  }
+
+  /** Ends the attempt that `link` holds, as failed. */
+  breakOff(request: LinkedRequest, link: WorkerLink, reason: Reason): void {
+    const attempt = request.numberAt(link)
+    this.attemptFailed(request, link, reason)
+    sendCancel(request, attempt, link)
+  }
+
+  /** Passes the client's permission to the worker. Before the first token it could overtake the ASSIGN, and is kept instead. */
+  grant({ creditUpTo, creditUpToBytes, holder, live, nextIndex, stream }: LinkedRequest): void {
+    if (nextIndex === 0) return
+    const fields = { stream, attempt: live, a: creditUpTo, b: creditUpToBytes }
+    holder?.connection.outbox.control(encodeFrame(Type.credit, fields))
   }
 
   /** The terminal of `slot` was written: nothing more reaches the client. */
   ended(slot: number): void {
     const request = this.table.at(slot)
-    request.phase = Phase.ended
-    request.holder = undefined
+    this.letGo(request)
+    request.ended()
     this.frames.drop(slot)
     const { client, idHigh, idLow } = request
     const key = fold(client!.number, idHigh, idLow)
@@ -93,11 +170,26 @@ export class Links implements BalancerEffects {
     request.client = undefined
   }
 
-  /** Tells the balancer of every request there is. */
+  /**
+   * Tells the balancer of every request there is: first of those that have a place, which no other may be given. Where a prompt is read,
+   * or was, and the place for the answer known to the former balancer alone, there is none: it is given up.
+   */
   announce(): void {
     const { table } = this
-    for (let slot = 0; slot < table.capacity; slot++)
-      if (table.at(slot).phase !== Phase.free) this.tell(News.announced, slot)
+    for (let slot = 0; slot < table.capacity; slot++) {
+      const request = table.at(slot)
+      if (request.part !== Role.prefill || request.phase !== Phase.open) continue
+      if (request.holder !== undefined) this.callOff(request, request.holder)
+      this.letGo(request)
+    }
+    const announceThose = (isHeld: boolean): void => {
+      for (let slot = 0; slot < table.capacity; slot++) {
+        const { holder, phase } = table.at(slot)
+        if (phase !== Phase.free && (holder !== undefined) === isHeld) this.tell(News.announced, slot)
+      }
+    }
+    announceThose(true)
+    announceThose(false)
   }
 
   /** ACCEPTED waits a little: where a token or the end comes first it says the same, and saves a frame and often a write. */
@@ -137,7 +229,7 @@ export class Links implements BalancerEffects {
     this.ended(slot)
   }
 
-  readonly assign = (slot: number, worker: number, nowMs: number): boolean => {
+  readonly assign = (slot: number, worker: number, part: number, nowMs: number): boolean => {
     const link = this.workers[worker]
     if (link === undefined || !link.connection.isOpen) return false
     const { frames } = this
@@ -148,26 +240,43 @@ export class Links implements BalancerEffects {
     if (at < 0) return false
     const { bytes } = outbox
     const header = at + HEADER_OFFSET
+    request.assigned(link, part)
     bytes[header + At.type] = Type.assign
-    writeU16(bytes, header + At.attempt, ++request.attempts)
+    bytes[header + At.flags] = (request.flags & CLIENT_FLAGS) | flagOf[part]!
+    if (part === Role.decode) {
+      const { high, low } = hash64(request.keeper!.connection.peer!.identity)
+      writeU32(bytes, header + At.kvTokens, request.promptTokens)
+      writeU32(bytes, header + At.keeperHigh, high)
+      writeU32(bytes, header + At.keeperLow, low)
+    }
+    writeU16(bytes, header + At.attempt, request.attempts)
     writeU32(bytes, header + At.stream, request.stream)
     writeU32(bytes, header + At.epoch, this.epoch)
     writeU16(bytes, header + At.tenant, 0)
     writeU16(bytes, header + At.model, link.modelNumber(request.model))
     writeU32(bytes, header + At.timeoutMs, Math.max(1, request.deadlineMs - nowMs))
-    request.creditUpTo = FIRST_CREDIT
     request.message = undefined
-    request.holder = link
     return true
   }
 
   readonly cancelAttempt = (slot: number, worker: number): void => {
     const request = this.table.at(slot)
-    request.holder = undefined
-    const frame = encodeFrame(Type.cancel, { stream: request.stream, attempt: request.attempts })
-    this.workers[worker]?.connection.outbox.control(frame)
+    const link = this.workers[worker]
+    // It may be over already, and the balancer not know.
+    if (link !== undefined && request.numberAt(link) >= 0) this.callOff(request, link)
+    this.letGo(request)
+  }
+
+  private callOff(request: LinkedRequest, link: WorkerLink): void {
+    const attempt = request.numberAt(link)
+    request.left(link, Reason.cancelled)
+    sendCancel(request, attempt, link)
   }
 }
+
+/** Comes last in what it belongs to: a link that takes no more is closed, and says so of all it holds. */
+const sendCancel = ({ stream }: LinkedRequest, attempt: number, { connection }: WorkerLink): void =>
+  connection.outbox.control(encodeFrame(Type.cancel, { stream, attempt }))
 
 /** Never 0, as an index key must be. */
 const fold = (client: number, high: number, low: number): number =>
@@ -184,7 +293,12 @@ const sentences = new Map<number, string>([
   [Reason.draining, "the balancer is shutting down"],
   [Reason.noWorker, "no worker of this model is ready"],
   [Reason.queueFull, "the queue is full"],
-  [Reason.waitTooLong, "the expected wait is above the bound"]
+  [Reason.waitTooLong, "the expected wait is above the bound"],
+  [Reason.rateLimited, "the tenant is above its rate"],
+  [Reason.kvFull, "no worker has room in its KV cache"],
+  [Reason.concurrencyLimit, "as many requests are in flight as are served well"],
+  [Reason.sloInfeasible, "no worker is predicted to serve it in time"],
+  [Reason.shed, "it waited too long while others waited too"]
 ])
 
 const cached = (type: number): ((reason: Reason) => Buffer) => {

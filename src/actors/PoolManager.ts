@@ -14,8 +14,9 @@ export interface PoolManagerOptions {
   readonly host: BalancerHost
   readonly dispatcher: Dispatcher
   readonly timers: Timers
-  /** The pool's name, which is its model's name where its workers do prefill and decode. */
+  /** The pool's name, and its model: the workers of one model that have one role. */
   readonly pool: string
+  readonly model: number
   readonly detector: (nowMs: number) => Detector
   /** How often late heartbeats are looked for. */
   readonly checkMs: number
@@ -27,14 +28,12 @@ const MAILBOX_CAPACITY = 4096
 /** The actor of one pool: keeps `PoolState`, tells the balancer who may get work, and has lost workers cut off. */
 export const startPoolManager = (options: PoolManagerOptions) =>
   Effect.gen(function* () {
-    const { host, timers } = options
+    const { host, model, timers } = options
     const state = new PoolState(options.detector)
-    const model = host.models.find(options.pool)
     const carryOut = (decision: PoolDecision): void => {
       const { worker } = decision
       if (decision._tag === "Lost") host.cutWorker(worker)
-      else if (model >= 0)
-        host.tellBalancer({ _tag: "Member", model, worker, ready: decision._tag === "Ready" })
+      else host.tellBalancer({ _tag: "Member", model, worker, ready: decision._tag === "Ready" })
     }
     const manager = spawn<PoolManagerMessage>({
       id: `pool/${options.pool}`,

@@ -1,5 +1,7 @@
+import { Role } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
 import { assert } from "../structures/assert.ts"
+import { ChainBuffer } from "../structures/PrefixChain.ts"
 import { SLOTS_MAX } from "../structures/SlotLists.ts"
 
 /** Small: memory follows the requests in flight. */
@@ -17,13 +19,22 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
   phase: number = Phase.free
   /** The link it came from, until it has ended. */
   client: Client | undefined = undefined
-  /** The link that holds its live attempt. */
+  /** The link that holds its live attempt, and the number of that; of the last one while none is live. */
   holder: Holder | undefined = undefined
+  live = 0
+  /** What that attempt does, as a `Role`: all of the request, or one part. */
+  part: number = Role.both
+  /** The link that keeps the KV cache of the prompt for whoever produces the answer, and by which attempt; while there is one. */
+  keeper: Holder | undefined = undefined
+  kept = 0
+  /** The link that holds a second live attempt, and its number: they are tied until one of them has a token, is done or fails. */
+  tied: Holder | undefined = undefined
+  tiedAttempt = 0
   /** Counts the uses of the slot. Never 0 while in use, so that no stream id is 0. */
   ticket = 0
   /** As the client named it, on its connection. */
   clientStream = 0
-  /** Attempts made so far; the live one has this number. */
+  /** Attempts made so far. */
   attempts = 0
   /** Whether it was admitted. */
   accepted = false
@@ -31,8 +42,13 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
   nextIndex = 0
   /** Tokens with an index below this may be sent. */
   creditUpTo = 0
-  /** Why the live attempt failed, as a `Reason`; set before the balancer is told. */
+  /** Bytes of TOKEN frames that were relayed, and how many may be. */
+  sentBytes = 0
+  creditUpToBytes = 0
+  /** Why the last attempt ended before DONE, as a `Reason`; 0 while it goes on. Set before the balancer is told. */
   failure = 0
+  /** The same of the one of two tied attempts that the other one outlived. */
+  tiedFailure = 0
   /** What the worker said when the last attempt failed. */
   message: string | undefined
   /** Whether the client gave it up, or is gone. */
@@ -41,16 +57,19 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
   idHigh = 0
   idLow = 0
   tenant = 0
+  weight = 1
   model = 0
   class = 0
   promptTokens = 0
+  /** Filled in only where the pool keeps a prefix index. */
+  readonly chain = new ChainBuffer()
+  uncachedTokens = 0
   maxTokens = 0
   sessionHigh = 0
   sessionLow = 0
   arrivedMs = 0
   deadlineMs = 0
-  /** From DONE. */
-  outputTokens = 0
+  /** From DONE, or from PREFILLED where the request is split. */
   cachedTokens = 0
 
   constructor(slot: number) {
@@ -62,9 +81,71 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
     return this.attempts + 1
   }
 
+  get outputTokens(): number {
+    return this.nextIndex
+  }
+
   /** How the request is known outside its slot: `ticket << 16 | slot`. */
   get stream(): number {
     return ((this.ticket << 16) | this.slot) >>> 0
+  }
+
+  /** The number of the live attempt that `holder` has; -1 for none. */
+  numberAt(holder: Holder): number {
+    if (this.holder === holder) return this.live
+    return this.tied === holder ? this.tiedAttempt : -1
+  }
+
+  /** A new attempt was sent to `holder`, to do `part` of the request: tied to the live one, where there is one. */
+  assigned(holder: Holder, part: number = Role.both): void {
+    this.attempts++
+    if (this.holder === undefined) {
+      this.holder = holder
+      this.live = this.attempts
+      this.part = part
+      this.failure = 0
+    } else {
+      assert(this.tied === undefined && this.holder !== holder, "two attempts are tied, at two workers")
+      this.tied = holder
+      this.tiedAttempt = this.attempts
+    }
+  }
+
+  /** The attempt that `holder` has ended before DONE. Says whether another one goes on. */
+  left(holder: Holder, reason: number): boolean {
+    if (this.tied === undefined) {
+      this.holder = undefined
+      this.failure = reason
+      return false
+    }
+    if (this.holder === holder) {
+      this.holder = this.tied
+      this.live = this.tiedAttempt
+    }
+    this.tied = undefined
+    this.tiedFailure = reason
+    return true
+  }
+
+  /** The prompt was read: the attempt is over, and who had it keeps the KV cache. */
+  prefilled(): void {
+    this.keeper = this.holder
+    this.kept = this.live
+    this.holder = undefined
+  }
+
+  /** Nobody is to keep the KV cache any longer. */
+  letGo(): void {
+    this.keeper = undefined
+    this.kept = 0
+  }
+
+  /** Its terminal was written: nobody works on it any more. */
+  ended(): void {
+    this.phase = Phase.ended
+    this.holder = undefined
+    this.tied = undefined
+    this.letGo()
   }
 }
 
@@ -116,12 +197,13 @@ export class RequestTable<Client = unknown, Holder = unknown> {
     request.ticket = request.ticket === 0xffff ? 1 : request.ticket + 1
     request.phase = Phase.open
     request.attempts = 0
+    request.live = 0
     request.accepted = false
     request.nextIndex = 0
     request.failure = 0
     request.message = undefined
     request.cancelled = false
-    request.outputTokens = 0
+    request.weight = 1
     request.cachedTokens = 0
     return request
   }
@@ -131,6 +213,7 @@ export class RequestTable<Client = unknown, Holder = unknown> {
     const request = this.at(slot)
     assert(request.phase !== Phase.free, "a slot is released once")
     request.phase = Phase.free
+    request.chain.clear()
     this.free[(this.freeAt + this.freeCount) & (this.free.length - 1)] = slot
     this.freeCount++
     this.size--

@@ -1,9 +1,12 @@
 import { Reason } from "../domain/Outcome.ts"
+import { Role } from "../domain/PoolView.ts"
+import { locate, parts } from "../protocol/Codec.ts"
 import type { Connection, ConnectionHandler } from "../protocol/Connection.ts"
-import { At, HEADER_OFFSET, readU16, readU32, Type, writeU32 } from "../protocol/Header.ts"
-import type { Limits } from "../protocol/Limits.ts"
+import { At, Flag, HEADER_OFFSET, readU16, readU32, Type, writeU32 } from "../protocol/Header.ts"
+import { type Limits, mayFollow } from "../protocol/Limits.ts"
 import { Failure, readHeartbeat, readPayload, Register } from "../protocol/Message.ts"
 import type { WorkerLoad } from "../domain/WorkerLoad.ts"
+import { ChainBuffer } from "../structures/PrefixChain.ts"
 import { News } from "./BalancerMessage.ts"
 import type { LinkedRequest, Links } from "./Links.ts"
 import { Phase } from "./RequestTable.ts"
@@ -26,6 +29,9 @@ const STRIKES_MAX = 3
 /** Frames about requests that are gone which a worker may send between two heartbeats: late ones are normal after a CANCEL. */
 const STALE_MAX = 10_000
 
+/** Reused by all links: the columns of one KV frame. */
+const chain = new ChainBuffer()
+
 /**
  * One worker connection: relays tokens to clients by rewriting the stream id in place, and knows which attempts are outstanding there.
  * Frames of superseded attempts are dropped by number. It decides nothing.
@@ -40,6 +46,9 @@ export class WorkerLink implements ConnectionHandler {
   private readonly links: Links
   private strikes = 0
   private stale = 0
+  /** Number of the next KV frame; -1 while they are ignored, until the worker says everything anew. */
+  private nextSequence = -1
+  private syncAsked = false
 
   constructor(connection: Connection, options: WorkerLinkOptions) {
     this.connection = connection
@@ -54,15 +63,19 @@ export class WorkerLink implements ConnectionHandler {
       this.connection.refuse("bad_message", "unregistered", "REGISTER comes first")
     else if (type === Type.heartbeat) this.heartbeat(bytes, start, end)
     else if (type === Type.error) this.error(bytes, start, end)
+    else if (type === Type.prefilled) this.prefilled(bytes, start)
     else if (type === Type.register) this.register(bytes, start, end)
     else if (type === Type.drain) this.options.draining(this)
-    // KV_STORED and KV_REMOVED: no policy listens to them.
+    else this.cacheChanged(type, bytes, start, end)
   }
 
   readonly closed = (why: string): void => {
-    const { links } = this
+    const { links, worker } = this
+    if (worker >= 0) links.prefixes.cleared(worker)
     for (let slot = 0; slot < links.table.capacity; slot++) {
-      if (links.table.at(slot).holder === this) links.attemptFailed(slot, Reason.workerLost)
+      const request = links.table.at(slot)
+      if (request.numberAt(this) >= 0) links.attemptFailed(request, this, Reason.workerLost)
+      else if (request.keeper === this) links.keeperLost(request)
     }
     this.options.closed(this, why)
   }
@@ -77,22 +90,32 @@ export class WorkerLink implements ConnectionHandler {
     const header = start + HEADER_OFFSET
     const request = this.requestOf(bytes, header)
     if (request === undefined) return
-    const { nextIndex, slot } = request
+    const { nextIndex } = request
     const count = readU32(bytes, header + At.tokenCount)
-    if (readU32(bytes, header + At.tokenIndex) !== nextIndex || count === 0) return this.breakOff(slot)
-    if (nextIndex + count > request.creditUpTo)
+    if (readU32(bytes, header + At.tokenIndex) !== nextIndex || count === 0 || request.part === Role.prefill)
+      return this.breakOff(request)
+    const sentBytes = request.sentBytes + end - start
+    if (
+      nextIndex + count > request.creditUpTo ||
+      (sentBytes > request.creditUpToBytes &&
+        !mayFollow(request.sentBytes, end - start, request.creditUpToBytes))
+    )
       return this.connection.refuse("flow_control", "flow_control", "tokens beyond the credit")
+    request.sentBytes = sentBytes
     this.relay(request, bytes, start, end)
     request.nextIndex = nextIndex + count
-    if (nextIndex === 0) this.links.tell(News.first, slot)
+    if (nextIndex === 0) this.links.started(request, this)
   }
 
   private done(bytes: Buffer, start: number, end: number): void {
     const header = start + HEADER_OFFSET
     const request = this.requestOf(bytes, header)
     if (request === undefined) return
+    if (request.part === Role.prefill) return this.breakOff(request)
+    // Where the prompt was read, another worker found what was cached.
+    if (request.part === Role.decode) writeU32(bytes, header + At.cachedTokens, request.cachedTokens)
+    this.links.decide(request, this)
     this.relay(request, bytes, start, end)
-    request.outputTokens = readU32(bytes, header + At.outputTokens)
     request.cachedTokens = readU32(bytes, header + At.cachedTokens)
     this.links.ended(request.slot)
     this.links.tell(News.done, request.slot)
@@ -105,6 +128,15 @@ export class WorkerLink implements ConnectionHandler {
     if (at >= 0) writeU32(outbox.bytes, at + HEADER_OFFSET + At.stream, clientStream)
   }
 
+  private prefilled(bytes: Buffer, start: number): void {
+    const header = start + HEADER_OFFSET
+    const request = this.requestOf(bytes, header)
+    if (request === undefined) return
+    const isWhole = readU32(bytes, header + At.kvTokens) === request.promptTokens
+    if (request.part !== Role.prefill || !isWhole) return this.breakOff(request)
+    this.links.prefilled(request, readU32(bytes, header + At.prefixTokens))
+  }
+
   private error(bytes: Buffer, start: number, end: number): void {
     const header = start + HEADER_OFFSET
     const request = this.requestOf(bytes, header)
@@ -112,7 +144,8 @@ export class WorkerLink implements ConnectionHandler {
     const reason = readU32(bytes, header + At.reason)
     const failure = readPayload(Failure, bytes, start, end, this.options.limits)
     this.links.attemptFailed(
-      request.slot,
+      request,
+      this,
       isWorkerReason(reason) ? reason : Reason.workerFailed,
       failure?.message
     )
@@ -137,20 +170,53 @@ export class WorkerLink implements ConnectionHandler {
   private heartbeat(bytes: Buffer, start: number, end: number): void {
     this.stale = 0
     const heartbeat = readHeartbeat(bytes, start, end, this.options.limits)
-    if (heartbeat !== undefined) this.options.heartbeat(this, heartbeat.load)
-    if (heartbeat === undefined || heartbeat.clamped)
-      this.strike("bad_heartbeat", "a HEARTBEAT with impossible numbers")
+    if (heartbeat === undefined)
+      return this.connection.refuse("bad_message", "bad_message", "a HEARTBEAT is not valid")
+    this.options.heartbeat(this, heartbeat.load)
+    if (heartbeat.clamped) this.strike("bad_heartbeat", "a HEARTBEAT with impossible numbers")
   }
 
-  /** The request whose live attempt a frame is about, or undefined when it is late. */
+  /** KV_STORED or KV_REMOVED. */
+  private cacheChanged(type: number, bytes: Buffer, start: number, end: number): void {
+    const header = start + HEADER_OFFSET
+    const { worker, connection } = this
+    const { prefixes } = this.links
+    const stored = type === Type.kvStored
+    const model = this.models[readU32(bytes, header + At.kvModel)]
+    const isWell = locate(bytes, start, end, this.options.limits)
+    const count = (parts.chainEnd - parts.chainStart) / 8
+    if (!isWell || model === undefined || (stored && count < 2))
+      return connection.refuse("bad_message", "bad_message", "a KV frame is not valid")
+    const sequence = readU32(bytes, header + At.kvSequence)
+    const everything = !stored && (bytes[header + At.flags]! & Flag.everything) !== 0
+    if (!everything && sequence !== this.nextSequence) return this.missed()
+    this.nextSequence = (sequence + 1) >>> 0
+    if (everything) {
+      this.syncAsked = false
+      return prefixes.cleared(worker)
+    }
+    chain.read(bytes, parts.chainStart, count)
+    if (stored) prefixes.stored(worker, model, chain, 1)
+    else prefixes.removed(worker, model, chain)
+  }
+
+  /** A KV frame is missing: nothing is believed until the worker has said everything anew. */
+  private missed(): void {
+    if (this.syncAsked) return
+    this.syncAsked = true
+    this.nextSequence = -1
+    this.links.prefixes.cleared(this.worker)
+    this.connection.outbox.plain(Type.kvSync, 0, 0)
+  }
+
+  /** The request a live attempt of which a frame is about, or undefined when it is late. */
   private requestOf(bytes: Buffer, header: number): LinkedRequest | undefined {
     const { epoch, table } = this.links
     const request = table.find(readU32(bytes, header + At.stream))
     if (
       request !== undefined &&
-      request.holder === this &&
+      request.numberAt(this) === readU16(bytes, header + At.attempt) &&
       request.phase === Phase.open &&
-      request.attempts === readU16(bytes, header + At.attempt) &&
       epoch === readU32(bytes, header + At.epoch)
     )
       return request
@@ -159,11 +225,10 @@ export class WorkerLink implements ConnectionHandler {
     return undefined
   }
 
-  /** A token index was skipped or repeated: whatever this attempt still says is worth nothing. */
-  private breakOff(slot: number): void {
-    this.links.cancelAttempt(slot, this.worker)
-    this.links.attemptFailed(slot, Reason.workerProtocol)
-    this.strike("worker_protocol", "a token index was skipped or repeated")
+  /** What was said does not follow from what was asked and said before: whatever this attempt still says is worth nothing. */
+  private breakOff(request: LinkedRequest): void {
+    this.links.breakOff(request, this, Reason.workerProtocol)
+    this.strike("worker_protocol", "a token index was skipped or repeated, or the part of a request mistaken")
   }
 
   /** Counts a broken rule; at the third the worker is not believed for a while. */

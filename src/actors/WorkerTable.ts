@@ -1,37 +1,75 @@
-import type { WorkerColumns } from "../domain/PoolView.ts"
+import { Role, type WorkerColumns } from "../domain/PoolView.ts"
 import type { WorkerLoad } from "../domain/WorkerLoad.ts"
+import { WorkerEstimates } from "../policies/estimators/WorkerEstimates.ts"
 import { assert } from "../structures/assert.ts"
+
+/** Of one attempt: the sum over all there can be stays a whole number. A prompt of 370,000 tokens reaches it. */
+const ATTENTION_MAX = 2 ** 36
+
+/** What one attempt is charged with at its worker. The same numbers are taken off again, whatever was learned in between. */
+export class Charge {
+  /** -1 while nothing is charged. */
+  worker = -1
+  /** Prompt tokens to compute there, and `Σ n·(context + n/2)` of them. */
+  uncachedTokens = 0
+  attention = 0
+  contextTokens = 0
+  started = false
+}
 
 /** The columns of `WorkerColumns`, as the balancer keeps them: the last heartbeat, plus what it sent since. */
 export class WorkerTable implements WorkerColumns {
   readonly keyHigh: Uint32Array
   readonly keyLow: Uint32Array
   readonly inFlight: Int32Array
+  readonly prefilling: Int32Array
   readonly capacity: Int32Array
   readonly speed: Float64Array
-  readonly pendingPromptTokens: Float64Array
+  readonly pendingPrefillTokens: Float64Array
+  readonly pendingPrefillAttention: Float64Array
+  readonly contextTokens: Float64Array
   readonly running: Int32Array
   readonly waiting: Int32Array
   readonly kvUsedTokens: Float64Array
   readonly kvCapacityTokens: Float64Array
   readonly observedAtMs: Float64Array
+  readonly baseMs: Float64Array
+  readonly prefillTokenMs: Float64Array
+  readonly prefillAttentionMs: Float64Array
+  readonly decodeSequenceMs: Float64Array
+  readonly decodeContextMs: Float64Array
+  /** As registered: one of `Role`, and the speed before any derating. */
+  readonly role: Uint8Array
+  readonly ratedSpeed: Float64Array
   /** Attempts sent to the worker since the balancer started. */
   readonly assigned: Float64Array
+  private readonly estimates: WorkerEstimates
 
   /** `limit` workers at most. */
   constructor(limit: number) {
     this.keyHigh = new Uint32Array(limit)
     this.keyLow = new Uint32Array(limit)
     this.inFlight = new Int32Array(limit)
+    this.prefilling = new Int32Array(limit)
     this.capacity = new Int32Array(limit)
     this.speed = new Float64Array(limit)
-    this.pendingPromptTokens = new Float64Array(limit)
+    this.pendingPrefillTokens = new Float64Array(limit)
+    this.pendingPrefillAttention = new Float64Array(limit)
+    this.contextTokens = new Float64Array(limit)
     this.running = new Int32Array(limit)
     this.waiting = new Int32Array(limit)
     this.kvUsedTokens = new Float64Array(limit)
     this.kvCapacityTokens = new Float64Array(limit)
     this.observedAtMs = new Float64Array(limit)
+    this.baseMs = new Float64Array(limit)
+    this.prefillTokenMs = new Float64Array(limit)
+    this.prefillAttentionMs = new Float64Array(limit)
+    this.decodeSequenceMs = new Float64Array(limit)
+    this.decodeContextMs = new Float64Array(limit)
+    this.role = new Uint8Array(limit)
+    this.ratedSpeed = new Float64Array(limit)
     this.assigned = new Float64Array(limit)
+    this.estimates = new WorkerEstimates(this)
   }
 
   get limit(): number {
@@ -45,23 +83,64 @@ export class WorkerTable implements WorkerColumns {
     this.kvUsedTokens[worker] = load.kvUsedTokens
     this.kvCapacityTokens[worker] = load.kvCapacityTokens
     this.observedAtMs[worker] = nowMs
+    this.estimates.observe(worker, load, nowMs)
   }
 
-  charge(worker: number, promptTokens: number): void {
+  /** A worker registered: `key`, `role`, `capacity`, `ratedSpeed` and `kvCapacityTokens` of its slot are set. */
+  joined(worker: number, nowMs: number): void {
+    this.estimates.joined(worker, nowMs)
+  }
+
+  /** Forgets every charge: the requests are going to be announced anew. */
+  uncharge(): void {
+    this.inFlight.fill(0)
+    this.prefilling.fill(0)
+    this.pendingPrefillTokens.fill(0)
+    this.pendingPrefillAttention.fill(0)
+    this.contextTokens.fill(0)
+  }
+
+  /** Charges an attempt of `promptTokens`, of which the worker holds `cachedTokens`, with an answer of about `outputTokens`. */
+  charge(
+    charge: Charge,
+    worker: number,
+    promptTokens: number,
+    cachedTokens: number,
+    outputTokens: number
+  ): void {
+    assert(charge.worker < 0, "an attempt is charged once")
+    const n = promptTokens - cachedTokens
+    charge.worker = worker
+    charge.started = false
+    charge.uncachedTokens = n
+    // Whole numbers, so that what is taken off leaves exactly what was there.
+    charge.attention = Math.min(ATTENTION_MAX, Math.round(n * (cachedTokens + n / 2)))
+    charge.contextTokens = promptTokens + Math.round(outputTokens)
     this.inFlight[worker]!++
-    this.pendingPromptTokens[worker]! += promptTokens
-    this.assigned[worker]!++
+    this.prefilling[worker]!++
+    this.pendingPrefillTokens[worker]! += n
+    this.pendingPrefillAttention[worker]! += charge.attention
+    this.contextTokens[worker]! += charge.contextTokens
   }
 
   /** The attempt produced its first token: its prompt is no longer pending. */
-  prefilled(worker: number, promptTokens: number): void {
-    this.pendingPromptTokens[worker]! -= promptTokens
-    assert(this.pendingPromptTokens[worker]! >= 0, "a prompt is pending once")
+  started(charge: Charge): void {
+    assert(!charge.started, "an attempt starts once")
+    const { worker } = charge
+    charge.started = true
+    this.prefilling[worker]!--
+    this.pendingPrefillTokens[worker]! -= charge.uncachedTokens
+    this.pendingPrefillAttention[worker]! -= charge.attention
   }
 
-  release(worker: number): void {
+  /** Takes the charge off. */
+  release(charge: Charge): void {
+    const { worker } = charge
+    assert(worker >= 0, "a charge is released once")
+    if (!charge.started) this.started(charge)
     this.inFlight[worker]!--
-    assert(this.inFlight[worker]! >= 0, "load is released once")
+    this.contextTokens[worker]! -= charge.contextTokens
+    charge.worker = -1
   }
 
   /** Whether the worker takes one more attempt. */
@@ -69,3 +148,6 @@ export class WorkerTable implements WorkerColumns {
     return this.inFlight[worker]! < this.capacity[worker]!
   }
 }
+
+/** The number of a role's name. */
+export const roleOf = (name: keyof typeof Role): number => Role[name]

@@ -9,26 +9,31 @@ import {
   writeU32
 } from "../protocol/Header.ts"
 import type { Outbox } from "../protocol/Outbox.ts"
-import type { Attempt } from "./WorkerState.ts"
+import { assert } from "../structures/assert.ts"
+import { type Attempt, TOKEN_FRAME_BYTES } from "./WorkerState.ts"
 
 /** From the start of a TOKEN frame to its payload: header, no chain, no extras. */
 const PAYLOAD_OFFSET = HEADER_OFFSET + HEADER_BYTES + 2
 const template = encodeFrame(Type.token, {}).subarray(0, PAYLOAD_OFFSET)
 /** Longest msgpack string with a one-byte mark. */
 const FIXED_TEXT_MAX = 31
+/** Mark and length of a longer one. */
+const LONG_MARK_BYTES = 5
+assert(PAYLOAD_OFFSET + LONG_MARK_BYTES === TOKEN_FRAME_BYTES, "a worker knows how long its TOKEN frames are")
 
 /**
- * Appends one TOKEN frame with everything the attempt has ready, written in place. False when the outbox takes nothing any more.
+ * Appends one TOKEN frame with everything the attempt has ready, written in place. Returns its bytes, at most `TOKEN_FRAME_BYTES` and
+ * those of the text; 0 when the outbox takes nothing any more.
  * About 60 ns for a short ASCII token; no object is allocated.
  */
-export const writeToken = (outbox: Outbox, attempt: Attempt): boolean => {
+export const writeToken = (outbox: Outbox, attempt: Attempt): number => {
   const text = attempt.ready
   const ascii = isAscii(text)
   const textBytes = ascii ? text.length : Buffer.byteLength(text)
-  const markBytes = textBytes <= FIXED_TEXT_MAX ? 1 : 5
+  const markBytes = textBytes <= FIXED_TEXT_MAX ? 1 : LONG_MARK_BYTES
   const size = PAYLOAD_OFFSET + markBytes + textBytes
   const at = outbox.reserve(size)
-  if (at < 0) return false
+  if (at < 0) return 0
   const { bytes } = outbox
   template.copy(bytes, at)
   writeU32(bytes, at, size - LENGTH_BYTES)
@@ -47,7 +52,7 @@ export const writeToken = (outbox: Outbox, attempt: Attempt): boolean => {
   const start = mark + markBytes
   if (ascii) for (let i = 0; i < textBytes; i++) bytes[start + i] = text.charCodeAt(i)
   else bytes.write(text, start, textBytes)
-  return true
+  return size
 }
 
 /** Only for short texts, where a call out of the engine costs more than the loop. */

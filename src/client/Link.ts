@@ -82,11 +82,13 @@ export class Link implements ConnectionHandler, Task {
 
   /** The caller used `count` tokens it was given. */
   read(request: OpenRequest, count: number): void {
-    const credit = request.tokens.read(count)
-    if (credit === 0 || request.ended || request.stream === 0 || this.connection === undefined) return
+    const { tokens } = request
+    if (!tokens.read(count) || request.ended || request.stream === 0 || this.connection === undefined) return
     const { outbox } = this.connection
     const at = outbox.plain(Type.credit, request.stream, 0)
-    if (at >= 0) writeU32(outbox.bytes, at + HEADER_OFFSET + At.creditUpTo, credit)
+    if (at < 0) return
+    writeU32(outbox.bytes, at + HEADER_OFFSET + At.creditUpTo, tokens.creditUpTo)
+    writeU32(outbox.bytes, at + HEADER_OFFSET + At.creditUpToBytes, tokens.creditUpToBytes)
   }
 
   /** Ends what is past its time, and sends what has come due. To be called a few times a second. */
@@ -195,7 +197,7 @@ export class Link implements ConnectionHandler, Task {
     const text = request.wantsText ? this.unpack(bytes, start, end) : ""
     const broken =
       typeof text === "string"
-        ? request.tokens.accept(readU16(bytes, header + At.attempt), index, count)
+        ? request.tokens.accept(readU16(bytes, header + At.attempt), index, count, end - start)
         : "the payload of a TOKEN is not text"
     if (broken !== undefined) return this.breakOff(request, broken)
     request.deliver(index, count, text as string, nowMs)

@@ -1,5 +1,6 @@
 import * as Effect from "effect/Effect"
 import type { Config } from "../domain/Config.ts"
+import type { PolicyChoice } from "../domain/config/pipeline.ts"
 import { processShell } from "./cli/Shell.ts"
 import type { RunningBalancer } from "./startBalancer.ts"
 
@@ -9,7 +10,7 @@ export const announce = (
   { tcp, http }: RunningBalancer,
   workers: number
 ): Effect.Effect<void> => {
-  const { admission, ordering, placement } = config.pipeline
+  const { admission, ordering, placement, preset } = config.pipeline
   const models = config.models.map(({ name }) => name)
   const text = flags.json
     ? JSON.stringify({
@@ -23,7 +24,7 @@ export const announce = (
       })
     : [
         `${config.cluster.name} is ready: ${workers} worker${workers === 1 ? "" : "s"}, serving ${models.join(", ")}`,
-        `  policies   admission ${admission.policy} · ordering ${ordering.policy} · placement ${placement.policy}`,
+        `  pipeline   ${preset}: ${[placement, ordering, admission].map(namesOf).join(" · ")}`,
         `  TCP        ${tcp}`,
         `  HTTP       http://${http}    /generate /metrics /livez /readyz`,
         "",
@@ -33,3 +34,6 @@ export const announce = (
       ].join("\n")
   return Effect.promise(() => processShell().out(`${text}\n`))
 }
+
+const namesOf = (chosen: PolicyChoice | ReadonlyArray<PolicyChoice>): string =>
+  "policy" in chosen ? chosen.policy : chosen.map(({ policy }) => policy).join(" + ") || "none"

@@ -4,6 +4,7 @@ import type { BalancerHost } from "../actors/BalancerHost.ts"
 import type { Dispatcher } from "../actors/runtime/Dispatcher.ts"
 import type { SupervisionEvent } from "../actors/runtime/Supervisor.ts"
 import type { Config } from "../domain/Config.ts"
+import type { DemandMeter } from "../policies/DemandMeter.ts"
 import { type CliFailure, failed } from "./cli/CliFailure.ts"
 import { eventLog } from "./eventLog.ts"
 import { startGateway } from "./startGateway.ts"
@@ -15,6 +16,8 @@ export interface RunningBalancer {
   readonly http: string
   readonly host: BalancerHost
   readonly dispatcher: Dispatcher
+  /** What is asked of each model whose number of workers follows the load. */
+  readonly meters: ReadonlyMap<string, DemandMeter>
   /** Whether every configured model has a ready worker, and nothing is stopping: the answer of /readyz. */
   readonly ready: () => boolean
   /** Refuses new requests and waits for the others, as long as the configuration allows. */
@@ -36,7 +39,7 @@ export const startBalancer = Effect.fnUntraced(function* (
     onEvent: log.supervision
   })
   const { host } = node
-  const ready = (): boolean => !host.draining && config.models.every(({ name }) => host.readyCount(name) > 0)
+  const ready = (): boolean => !host.draining && config.models.every(({ name }) => host.isServed(name))
   const http = yield* startGateway({
     config,
     host,
@@ -49,6 +52,7 @@ export const startBalancer = Effect.fnUntraced(function* (
     http,
     host,
     dispatcher: node.dispatcher,
+    meters: node.meters,
     ready,
     drain: node.drain(config.drain.timeoutMs),
     onEvent: log.supervision,

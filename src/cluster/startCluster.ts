@@ -1,11 +1,16 @@
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import { startAutoscaler } from "../actors/Autoscaler.ts"
+import { type ScaledModel, startAutoscaler } from "../actors/Autoscaler.ts"
 import { processLauncher, type WorkerCommand } from "../actors/Launcher.ts"
-import { supervise } from "../actors/runtime/Supervisor.ts"
+import { supervise, type Supervisor } from "../actors/runtime/Supervisor.ts"
+import { randomU32 } from "../client/randomU32.ts"
 import type { Config, ModelConfig } from "../domain/Config.ts"
-import type { CliFailure } from "./cli/CliFailure.ts"
+import type { DemandMeter } from "../policies/DemandMeter.ts"
+import { findScaling } from "../policies/registry.ts"
+import { systemTimers } from "../protocol/Timers.ts"
+import { makeRng } from "../structures/Rng.ts"
+import { type CliFailure, failed } from "./cli/CliFailure.ts"
 import { ownedCommand } from "./cli/WorkerOptions.ts"
 import { type RunningBalancer, startBalancer } from "./startBalancer.ts"
 
@@ -28,38 +33,98 @@ export const startCluster = Effect.fnUntraced(function* (
   config: Config
 ): Effect.fn.Return<RunningCluster, CliFailure, Scope.Scope> {
   const balancer = yield* startBalancer(config)
-  const workers = yield* Effect.orDie(
-    supervise({
-      id: "workers",
-      strategy: "oneForOne",
-      children: [],
-      intensity: RESTARTS_MAX,
-      onEvent: balancer.onEvent
+  const { dispatcher, host, onEvent } = balancer
+  const models = new Map(config.models.map((model) => [model.name, model]))
+  let workers: Supervisor | undefined
+  const workersSpec = Effect.map(
+    supervise({ id: "workers", strategy: "oneForOne", children: [], intensity: RESTARTS_MAX, onEvent }),
+    (supervisor) => {
+      workers = supervisor
+      return supervisor.process
+    }
+  )
+  const autoscaler = Effect.suspend(() =>
+    startAutoscaler({
+      host,
+      dispatcher,
+      timers: systemTimers,
+      workers: workers!,
+      launcher: processLauncher,
+      models: config.models.flatMap((model) => [
+        scaledModel(config, model, balancer.meters.get(model.name)),
+        ...partsOf(model)
+      ]),
+      command: (model, role, index) => workerCommand(config, models.get(model)!, role, index, balancer.tcp),
+      periodMs: config.scaling.periodMs,
+      restartAfterMs: config.scaling.restartAfterMs,
+      restartAtMostMs: config.scaling.restartAtMostMs,
+      drainMs: config.limits.requestTimeoutMs,
+      shutdownMs: config.drain.timeoutMs + LEAVE_MS
     })
   )
-  const models = new Map(config.models.map((model) => [model.name, model]))
-  const autoscaler = yield* startAutoscaler({
-    dispatcher: balancer.dispatcher,
-    workers,
-    launcher: processLauncher,
-    command: (model, index) => workerCommand(config, models.get(model)!, index, balancer.tcp),
-    restartAfterMs: config.scaling.restartAfterMs,
-    restartAtMostMs: config.scaling.restartAtMostMs,
-    shutdownMs: config.drain.timeoutMs + LEAVE_MS
-  })
+  const machine = yield* Effect.orDie(
+    supervise({
+      id: "machine",
+      strategy: "restForOne",
+      children: [
+        { id: "workers", start: workersSpec, shutdown: "infinity" },
+        { id: "autoscaler", start: autoscaler }
+      ],
+      onEvent
+    })
+  )
   yield* Effect.addFinalizer(() => balancer.drain)
-  for (const model of config.models)
-    autoscaler.tell({ _tag: "Target", model: model.name, count: model.workers })
-  const complete = () => config.models.every(({ name, workers }) => balancer.host.readyCount(name) >= workers)
+  const complete = () =>
+    config.models.every((model) =>
+      [{ name: model.name, role: "both" as const, least: model.workers }, ...partsOf(model)].every(
+        ({ name, role, least }) => host.readyCount(name, role) >= least
+      )
+    )
   while (!complete()) yield* Effect.sleep(READY_LOOK_MS)
-  return { ...balancer, workers: config.models.reduce((sum, model) => sum + model.workers, 0) }
+  return {
+    ...balancer,
+    workers: config.models.reduce(
+      (sum, { workers, prefillWorkers, decodeWorkers }) => sum + workers + prefillWorkers + decodeWorkers,
+      0
+    ),
+    ended: Effect.raceFirst(
+      balancer.ended,
+      Effect.catchTag(machine.join, "Escalated", () =>
+        failed("The autoscaler failed too often and gave up; the log says why.")
+      )
+    )
+  }
 })
 
-const workerCommand = (config: Config, model: ModelConfig, index: number, address: string): WorkerCommand => {
+const scaledModel = (
+  { pipeline }: Config,
+  { name, workers, workersMax = workers }: ModelConfig,
+  demand: DemandMeter | undefined
+): ScaledModel => {
+  const { policy, options } = pipeline.scaling
+  const scaling = () => findScaling(policy).make(options, makeRng(randomU32()))
+  return { name, role: "both", least: workers, most: workersMax, elastic: demand && { scaling, demand } }
+}
+
+/** The workers for one part of requests: always as many. */
+const partsOf = ({ name, prefillWorkers, decodeWorkers }: ModelConfig): ReadonlyArray<ScaledModel> => [
+  { name, role: "prefill", least: prefillWorkers, most: prefillWorkers },
+  { name, role: "decode", least: decodeWorkers, most: decodeWorkers }
+]
+
+const workerCommand = (
+  config: Config,
+  model: ModelConfig,
+  role: ScaledModel["role"],
+  index: number,
+  address: string
+): WorkerCommand => {
   const credential = config.auth.workers[0]
   return ownedCommand({
-    name: `${model.name}-${index}`,
+    // No name of a whole worker ends like that of one for a part.
+    name: role === "both" ? `${model.name}-${index}` : `${model.name}-${role}:${index}`,
     model: model.name,
+    role,
     address,
     credential: credential === undefined ? undefined : Redacted.value(credential),
     engine: model.engine,

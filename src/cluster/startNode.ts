@@ -1,19 +1,20 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import type { Pipeline } from "../actors/BalancerPool.ts"
 import { startBalancerNode } from "../actors/BalancerNode.ts"
 import { Dispatcher } from "../actors/runtime/Dispatcher.ts"
 import type { SupervisionEvent } from "../actors/runtime/Supervisor.ts"
-import type { Config } from "../domain/Config.ts"
-import { findAdmission, findOrdering, findPlacement } from "../policies/registry.ts"
+import type { Config, ModelConfig } from "../domain/Config.ts"
+import { DemandMeter } from "../policies/DemandMeter.ts"
+import { makePipeline } from "../policies/pipelines.ts"
+import { findScaling } from "../policies/registry.ts"
 import { bunTransport } from "../protocol/BunTransport.ts"
 import type { ConnectionContext } from "../protocol/Connection.ts"
 import { gate } from "../protocol/credentials.ts"
 import { defaultLimits } from "../protocol/Limits.ts"
 import { systemTimers } from "../protocol/Timers.ts"
 import { Turn } from "../protocol/Turn.ts"
-import { makeRng, type Rng } from "../structures/Rng.ts"
+import { makeRng } from "../structures/Rng.ts"
 import { randomU32 } from "../client/randomU32.ts"
 import { portTaken } from "./cli/CliFailure.ts"
 
@@ -44,6 +45,12 @@ export const startNode = Effect.fnUntraced(function* ({ config, violation, defec
   }
   const context: ConnectionContext = { turn, timers, limits, violation, defect }
   const rng = makeRng(randomU32())
+  let pools = 0
+  const meters = new Map(
+    config.models
+      .filter((model) => followsLoad(config, model))
+      .map(({ name }) => [name, new DemandMeter(timers.nowMs())])
+  )
   const wallMs = yield* Clock.currentTimeMillis
   const node = yield* startBalancerNode({
     host: {
@@ -53,7 +60,17 @@ export const startNode = Effect.fnUntraced(function* ({ config, violation, defec
       epoch: Math.floor(wallMs / 1000) >>> 0,
       context,
       models: config.models.map(({ name }) => name),
-      pipeline: () => makePipeline(config, rng),
+      pipeline: (model) => {
+        const pipeline = makePipeline(config.pipeline, rng.split(pools++))
+        const meter = meters.get(model)
+        meter?.restarted(timers.nowMs())
+        return meter === undefined ? pipeline : { ...pipeline, admissions: [meter, ...pipeline.admissions] }
+      },
+      usesPrefixes: makePipeline(config.pipeline, rng).usesPrefixes,
+      blockTokens: config.prefixes.blockTokens,
+      prefixBytesMax: config.prefixes.bytes,
+      salt: saltOf(config),
+      weightOf: (tenant) => config.tenants.find(({ name }) => name === tenant)?.weight ?? 1,
       authorised: gate({
         client: config.auth.clients.map(Redacted.value),
         worker: config.auth.workers.map(Redacted.value),
@@ -83,15 +100,13 @@ export const startNode = Effect.fnUntraced(function* ({ config, violation, defec
       Escalated: (escalated) => Effect.die(escalated)
     })
   )
-  return { ...node, dispatcher, context, address: `${node.server.host}:${node.server.port}` }
+  return { ...node, dispatcher, context, meters, address: `${node.server.host}:${node.server.port}` }
 })
 
-/** The policies the configuration names, with memories of their own. */
-const makePipeline = (config: Config, rng: Rng): Pipeline => {
-  const { admission, ordering, placement } = config.pipeline
-  return {
-    admission: findAdmission(admission.policy)!.make(admission.options, rng),
-    ordering: findOrdering(ordering.policy)!.make(ordering.options, rng),
-    placement: findPlacement(placement.policy)!.make(placement.options, rng)
-  }
-}
+/** Whether the number of the model's workers depends on what is asked of them. */
+const followsLoad = ({ pipeline }: Config, { workers, workersMax = workers }: ModelConfig): boolean =>
+  workersMax > workers && findScaling(pipeline.scaling.policy).signals.length > 0
+
+/** The configured one, or one that nobody can guess. */
+const saltOf = ({ prefixes: { salt } }: Config): string =>
+  salt[0] === undefined ? `${randomU32()}-${randomU32()}-${randomU32()}` : Redacted.value(salt[0])

@@ -9,9 +9,13 @@ export type ConfigInput = Input<ConfigSchema>
 export interface Config extends Omit<Output<ConfigSchema>, "pipeline"> {
   readonly pipeline: {
     readonly preset: string
-    readonly admission: PolicyChoice
+    readonly admission: ReadonlyArray<PolicyChoice>
     readonly ordering: PolicyChoice
+    readonly batching: PolicyChoice
     readonly placement: PolicyChoice
+    readonly rescue: ReadonlyArray<PolicyChoice>
+    readonly scaling: PolicyChoice
+    readonly pendingTokensMax: number | undefined
   }
 }
 

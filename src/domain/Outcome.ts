@@ -37,7 +37,17 @@ export const Reason = {
   /** The worker cannot take the assignment now; the balancer tries another one. */
   workerRefused: 20,
   /** The connection to the balancer was lost before a terminal arrived (said by the client library itself). */
-  connectionLost: 21
+  connectionLost: 21,
+  /** The tenant sends more than its rate. */
+  rateLimited: 22,
+  /** No worker's KV cache has room for it beside what is promised already. */
+  kvFull: 23,
+  /** As many requests are in flight as the measured concurrency limit allows. */
+  concurrencyLimit: 24,
+  /** No worker is predicted to meet the latency target. */
+  sloInfeasible: 25,
+  /** A more urgent request took its place in the queue, or it waited there for too long while others waited too. */
+  shed: 26
 } as const
 
 /** One of the numbers of `Reason`. */
@@ -65,7 +75,12 @@ const retryable = new Set<number>([
   Reason.workerProtocol,
   Reason.retryBudget,
   Reason.workerRefused,
-  Reason.connectionLost
+  Reason.connectionLost,
+  Reason.rateLimited,
+  Reason.kvFull,
+  Reason.concurrencyLimit,
+  Reason.sloInfeasible,
+  Reason.shed
 ])
 
 /** Whether sending the same request again later can succeed. */

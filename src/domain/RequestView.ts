@@ -1,7 +1,9 @@
+import type { PrefixChain } from "../structures/PrefixChain.ts"
+
 /**
- * What a policy may know of one request. A later request gets the same object, so a policy keeps no reference to it.
+ * What a policy may know of one request. After its end a later request gets the same object, so a policy keeps no reference beyond it.
  *
- * Nothing here is learned from the answer: output length is at most `maxTokens`, its real value is unknown.
+ * The length of the answer is at most `maxTokens`; its real value is unknown until the end.
  */
 export interface RequestView {
   /** Slot of the request in the balancer's table; unique among live requests. */
@@ -10,10 +12,16 @@ export interface RequestView {
   readonly model: number
   /** Index of the tenant in the balancer's list of tenants. */
   readonly tenant: number
+  /** Share of the tenant relative to others, > 0; 1 unless configured. */
+  readonly weight: number
   /** Priority class, 0 is the most urgent. */
   readonly class: number
   /** Prompt length, in tokens. */
   readonly promptTokens: number
+  /** Hashes of the prompt's prefix blocks, mixed with the tenant's salt. Empty when unknown, or when the pipeline keeps no prefix index. */
+  readonly chain: PrefixChain
+  /** Prompt tokens that were expected not to be cached at the worker it was placed on; `promptTokens` before that. */
+  readonly uncachedTokens: number
   /** Upper limit of the output, in tokens. */
   readonly maxTokens: number
   /** 64-bit session hash as two u32; both 0 when the request belongs to no session. */
@@ -28,4 +36,6 @@ export interface RequestView {
   readonly deadlineMs: number
   /** 1 for the first placement, 2 for the first retry. */
   readonly attempt: number
+  /** Output tokens delivered so far. */
+  readonly outputTokens: number
 }

@@ -28,6 +28,9 @@ export interface Trace {
   readonly requests: ReadonlyArray<TraceRequest>
 }
 
+/** A client states a limit, not the length it is going to get: the length rounded up to a power of two. */
+export const limitOf = ({ outputTokens }: TraceRequest): number => 2 ** Math.ceil(Math.log2(outputTokens))
+
 /** Problems reported at once; a file with more is hardly a trace. */
 const PROBLEMS_MAX = 5
 const FORMAT = "llm-trace/1"

@@ -2,10 +2,18 @@ import { Reason } from "../domain/Outcome.ts"
 import type { WorkerLoad } from "../domain/WorkerLoad.ts"
 import { assert } from "../structures/assert.ts"
 import type { Rng } from "../structures/Rng.ts"
-import type { Engine, EngineRequest, EngineSink } from "./Engine.ts"
+import {
+  type CacheSink,
+  type CacheWatch,
+  type Engine,
+  type EngineRequest,
+  type EngineSink,
+  KV_COMES_MS
+} from "./Engine.ts"
+import { CachedHashes } from "./simulated/CachedHashes.ts"
 import { chainKeys } from "./simulated/chainKeys.ts"
 import { ContinuousBatch, MAX_BATCHED_TOKENS, MAX_NUM_SEQS } from "./simulated/ContinuousBatch.ts"
-import type { EnginePreset } from "./simulated/CostModel.ts"
+import { type EnginePreset, transferTokenMs } from "./simulated/CostModel.ts"
 import type { BatchRequest, Sequence } from "./simulated/Sequence.ts"
 import { tokenText } from "./simulated/tokenText.ts"
 
@@ -26,6 +34,8 @@ export interface SimulatedEngineOptions {
   readonly blockTokens?: number
   readonly maxNumSeqs?: number
   readonly maxBatchedTokens?: number
+  /** What the hand-over of one KV cache gets of the network. */
+  readonly transferGbps?: number
   /** Most requests running and waiting together; by default two batches, of which one waits. */
   readonly capacity?: number
   /** Engine time passes so many times faster than the clock's. */
@@ -61,17 +71,20 @@ const LAG_MAX_MS = 1000
 class Job implements BatchRequest {
   readonly promptTokens: number
   readonly outputTokens: number
+  readonly handedOver: boolean
   readonly chain: Float64Array
   readonly reason: "stop" | "length"
   readonly seed: number
   readonly sink: EngineSink
 
   constructor(request: EngineRequest, sink: EngineSink, blockTokens: number) {
-    const { outputTokens: wanted } = request
+    const { outputTokens: wanted, part } = request
+    const outputTokens = Math.max(1, Math.min(wanted ?? request.maxTokens, request.maxTokens))
     this.promptTokens = Math.max(1, request.promptTokens)
-    this.outputTokens = Math.max(1, Math.min(wanted ?? request.maxTokens, request.maxTokens))
+    this.outputTokens = part === "prefill" ? 0 : outputTokens
+    this.handedOver = part === "decode"
     this.reason = wanted !== undefined && wanted <= request.maxTokens ? "stop" : "length"
-    const chain = chainKeys(request.chain)
+    const chain = chainKeys(request.chain, request.model)
     this.chain = chain.length > Math.ceil(this.promptTokens / blockTokens) ? new Float64Array(0) : chain
     this.seed = request.idHigh ^ request.idLow
     this.sink = sink
@@ -94,9 +107,10 @@ export class SimulatedEngine implements Engine {
   private readonly blockTokens: number
   private readonly timeScale: number
   private readonly batch: ContinuousBatch<Job>
+  private readonly cached = new CachedHashes()
   private readonly originMs: number
-  /** Engine time at which the step under way ends; meaningless while idle. */
-  private stepEndMs = 0
+  /** Engine time at which the step under way ends; while idle, at which a KV cache arrives. */
+  private stepEndMs = Number.POSITIVE_INFINITY
   private idle = true
   private closed = false
   private stalledUntilMs = 0
@@ -128,7 +142,10 @@ export class SimulatedEngine implements Engine {
         kvCapacityTokens: this.kvCapacityTokens,
         blockTokens: this.blockTokens,
         maxNumSeqs,
-        maxBatchedTokens: options.maxBatchedTokens ?? MAX_BATCHED_TOKENS
+        maxBatchedTokens: options.maxBatchedTokens ?? MAX_BATCHED_TOKENS,
+        transferTokenMs: transferTokenMs(options.preset, options.transferGbps),
+        transferWithinMs: KV_COMES_MS * this.timeScale,
+        cacheSink: this.cached
       },
       { token: this.token, finished: this.finished }
     )
@@ -147,22 +164,19 @@ export class SimulatedEngine implements Engine {
       return this.refuse(sink, Reason.workerFailed, "injected failure")
     }
     // A step that is due and not yet run is going to see this request: it may not see it before it came.
-    const nowMs = this.idle ? this.engineNowMs() : Math.min(this.engineNowMs(), this.stepEndMs)
+    const nowMs = Math.min(this.engineNowMs(), this.stepEndMs)
     const sequence = this.batch.submit(new Job(request, sink, this.blockTokens), nowMs)
     if (sequence === undefined) {
       const limit = `the KV cache holds ${this.kvCapacityTokens} tokens, prompt and answer need more`
       return this.refuse(sink, Reason.contextLength, limit)
     }
-    if (this.idle) {
-      this.idle = false
-      this.unburnedMs = 0
-      this.stepEndMs = Math.max(nowMs, this.stalledUntilMs)
-      this.run()
-    }
+    this.wake()
     return () => {
       if (sequence.phase === "ended") return
-      this.totals.cancelled++
+      if (sequence.phase !== "kept") this.totals.cancelled++
       this.batch.cancel(sequence)
+      // There may be room for who waits.
+      this.wake()
     }
   }
 
@@ -178,7 +192,27 @@ export class SimulatedEngine implements Engine {
       requestsCancelled: totals.cancelled,
       promptTokens: totals.promptTokens,
       cachedPromptTokens: totals.cachedTokens,
-      outputTokens: totals.outputTokens
+      outputTokens: totals.outputTokens,
+      steps: batch.steps,
+      busyMs: batch.busyMs,
+      stepPrefillTokens: batch.stepPrefillTokens,
+      stepAttention: batch.stepAttention,
+      stepDecodes: batch.stepDecodes,
+      stepContextTokens: batch.stepContextTokens,
+      pendingPrefillTokens: batch.pendingPrefillTokens
+    }
+  }
+
+  watchCache(sink: CacheSink): CacheWatch {
+    const { cached, batch } = this
+    cached.sink = sink
+    return {
+      tellAll: () => {
+        if (cached.sink === sink) batch.cache.forEachRun(cached.tellRun)
+      },
+      stop: () => {
+        if (cached.sink === sink) cached.sink = undefined
+      }
     }
   }
 
@@ -198,6 +232,15 @@ export class SimulatedEngine implements Engine {
     return (this.options.clock.nowMs() - this.originMs) * this.timeScale
   }
 
+  private readonly wake = (): void => {
+    if (!this.idle) return
+    this.idle = false
+    this.cancelWake()
+    this.unburnedMs = 0
+    this.stepEndMs = Math.max(Math.min(this.engineNowMs(), this.stepEndMs), this.stalledUntilMs)
+    this.run()
+  }
+
   /** Runs every step that is due, then sees to it that it is called again in time. */
   private readonly run = (): void => {
     if (this.closed) return
@@ -214,11 +257,8 @@ export class SimulatedEngine implements Engine {
     if (nowMs - this.stepEndMs > LAG_MAX_MS * this.timeScale) this.stepEndMs = nowMs
     while (this.stepEndMs <= nowMs) {
       if (nowMs > sliceEndMs) return clock.soon(this.run)
-      const durationMs = this.batch.step(this.stepEndMs) * this.faults.slowFactor
-      if (durationMs === 0) {
-        this.idle = true
-        return
-      }
+      const durationMs = this.batch.step(this.stepEndMs, this.faults.slowFactor)
+      if (durationMs === 0) return this.rest()
       this.stepEndMs += durationMs
       if (burn !== undefined) {
         this.unburnedMs = durationMs / this.timeScale
@@ -229,6 +269,15 @@ export class SimulatedEngine implements Engine {
     this.cancelWake = clock.after((this.stepEndMs - nowMs) / this.timeScale, this.run)
   }
 
+  /** Does nothing until something comes. */
+  private rest(): void {
+    const { clock } = this.options
+    this.idle = true
+    this.stepEndMs = this.batch.nextArrivalMs
+    if (this.stepEndMs === Number.POSITIVE_INFINITY) return
+    this.cancelWake = clock.after(Math.max(0, this.stepEndMs - this.engineNowMs()) / this.timeScale, this.wake)
+  }
+
   private readonly stall = (forMs: number): void => {
     const nowMs = this.engineNowMs()
     const remainingMs = Math.max(0, this.stepEndMs - nowMs)
@@ -236,19 +285,17 @@ export class SimulatedEngine implements Engine {
     if (!this.idle) this.stepEndMs = this.stalledUntilMs + remainingMs
   }
 
-  private readonly token = ({ request, cachedTokens }: Sequence<Job>, index: number): void => {
-    const { totals } = this
-    totals.outputTokens++
-    if (index === 0) {
-      totals.promptTokens += request.promptTokens
-      totals.cachedTokens += cachedTokens
-    }
+  private readonly token = (sequence: Sequence<Job>, index: number): void => {
+    const { request } = sequence
+    this.totals.outputTokens++
+    if (index === 0 && !request.handedOver) this.countPrompt(sequence)
     request.sink.token(tokenText(request.seed, index))
   }
 
   private readonly finished = (sequence: Sequence<Job>, nowMs: number): void => {
     const { request, submittedMs, admittedMs, firstTokenMs, cachedTokens, produced } = sequence
     this.totals.done++
+    if (request.outputTokens === 0) this.countPrompt(sequence)
     request.sink.finished({
       reason: request.reason,
       outputTokens: produced,
@@ -257,5 +304,11 @@ export class SimulatedEngine implements Engine {
       prefillMs: firstTokenMs - admittedMs,
       totalMs: nowMs - submittedMs
     })
+  }
+
+  /** Where the prompt was read. */
+  private countPrompt({ request, cachedTokens }: Sequence<Job>): void {
+    this.totals.promptTokens += request.promptTokens
+    this.totals.cachedTokens += cachedTokens
   }
 }

@@ -27,6 +27,11 @@ const statuses: Readonly<Record<string, number>> = {
   queue_full: 429,
   wait_too_long: 429,
   limit: 429,
+  rate_limited: 429,
+  kv_full: 429,
+  concurrency_limit: 429,
+  slo_infeasible: 429,
+  shed: 429,
   /** Not registered with IANA: nginx's "client closed request". Nobody is there to read it. */
   cancelled: 499,
   worker_lost: 502,

@@ -1,7 +1,7 @@
 import type { PoolView } from "../domain/PoolView.ts"
 import type { Reason } from "../domain/Outcome.ts"
 import type { RequestView } from "../domain/RequestView.ts"
-import { definer, type PolicyEntry } from "./Policy.ts"
+import { definer, type PolicyEntry, type PolicyEvents } from "./Policy.ts"
 
 /** The queue in front of one pool, as admission sees it. */
 export interface QueueView {
@@ -17,10 +17,15 @@ export interface Rejection {
   readonly retryAfterMs: number
 }
 
-/** Decides whether a request is let in. */
-export interface Admission {
-  /** `null` lets the request in. Cost O(1), no allocation when admitted. */
+/** Decides whether a request is let in. What it reserves for a request it gives back at `ended`. */
+export interface Admission extends PolicyEvents {
+  /**
+   * `null` lets the request in, as far as this policy goes: another may still refuse it, so nothing is reserved before `admitted`.
+   * No allocation when it lets it in.
+   */
   readonly decide: (request: RequestView, pool: PoolView, queue: QueueView, nowMs: number) => Rejection | null
+  /** Asked when a request's turn has come: whether it waited so long that it is dropped in place of being placed. */
+  readonly isOverdue?: (request: RequestView, nowMs: number) => boolean
 }
 
 export type AdmissionEntry = PolicyEntry<Admission>

@@ -1,5 +1,50 @@
+import type { Reason } from "../domain/Outcome.ts"
+import type { PoolView } from "../domain/PoolView.ts"
+import type { RequestView } from "../domain/RequestView.ts"
 import { assert } from "../structures/assert.ts"
 import type { Rng } from "../structures/Rng.ts"
+
+/**
+ * What a policy hears of its pool, for a memory of its own. All of it is optional, and nobody pays for what no policy asks for.
+ *
+ * A request is `admitted` once and `ended` once. Each of its attempts is `placed` once, `started` at most once, and `released` once, in
+ * this order, and before the next one is `placed`; where it is split, it is `handedOver` at most once, between the first two. What is
+ * told has happened: the columns count it already.
+ *
+ * So a policy may keep one attempt for each request. The copy that a hedge sends is counted in the columns, and not told of until it has
+ * outlived the first attempt: then that one is `released`, and the copy `placed`, with the time at which it was sent as `nowMs`.
+ */
+export interface PolicyEvents {
+  readonly admitted?: (request: RequestView, pool: PoolView, nowMs: number) => void
+  /** An attempt was charged to a worker; `request.uncachedTokens` is what it is expected to compute there. */
+  readonly placed?: (request: RequestView, worker: number, pool: PoolView, nowMs: number) => void
+  /** `from` has read the prompt of a split request: the attempt goes on at `worker`, which produces the answer. */
+  readonly handedOver?: (
+    request: RequestView,
+    from: number,
+    worker: number,
+    pool: PoolView,
+    nowMs: number
+  ) => void
+  /** The first token came. */
+  readonly started?: (request: RequestView, worker: number, pool: PoolView, nowMs: number) => void
+  /** `tokens` more output tokens were delivered: told every few milliseconds while a request streams, the rest before `released`. */
+  readonly produced?: (request: RequestView, tokens: number, pool: PoolView, nowMs: number) => void
+  /** The attempt is over; `reason` is `none` when it was the last and done. */
+  readonly released?: (
+    request: RequestView,
+    worker: number,
+    reason: Reason,
+    pool: PoolView,
+    nowMs: number
+  ) => void
+  /** The request has its one terminal; `reason` is `none` when it is done. */
+  readonly ended?: (request: RequestView, reason: Reason, pool: PoolView, nowMs: number) => void
+  /** A heartbeat of `worker` was taken over into the columns. */
+  readonly observed?: (worker: number, pool: PoolView, nowMs: number) => void
+  /** `worker` may get work from now on, or no longer. */
+  readonly changed?: (worker: number, ready: boolean, pool: PoolView, nowMs: number) => void
+}
 
 /**
  * One option of a policy, as plain data: the config decoder, the documentation and the command line all read it.
@@ -46,10 +91,12 @@ export interface PolicyFacts {
   /** The exact rule: formula, ties, what happens at the edges. */
   readonly definition: string
   /** Growth of one decision with the number of eligible workers N, or of queued requests. */
-  readonly cost: "O(1)" | "O(log N)" | "O(N)"
+  readonly cost: "O(1)" | "O(log N)" | "O(N)" | "O(N log N)"
   /** Paper, RFC or repository file that the rule comes from. */
   readonly source: string
   readonly stability: "stable" | "experimental"
+  /** What the pool must keep for it: the prefix index (`match`, `cachedTokens`), the fitted step costs and forecasts. Nothing when left out. */
+  readonly uses?: ReadonlyArray<"prefixes" | "forecast">
 }
 
 /** A policy that can be made: a line of the registry. `Decision` is the interface of its decision point. */

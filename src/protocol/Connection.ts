@@ -6,6 +6,7 @@ import type { Limits } from "./Limits.ts"
 import { Goodbye, type GoodbyeCode, Hello, readPayload, version, Welcome } from "./Message.ts"
 import { Outbox } from "./Outbox.ts"
 import { isKnown, isOptional, permissions, Right, type Role } from "./Roles.ts"
+import { scanned } from "./Scan.ts"
 import type { Timers } from "./Timers.ts"
 import type { SocketEvents, TransportSocket } from "./Transport.ts"
 import type { Task, Turn } from "./Turn.ts"
@@ -44,6 +45,8 @@ type Phase = "greeting" | "open" | "leaving" | "closed"
 /** Frames of little meaning (PING, PONG, HEARTBEAT, unknown types) a peer may send in a window. A worker's own pace is 40. */
 const CHATTER_MAX = 400
 const WINDOW_MS = 10_000
+/** How much of what a peer may have us scan may come at once. */
+const BURST_MS = 1_000
 /** Of a HELLO, which comes from a stranger and has six fields. */
 const helloLimits = { depth: 4, nodes: 64 }
 
@@ -80,6 +83,11 @@ export class Connection implements SocketEvents {
   private lateSinceMs = 0
   private chatter = 0
   private windowMs: number
+  /** When the values scanned so far would have been scanned at the rate allowed. */
+  private scannedMs = 0
+  /** Whether the peer dialled us as a client, and since when it has too many bytes unread. */
+  private isClient = false
+  private behindSinceMs: number | undefined
   /** Whether the socket is paused because frames of its last chunk wait for their turn. */
   private paused = false
   private why: string | undefined
@@ -199,6 +207,7 @@ export class Connection implements SocketEvents {
     if (blockedSinceMs !== undefined && nowMs - blockedSinceMs > limits.unreadMs) {
       return this.stop("slow_consumer", "bytes left unread")
     }
+    if (this.isBehind(nowMs, limits)) return this.stop("slow_consumer", "too many bytes left unread")
     const { midFrame, split } = this.reader
     if (!midFrame) this.lateFrame = -1
     else if (this.lateFrame !== split) {
@@ -213,6 +222,14 @@ export class Connection implements SocketEvents {
       this.pingedMs = nowMs
       this.outbox.control(pingFrame)
     }
+  }
+
+  /** Whether a client has been too far behind for too long. What it caught up with between two looks, `drain` has noted. */
+  private isBehind(nowMs: number, { behindBytes, behindMs }: Limits): boolean {
+    const { blockedSinceMs, pending } = this.outbox
+    if (!this.isClient || blockedSinceMs === undefined || pending <= behindBytes) return false
+    this.behindSinceMs ??= nowMs
+    return nowMs - this.behindSinceMs > behindMs
   }
 
   /** Counts a broken rule and says GOODBYE. */
@@ -239,6 +256,7 @@ export class Connection implements SocketEvents {
   readonly drain = (): void => {
     this.movedMs = this.context.timers.nowMs()
     this.outbox.drained()
+    if (this.outbox.pending <= this.context.limits.behindBytes) this.behindSinceMs = undefined
   }
 
   readonly ended = (): void => {
@@ -262,6 +280,7 @@ export class Connection implements SocketEvents {
   }
 
   private read(chunk?: Buffer): void {
+    const before = scanned.total
     try {
       if (chunk === undefined) this.reader.next()
       else this.reader.push(chunk)
@@ -269,6 +288,15 @@ export class Connection implements SocketEvents {
       this.cut("defect")
       this.report(error)
     }
+    if (scanned.total > before && this.greet !== undefined) this.charge(scanned.total - before)
+  }
+
+  /** Counted once a slice, whoever asked for the scans: frames that are passed on unread cost nothing here. */
+  private charge(nodes: number): void {
+    const costMs = (nodes * 1000) / this.context.limits.nodesPerSecond
+    this.scannedMs = Math.max(this.scannedMs, this.heardMs) + costMs
+    if (this.isOpen && this.scannedMs - this.heardMs > BURST_MS)
+      this.refuse("flood", "flood", "too many msgpack values")
   }
 
   private report(error: unknown): void {
@@ -376,6 +404,7 @@ export class Connection implements SocketEvents {
     this.peer = peer
     this.phase = "open"
     this.allowed = rights[role]
+    this.isClient = role === "client"
     this.reader.limit = this.context.limits.frameBytes
     // Incarnations are drawn at random.
     this.patienceMs = this.context.limits.pingMs * (1 - peer.incarnation / 2 ** 34)

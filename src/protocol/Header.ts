@@ -28,8 +28,10 @@ export const Type = {
   heartbeat: 33,
   assign: 34,
   drain: 35,
+  prefilled: 36,
   kvStored: 40,
   kvRemoved: 41,
+  kvSync: 42,
   adminRequest: 48,
   adminReply: 49
 } as const
@@ -64,8 +66,18 @@ export const At = {
   reason: 12,
   retryAfterMs: 16,
   delivered: 20,
-  /** CREDIT: the worker may send tokens with an index below this. */
+  /** CREDIT: the worker may send tokens with an index below this, and TOKEN frames up to so many bytes in all. */
   creditUpTo: 12,
+  creditUpToBytes: 16,
+  /** KV_STORED and KV_REMOVED: index into the models of REGISTER, and the number of the frame. */
+  kvModel: 12,
+  kvSequence: 16,
+  /** PREFILLED: prompt tokens whose KV cache is kept, and how many of them the prefix cache had. */
+  kvTokens: 12,
+  prefixTokens: 16,
+  /** ASSIGN of a request that is handed over: beside `kvTokens`, the hash of the name of the worker that keeps its KV cache. */
+  keeperHigh: 16,
+  keeperLow: 20,
   /** REQUEST and ASSIGN. */
   idHigh: 24,
   idLow: 28,
@@ -84,7 +96,13 @@ export const Flag = {
   /** REQUEST: `extras` holds something; without it the extras are not looked at. */
   extras: 1,
   /** REQUEST: never try a second worker once the request was sent to one. */
-  sideEffects: 2
+  sideEffects: 2,
+  /** ASSIGN: read the prompt, say PREFILLED, and keep the KV cache for another worker. */
+  prefillOnly: 4,
+  /** ASSIGN: another worker has read the prompt, and keeps its KV cache. */
+  handedOver: 8,
+  /** KV_REMOVED: everything is gone, of every model. */
+  everything: 1
 } as const
 
 export const readU16 = (bytes: Uint8Array, at: number): number => (bytes[at]! << 8) | bytes[at + 1]!

@@ -76,7 +76,8 @@ export const Register = Schema.Struct({
 })
 export type Register = typeof Register.Type
 
-const loadOf = <N extends Schema.Schema<number>>(number: N) =>
+/** `later` are the fields that older workers do not send. */
+const loadOf = <N extends Schema.Top, L extends Schema.Top>(number: N, later: L) =>
   Schema.Struct({
     running: number,
     waiting: number,
@@ -87,14 +88,21 @@ const loadOf = <N extends Schema.Schema<number>>(number: N) =>
     requestsCancelled: number,
     promptTokens: number,
     cachedPromptTokens: number,
-    outputTokens: number
+    outputTokens: number,
+    steps: later,
+    busyMs: later,
+    stepPrefillTokens: later,
+    stepAttention: later,
+    stepDecodes: later,
+    stepContextTokens: later,
+    pendingPrefillTokens: later
   })
 
 /** Payload of HEARTBEAT, as a worker must send it. */
-export const Heartbeat = loadOf(count) satisfies Schema.Schema<WorkerLoad>
+export const Heartbeat = loadOf(count, count) satisfies Schema.Schema<WorkerLoad>
 /** As one that is mistaken, or lies, may send it: NaN and infinities are clamped below. */
 // @effect-diagnostics-next-line schemaNumber:off
-const AnyLoad = loadOf(Schema.Number)
+const AnyLoad = loadOf(Schema.Number, Schema.optionalKey(Schema.Number))
 const loadFields = Object.keys(AnyLoad.fields) as ReadonlyArray<keyof WorkerLoad>
 
 /**
@@ -196,7 +204,7 @@ export const faultOf = (
 
 /**
  * The payload of a HEARTBEAT for who cannot trust the worker: numbers out of range are clamped to [0, 2⁵³ − 1] and NaN to 0, and
- * `clamped` tells. `undefined` when a field is missing or no number.
+ * `clamped` tells. Fields that older workers do not send are 0. `undefined` when another is missing, or one is no number.
  */
 export const readHeartbeat = (
   bytes: Buffer,
@@ -210,5 +218,5 @@ export const readHeartbeat = (
   for (const field of loadFields) {
     load[field] = Math.max(0, Math.min(said[field] || 0, Number.MAX_SAFE_INTEGER))
   }
-  return { load, clamped: loadFields.some((field) => !Object.is(load[field], said[field])) }
+  return { load, clamped: loadFields.some((field) => !Object.is(load[field], said[field] ?? 0)) }
 }

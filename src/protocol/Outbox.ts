@@ -134,9 +134,11 @@ export class Outbox implements Task {
   control(frame: Buffer): void {
     if (this.state !== "open") return
     const size = frame.length
+    // As in the data lane: a full page leaves at once when the kernel takes it.
+    if (this.urgentEnd - this.urgentStart + size > CONTROL_BYTES_MAX && !this.blocked) this.flush()
+    const kept = this.urgentEnd - this.urgentStart
+    if (kept + size > CONTROL_BYTES_MAX) return this.overflow()
     if (this.urgentEnd + size > this.urgent.length) {
-      const kept = this.urgentEnd - this.urgentStart
-      if (kept + size > CONTROL_BYTES_MAX) return this.overflow()
       this.urgent = moveToFront(this.urgent, this.urgentStart, this.urgentEnd, size)
       this.urgentStart = 0
       this.urgentEnd = kept

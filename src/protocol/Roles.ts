@@ -17,6 +17,7 @@ export const maySend: Readonly<Record<Role, ReadonlySet<number>>> = {
     Type.done,
     Type.error,
     Type.drain,
+    Type.prefilled,
     Type.kvStored,
     Type.kvRemoved
   ]),
@@ -31,6 +32,7 @@ export const maySend: Readonly<Record<Role, ReadonlySet<number>>> = {
     Type.cancel,
     Type.credit,
     Type.drain,
+    Type.kvSync,
     Type.adminReply
   ]),
   admin: new Set([...everyone, Type.adminRequest])

@@ -1,6 +1,7 @@
 import { Connection, type ConnectionContext, type Greet } from "./Connection.ts"
 import type { Hello } from "./Message.ts"
 import { Quarantine } from "./Quarantine.ts"
+import { Strangers } from "./Strangers.ts"
 import type { Transport } from "./Transport.ts"
 
 /** How often deadlines are checked. */
@@ -35,6 +36,7 @@ export const serve = (options: ServerOptions): Server => {
   const { context } = options
   const connections = new Set<Connection>()
   const quarantine = new Quarantine()
+  const strangers = new Strangers<Connection>(context.limits.strangers, context.limits.strangerMs)
   let whenEmpty: (() => void) | undefined
   const settle = (): void => {
     if (connections.size > 0 || whenEmpty === undefined) return
@@ -44,6 +46,7 @@ export const serve = (options: ServerOptions): Server => {
     then()
   }
   const greet: Greet = (connection, hello) => {
+    strangers.delete(connection.remoteAddress, connection)
     const leftMs = quarantine.leftMs(nameOf(connection, hello), context.timers.nowMs())
     if (leftMs === 0) return options.greet(connection, hello)
     return {
@@ -53,10 +56,23 @@ export const serve = (options: ServerOptions): Server => {
   }
   const gone = (connection: Connection): void => {
     connections.delete(connection)
+    strangers.delete(connection.remoteAddress, connection)
     const { peer } = connection
     if (connection.isOutlaw && peer !== undefined)
       quarantine.add(nameOf(connection, peer), context.timers.nowMs())
     settle()
+  }
+  /** A newcomer counts from now on; strangers of its address that have had their time make room for it. */
+  const admit = (connection: Connection): void => {
+    const nowMs = context.timers.nowMs()
+    const { remoteAddress } = connection
+    connections.add(connection)
+    strangers.add(remoteAddress, connection, nowMs)
+    let oldest = strangers.excess(remoteAddress, nowMs)
+    for (; oldest !== undefined; oldest = strangers.excess(remoteAddress, nowMs)) {
+      oldest.violate("connections", "too many connections without a greeting")
+      oldest.cut("too many connections without a greeting")
+    }
   }
   const stopSweeping = context.timers.every(SWEEP_MS, () => {
     const nowMs = context.timers.nowMs()
@@ -66,7 +82,7 @@ export const serve = (options: ServerOptions): Server => {
     try {
       return options.transport.listen(options.host, options.port, (socket) => {
         const connection = Connection.accept(socket, context, greet, gone)
-        connections.add(connection)
+        admit(connection)
         const excess = connections.size - options.connectionsMax
         if (excess > TURNED_AWAY_MAX) connection.cut("too many connections")
         else if (excess > 0) connection.refuse("limit", "connections", "too many connections")

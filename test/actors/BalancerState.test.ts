@@ -4,109 +4,309 @@ import { BalancerState, makeTotals, type BalancerEffects } from "../../src/actor
 import { Phase, RequestTable } from "../../src/actors/RequestTable.ts"
 import { WorkerTable } from "../../src/actors/WorkerTable.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
-import { findAdmission, findOrdering, findPlacement } from "../../src/policies/registry.ts"
-import { hash64 } from "../../src/structures/hash.ts"
+import { Role } from "../../src/domain/PoolView.ts"
+import type { Admission } from "../../src/policies/Admission.ts"
+import type { Batching } from "../../src/policies/Batching.ts"
+import { choiceOf, makePipeline, pipelines, type Pipeline } from "../../src/policies/pipelines.ts"
+import type { PolicyEvents } from "../../src/policies/Policy.ts"
+import type { Rescue } from "../../src/policies/Rescue.ts"
+import { Flag } from "../../src/protocol/Header.ts"
+import { ChainBuffer } from "../../src/structures/PrefixChain.ts"
+import { PrefixIndex } from "../../src/structures/PrefixIndex.ts"
+import { hash64, mix } from "../../src/structures/hash.ts"
 import { makeRng } from "../../src/structures/Rng.ts"
+import { splitting } from "./support/splitting.ts"
+
+/** Two blocks, of which the first is the same for all kinds. */
+const chainBytes = (kind: number): Buffer =>
+  Buffer.from([0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2 + kind])
+
+/** A policy that hears everything, and breaks where the calls are not those that `PolicyEvents` promises. */
+class Told implements Admission {
+  /** By slot: where the request stands, by what was told of it; and the worker it was placed on. */
+  private readonly requests = new Map<number, "admitted" | "placed" | "handedOver" | "started">()
+  private readonly workers = new Map<number, number>()
+  private readonly tokens = new Map<number, number>()
+
+  readonly decide = () => null
+  readonly admitted: NonNullable<PolicyEvents["admitted"]> = ({ slot }) => {
+    expect(this.requests.has(slot)).toBe(false)
+    this.requests.set(slot, "admitted")
+    this.tokens.set(slot, 0)
+  }
+  readonly placed: NonNullable<PolicyEvents["placed"]> = (request, worker, { workers }) => {
+    const { slot, promptTokens, uncachedTokens } = request
+    expect(this.requests.get(slot)).toBe("admitted")
+    expect(uncachedTokens).toBeGreaterThan(0)
+    expect(uncachedTokens).toBeLessThanOrEqual(promptTokens)
+    expect(workers.inFlight[worker]).toBeGreaterThan(0)
+    this.requests.set(slot, "placed")
+    this.workers.set(slot, worker)
+  }
+  readonly handedOver: NonNullable<PolicyEvents["handedOver"]> = ({ slot }, from, worker, { workers }) => {
+    expect([this.requests.get(slot), this.workers.get(slot)]).toEqual(["placed", from])
+    expect(workers.inFlight[worker]).toBeGreaterThan(0)
+    this.requests.set(slot, "handedOver")
+    this.workers.set(slot, worker)
+  }
+  readonly started: NonNullable<PolicyEvents["started"]> = ({ slot }, worker) => {
+    expect(["placed", "handedOver"]).toContain(this.requests.get(slot)!)
+    expect(this.workers.get(slot)).toBe(worker)
+    this.requests.set(slot, "started")
+  }
+  readonly produced: NonNullable<PolicyEvents["produced"]> = ({ slot, outputTokens }, tokens) => {
+    expect(this.requests.get(slot)).toBe("started")
+    expect(tokens).toBeGreaterThan(0)
+    const all = this.tokens.get(slot)! + tokens
+    expect(all).toBeLessThanOrEqual(outputTokens)
+    this.tokens.set(slot, all)
+  }
+  readonly released: NonNullable<PolicyEvents["released"]> = ({ slot, outputTokens }, worker) => {
+    const before = this.requests.get(slot)
+    expect(["placed", "handedOver", "started"]).toContain(before!)
+    expect(this.workers.get(slot)).toBe(worker)
+    if (before === "started") expect(this.tokens.get(slot)).toBe(outputTokens)
+    this.requests.set(slot, "admitted")
+  }
+  readonly ended: NonNullable<PolicyEvents["ended"]> = ({ slot }) => {
+    expect(this.requests.get(slot)).toBe("admitted")
+    this.requests.delete(slot)
+  }
+
+  check({ core, holders }: World): void {
+    expect(this.requests.size).toBe(core.inFlight + core.queued)
+    const placed = [...this.requests].filter(([, standing]) => standing !== "admitted").map(([slot]) => slot)
+    expect(new Set(placed)).toEqual(new Set(holders.keys()))
+  }
+}
 
 /**
  * A world around the core: clients, links and workers reduced to their facts. It performs the effects as the links do and counts what
- * every request got, so that the laws can be checked after every step.
+ * every request got, so that the laws can be checked after every step. What the core is told may come late, behind messages that were
+ * sent before it.
  */
 class World implements BalancerEffects {
-  readonly table = new RequestTable(2048)
+  readonly table = new RequestTable<unknown, number>(2048)
   readonly workers = new WorkerTable(8)
   readonly totals = makeTotals()
   nowMs = 0
-  /** By slot: the worker that holds its live attempt, -1 for none. */
-  readonly holders = new Map<number, number>()
+  /** By slot: the workers of its live attempts, in the order they were sent. Never none, at most two. */
+  readonly holders = new Map<number, ReadonlyArray<number>>()
   /** By request, in the order of submission. */
   readonly terminals: Array<Array<string>> = []
   readonly accepted: Array<number> = []
-  readonly assigned: Array<Array<number>> = []
+  /** By request: attempts that were sent; of these, ended by a rescue, or refused by the worker. */
+  readonly attempts: Array<{ sent: number; moved: number; refused: number; readonly sideEffects: boolean }> =
+    []
   readonly requestOf = new Map<number, number>()
+  /** What the core is still to be told, and whether it waits for `deliver`. */
+  private readonly mailbox: Array<() => void> = []
+  late = false
+  private reviewing = false
   readonly ready = new Set<number>()
   /** Workers whose connection is gone before the pool manager knows. */
   readonly dead = new Set<number>()
+  readonly prefixes = new PrefixIndex({ workersMax: 8, bytesMax: 1 << 20 })
+  readonly chain = new ChainBuffer()
   core: BalancerState
+  /** Whether `settle` was asked for. */
+  settling = false
+  /** What the policies of the live core were told. */
+  told = new Told()
+  private readonly adapt: (pipeline: Pipeline) => Pipeline
   private readonly placement: string
+  private readonly retryBudget: number
+  private readonly roles: ReadonlyArray<number>
+  /** Attempts by worker. */
+  private readonly sent = new Array<number>(8).fill(0)
 
-  constructor(placement: string, capacity = 2) {
+  constructor(
+    placement: string,
+    capacity = 2,
+    adapt: (pipeline: Pipeline) => Pipeline = (same) => same,
+    retryBudget = 0.1,
+    roles: ReadonlyArray<number> = []
+  ) {
     this.placement = placement
+    this.adapt = adapt
+    this.retryBudget = retryBudget
+    this.roles = roles
     for (let worker = 0; worker < 8; worker++) {
       const key = hash64(`w${worker}`)
       this.workers.keyHigh[worker] = key.high
       this.workers.keyLow[worker] = key.low
       this.workers.capacity[worker] = capacity
-      this.workers.speed[worker] = 1
+      this.workers.role[worker] = this.roleOf(worker)
+      this.workers.ratedSpeed[worker] = 1
+      this.workers.joined(worker, 0)
     }
     this.core = this.newCore()
   }
 
   newCore(): BalancerState {
-    const rng = makeRng(7)
+    this.told = new Told()
+    this.settling = false
+    const choice = {
+      ...choiceOf(pipelines.simple),
+      admission: [{ policy: "queue-bounds", options: { maxQueued: 8 } }],
+      placement: { policy: this.placement, options: {} }
+    }
+    const made = makePipeline(choice, makeRng(7))
     return new BalancerState({
       table: this.table,
       workers: this.workers,
       totals: this.totals,
       effects: this,
-      pipeline: () => ({
-        admission: findAdmission("queue-bounds")!.make({ maxQueued: 8 }, rng),
-        ordering: findOrdering("arrival")!.make({}, rng),
-        placement: findPlacement(this.placement)!.make({}, rng)
-      }),
+      settleSoon: () => {
+        this.settling = true
+      },
+      wakeAt: () => undefined,
+      pipeline: () => this.adapt({ ...made, admissions: [...made.admissions, this.told] }),
+      prefixes: () => this.prefixes,
+      blockTokens: 4,
       attemptsMax: 3,
-      retryBudget: 0.1,
+      retryBudget: this.retryBudget,
       nowMs: this.nowMs
     })
   }
 
   readonly accept = (slot: number): void => void this.accepted.push(this.requestOf.get(slot)!)
   readonly reject = (slot: number, reason: number): void => this.end(slot, `rejected ${reason}`)
-  readonly fail = (slot: number, reason: number): void => this.end(slot, `error ${reason}`)
-  readonly cancelAttempt = (slot: number): void => void this.holders.delete(slot)
-  readonly assign = (slot: number, worker: number): boolean => {
+  readonly fail = (slot: number, reason: number): void => {
+    expect(this.holders.has(slot)).toBe(false)
+    this.end(slot, `error ${reason}`)
+  }
+  readonly cancelAttempt = (slot: number, worker: number): void => {
+    const isHeld = this.isHeld(slot, worker)
+    const isLive = isHeld || this.table.at(slot).kept > 0
+    if (this.reviewing && isLive) this.attemptsOf(slot).moved++
+    if (isHeld) this.leave(slot, worker, Reason.cancelled)
+    this.table.at(slot).letGo()
+  }
+  readonly assign = (slot: number, worker: number, part: number): boolean => {
     if (this.dead.has(worker)) return false
+    expect(part).toBe(this.roleOf(worker))
+    expect(this.table.at(slot).kept > 0).toBe(part === Role.decode)
+    if (part === Role.decode) this.attemptsOf(slot).moved++
     expect(this.ready.has(worker)).toBe(true)
     expect(this.table.at(slot).phase).toBe(Phase.open)
+    expect(this.table.at(slot).nextIndex).toBe(0)
     expect(this.workers.inFlight[worker]).toBeLessThanOrEqual(this.workers.capacity[worker]!)
-    this.table.at(slot).attempts++
-    this.holders.set(slot, worker)
-    this.assigned[this.requestOf.get(slot)!]!.push(worker)
+    const before = this.holders.get(slot) ?? []
+    expect(before).not.toContain(worker)
+    expect(before.length).toBeLessThan(2)
+    this.holders.set(slot, [...before, worker])
+    this.table.at(slot).assigned(worker, part)
+    this.attemptsOf(slot).sent++
+    this.sent[worker]!++
     return true
   }
 
+  roleOf(worker: number): number {
+    return this.roles[worker] ?? Role.both
+  }
+
+  private attemptsOf(slot: number): World["attempts"][number] {
+    return this.attempts[this.requestOf.get(slot)!]!
+  }
+
+  private isHeld(slot: number, worker: number): boolean {
+    return this.holders.get(slot)?.includes(worker) ?? false
+  }
+
+  /** An attempt is over, as its link finds. Says whether another one goes on. */
+  private leave(slot: number, worker: number, reason: number): boolean {
+    const left = this.holders.get(slot)!.filter((other) => other !== worker)
+    if (left.length === 0) this.holders.delete(slot)
+    else this.holders.set(slot, left)
+    expect(this.table.at(slot).left(worker, reason)).toBe(left.length > 0)
+    return left.length > 0
+  }
+
+  /** News of a request, for the core that lives when it comes; of an earlier use of the slot it is dropped. */
+  private post(slot: number, tell: (core: BalancerState) => void): void {
+    const { stream } = this.table.at(slot)
+    this.mailbox.push(() => {
+      if (this.table.find(stream) !== undefined) tell(this.core)
+    })
+    if (!this.late) this.deliver()
+  }
+
+  get isInformed(): boolean {
+    return this.mailbox.length === 0
+  }
+
+  /** The core hears all there is to hear. */
+  deliver(): void {
+    for (let tell = this.mailbox.shift(); tell !== undefined; tell = this.mailbox.shift()) tell()
+  }
+
   submit(options: { readonly timeoutMs?: number; readonly sideEffects?: boolean } = {}): number {
+    const { timeoutMs = 60_000, sideEffects = false } = options
     const facts = this.table.allocate()!
     const { slot } = facts
     const request = this.terminals.push([]) - 1
-    this.assigned.push([])
+    this.attempts.push({ sent: 0, moved: 0, refused: 0, sideEffects })
     this.requestOf.set(slot, request)
     facts.model = 0
     facts.promptTokens = 10
+    facts.chain.read(chainBytes(request % 3), 0, 2)
     facts.maxTokens = 5
     facts.idLow = request
     facts.arrivedMs = this.nowMs
-    facts.deadlineMs = this.nowMs + (options.timeoutMs ?? 60_000)
-    facts.flags = options.sideEffects === true ? 2 : 0
+    facts.deadlineMs = this.nowMs + timeoutMs
+    facts.flags = sideEffects ? Flag.sideEffects : 0
     this.core.submit(slot, this.nowMs)
     return slot
   }
 
-  token(slot: number): void {
-    if (!this.holders.has(slot)) return
-    if (this.table.at(slot).nextIndex++ === 0) this.core.first(slot, this.nowMs)
+  /** The worker that holds the first of the live attempts, or the last of them. */
+  holderOf(slot: number, last = false): number | undefined {
+    return this.holders.get(slot)?.at(last ? -1 : 0)
   }
 
-  done(slot: number): void {
-    if (!this.holders.has(slot)) return
+  token(slot: number, worker = this.holderOf(slot)): void {
+    if (worker === undefined) return
+    if (this.table.at(slot).part === Role.prefill) return this.prefilled(slot)
+    if (this.table.at(slot).nextIndex === 0) this.decide(slot, worker)
+    this.table.at(slot).letGo()
+    if (this.table.at(slot).nextIndex++ === 0) this.post(slot, (core) => core.first(slot, this.nowMs))
+  }
+
+  done(slot: number, worker = this.holderOf(slot)): void {
+    if (worker === undefined) return
+    if (this.table.at(slot).part === Role.prefill) return this.prefilled(slot)
+    this.decide(slot, worker)
     this.end(slot, "done")
-    this.core.done(slot, this.nowMs)
+    this.post(slot, (core) => core.done(slot, this.nowMs))
   }
 
-  fails(slot: number, reason: number): void {
-    if (!this.holders.delete(slot)) return
-    this.table.at(slot).failure = reason
-    this.core.failed(slot, this.nowMs)
+  private prefilled(slot: number): void {
+    this.table.at(slot).prefilled()
+    this.holders.delete(slot)
+    this.post(slot, (core) => core.read(slot, this.nowMs))
+  }
+
+  fails(slot: number, reason: number, worker = this.holderOf(slot)): void {
+    if (worker === undefined) return
+    this.table.at(slot).letGo()
+    if (reason === Reason.workerRefused) this.attemptsOf(slot).refused++
+    if (this.leave(slot, worker, reason)) this.post(slot, (core) => core.untied(slot, this.nowMs))
+    else this.post(slot, (core) => core.failed(slot, this.nowMs))
+  }
+
+  /** The attempt at `worker` has won. */
+  private decide(slot: number, worker: number): void {
+    const other = this.holders.get(slot)!.find((each) => each !== worker)
+    if (other === undefined) return
+    this.leave(slot, other, Reason.cancelled)
+    this.post(slot, (core) => core.untied(slot, this.nowMs))
+  }
+
+  tick(): void {
+    this.reviewing = true
+    this.core.tick(this.nowMs)
+    this.reviewing = false
   }
 
   member(worker: number, ready: boolean): void {
@@ -120,19 +320,37 @@ class World implements BalancerEffects {
   /** The process dies: the balancer hears of its attempts first, of its membership later or never. */
   lose(worker: number): void {
     this.dead.add(worker)
-    for (const [slot, holder] of this.holders) if (holder === worker) this.fails(slot, Reason.workerLost)
+    for (const slot of this.holders.keys())
+      if (this.isHeld(slot, worker)) this.fails(slot, Reason.workerLost, worker)
+    for (const slot of this.live()) if (this.table.at(slot).keeper === worker) this.keeperLost(slot)
   }
 
-  /** The balancer actor is restarted: a new core learns who is there. */
-  restart(): void {
-    this.workers.inFlight.fill(0)
-    this.workers.pendingPromptTokens.fill(0)
+  private keeperLost(slot: number): void {
+    const request = this.table.at(slot)
+    request.letGo()
+    if (this.holders.has(slot)) return this.fails(slot, Reason.workerLost)
+    request.failure = Reason.workerLost
+    this.post(slot, (core) => core.failed(slot, this.nowMs))
+  }
+
+  /** The balancer actor is restarted: a new core learns who is there. News that waits is lost, or comes after that. */
+  restart(isLost = true): void {
+    if (isLost) this.mailbox.length = 0
+    this.workers.uncharge()
     this.core = this.newCore()
     for (const worker of this.ready) if (!this.dead.has(worker)) this.core.member(0, worker, true, this.nowMs)
-    for (let slot = 0; slot < this.table.capacity; slot++) {
-      if (this.table.at(slot).phase !== Phase.free)
-        this.core.announce(slot, this.holders.get(slot) ?? -1, this.nowMs)
+    for (const slot of this.live()) {
+      const holder = this.holderOf(slot)
+      if (this.table.at(slot).part !== Role.prefill) continue
+      if (holder !== undefined) this.leave(slot, holder, Reason.cancelled)
+      this.table.at(slot).letGo()
     }
+    for (const isHeld of [true, false])
+      for (let slot = 0; slot < this.table.capacity; slot++) {
+        if (this.table.at(slot).phase === Phase.free || this.holders.has(slot) !== isHeld) continue
+        const [holder = -1, tied = -1] = this.holders.get(slot) ?? []
+        this.core.announce(slot, holder, tied, this.nowMs)
+      }
   }
 
   live(): Array<number> {
@@ -142,11 +360,24 @@ class World implements BalancerEffects {
     return slots
   }
 
-  /** What must hold after every step. */
-  check(): void {
+  /** What must hold whenever the core has been told of everything. */
+  check({ isHeldBack = false } = {}): void {
     const perWorker = new Array<number>(8).fill(0)
-    for (const worker of this.holders.values()) perWorker[worker]!++
-    expect([...this.workers.inFlight]).toEqual(perWorker)
+    let places = 0
+    for (const [slot, workers] of this.holders) {
+      if (this.table.at(slot).part === Role.prefill) places++
+      const { holder, tied } = this.table.at(slot)
+      expect([holder, ...(tied === undefined ? [] : [tied])]).toEqual([...workers])
+      for (const worker of workers) perWorker[worker]!++
+    }
+    // Who reads a prompt has a place with one of those who produce.
+    for (const [worker, inFlight] of this.workers.inFlight.entries()) {
+      const kept = this.roleOf(worker) === Role.decode ? inFlight - perWorker[worker]! : 0
+      expect(inFlight - kept).toBe(perWorker[worker]!)
+      places -= kept
+    }
+    expect(places).toBe(0)
+    expect([...this.workers.assigned]).toEqual(this.sent)
     expect(this.core.inFlight).toBe(this.holders.size)
     expect(this.core.inFlight + this.core.queued).toBe(this.live().length)
     expect(this.core.queuedOf(0)).toBe(this.core.queued)
@@ -154,39 +385,70 @@ class World implements BalancerEffects {
     expect(totals.accepted).toBe(
       totals.done + totals.failed + totals.cancelled + totals.expired + this.live().length
     )
-    for (const [request, ends] of this.terminals.entries()) {
-      expect(ends.length).toBeLessThanOrEqual(1)
-      expect(this.assigned[request]!.length).toBeLessThanOrEqual(3)
+    for (const ends of this.terminals) expect(ends.length).toBeLessThanOrEqual(1)
+    for (const { sent, moved, refused, sideEffects } of this.attempts)
+      expect(sent - moved).toBeLessThanOrEqual(sideEffects ? 1 + refused : 3)
+    // Nobody waits while there is room, but for the sake of company.
+    const { inFlight, capacity } = this.workers
+    const roomy = [...this.ready].filter(
+      (worker) => !this.dead.has(worker) && inFlight[worker]! < capacity[worker]!
+    )
+    const roles = new Set(roomy.map((worker) => this.roleOf(worker)))
+    if (this.core.queued > 0 && !isHeldBack) {
+      expect(roles).not.toContain(Role.both)
+      expect([...roles].toSorted()).not.toEqual([Role.prefill, Role.decode])
     }
+    this.told.check(this)
   }
 
   private end(slot: number, how: string): void {
     this.terminals[this.requestOf.get(slot)!]!.push(how)
     this.holders.delete(slot)
-    this.table.at(slot).phase = Phase.ended
+    this.table.at(slot).ended()
   }
 }
 
 type Step =
-  | { readonly do: "submit"; readonly timeoutMs: number }
-  | { readonly do: "token" | "done" | "cancel" | "refuse" | "crash"; readonly pick: number }
+  | { readonly do: "submit"; readonly timeoutMs: number; readonly sideEffects: boolean }
+  | {
+      readonly do: "token" | "done" | "cancel" | "refuse" | "crash"
+      readonly pick: number
+      /** Whether it is the copy that speaks, where there is one; and whether the core hears of it only after the next step. */
+      readonly last: boolean
+      readonly late: boolean
+    }
   | { readonly do: "up" | "down" | "lose"; readonly worker: number }
   | { readonly do: "wait"; readonly ms: number }
-  | { readonly do: "restart" }
+  | { readonly do: "restart"; readonly isLost: boolean }
+  | { readonly do: "settle" }
 
 const pick = fc.nat({ max: 1000 })
 const worker = fc.nat({ max: 7 })
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 6,
-    arbitrary: fc.record({ do: fc.constant("submit" as const), timeoutMs: fc.integer({ min: 1, max: 500 }) })
+    arbitrary: fc.record({
+      do: fc.constant("submit" as const),
+      timeoutMs: fc.integer({ min: 1, max: 500 }),
+      sideEffects: fc.nat({ max: 7 }).map((number) => number === 7)
+    })
   },
-  { weight: 8, arbitrary: fc.record({ do: fc.constantFrom("token" as const, "done" as const), pick }) },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      do: fc.constantFrom("token" as const, "done" as const),
+      pick,
+      last: fc.boolean(),
+      late: fc.boolean()
+    })
+  },
   {
     weight: 2,
     arbitrary: fc.record({
       do: fc.constantFrom("cancel" as const, "refuse" as const, "crash" as const),
-      pick
+      pick,
+      last: fc.boolean(),
+      late: fc.boolean()
     })
   },
   {
@@ -200,15 +462,20 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 2,
     arbitrary: fc.record({ do: fc.constant("wait" as const), ms: fc.integer({ min: 1, max: 100 }) })
   },
-  { weight: 1, arbitrary: fc.constant({ do: "restart" as const }) }
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("restart" as const), isLost: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.constant({ do: "settle" as const }) }
 )
 
 const run = (world: World, action: Step): void => {
-  const live = world.live()
-  const chosen = "pick" in action ? live[action.pick % live.length] : undefined
+  world.late = "late" in action && action.late
+  act(world, action)
+  if (!world.late) world.deliver()
+}
+
+const act = (world: World, action: Step): void => {
   switch (action.do) {
     case "submit":
-      world.submit({ timeoutMs: action.timeoutMs })
+      world.submit(action)
       return
     case "up":
       return world.member(action.worker, true)
@@ -218,46 +485,129 @@ const run = (world: World, action: Step): void => {
       return world.lose(action.worker)
     case "wait":
       world.nowMs += action.ms
-      return world.core.tick(world.nowMs)
+      return world.tick()
+    case "settle":
+      world.settling = false
+      return world.core.settle(world.nowMs)
     case "restart":
-      return world.restart()
+      return world.restart(action.isLost)
     default: {
-      if (chosen === undefined) return
-      if (action.do === "token") world.token(chosen)
-      else if (action.do === "done") world.done(chosen)
-      else if (action.do === "refuse") world.fails(chosen, Reason.workerRefused)
-      else if (action.do === "crash") world.fails(chosen, Reason.workerFailed)
-      else world.core.cancel(chosen, Reason.cancelled, world.nowMs)
+      const live = world.live()
+      const slot = live[action.pick % live.length]
+      if (slot === undefined) return
+      const holder = world.holderOf(slot, action.last)
+      if (action.do === "token") world.token(slot, holder)
+      else if (action.do === "done") world.done(slot, holder)
+      else if (action.do === "refuse") world.fails(slot, Reason.workerRefused, holder)
+      else if (action.do === "crash") world.fails(slot, Reason.workerFailed, holder)
+      else world.core.cancel(slot, Reason.cancelled, world.nowMs)
     }
   }
 }
 
-describe.each(["round-robin", "least-connections", "power-of-two", "session-affinity"])(
-  "with placement %s",
-  (placement) => {
-    test("load, life and terminals are conserved under every interleaving, restarts included", () => {
-      fc.assert(
-        fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
-          const world = new World(placement)
-          for (const action of steps) {
-            run(world, action)
-            world.check()
-          }
-          // Faults stop: whatever is left ends by its deadline, and nothing stays charged.
-          world.nowMs += 1000
-          world.core.tick(world.nowMs)
-          world.check()
-          expect(world.live()).toEqual([])
-          expect(world.table.size).toBe(0)
-          expect([...world.workers.inFlight].every((count) => count === 0)).toBe(true)
-          expect([...world.workers.pendingPromptTokens].every((tokens) => tokens === 0)).toBe(true)
-          for (const ends of world.terminals) expect(ends).toHaveLength(1)
-        }),
-        { numRuns: 2000 }
-      )
+/** Closes after 30 ms, or with 3. */
+const windowed: Batching = {
+  closesAtMs: ({ count, sinceMs }, nowMs) => (count >= 3 ? nowMs : sinceMs + 30),
+  sizeMax: () => 3
+}
+
+/** Moves whatever is placed. */
+const restless: Rescue = {
+  review: (_pool, placed, { move, requeue }, nowMs) =>
+    placed.unstarted((request, worker) => {
+      const to = mix(request.idLow, 0, nowMs) % 8
+      if (to === worker) requeue(request.slot)
+      else move(request.slot, to)
     })
+}
+
+/** Copies whatever is placed, and moves a part of what was not copied. */
+const hedging: Rescue = {
+  review: (pool, placed, actions, nowMs) => {
+    placed.unstarted((request) => void actions.hedge(request.slot, mix(request.idLow, 1, nowMs) % 8))
+    if (nowMs % 3 === 0) restless.review(pool, placed, actions, nowMs)
   }
-)
+}
+
+const roles = [Role.both, Role.prefill, Role.decode, Role.prefill, Role.decode, Role.both, Role.decode]
+
+const adaptations: Readonly<Record<string, (pipeline: Pipeline) => Pipeline>> = {
+  "as it is": (pipeline) => pipeline,
+  "with a prefix index and forecasts": (pipeline) => ({
+    ...pipeline,
+    usesPrefixes: true,
+    usesForecast: true
+  }),
+  "with batches": (pipeline) => ({ ...pipeline, batching: windowed, joint: true }),
+  "with batches that are placed together": (pipeline) => ({
+    ...pipeline,
+    batching: windowed,
+    joint: true,
+    placement: {
+      ...pipeline.placement,
+      pickBatch: (requests, pool, nowMs, picked) => {
+        for (const [i, request] of requests.entries())
+          picked[i] = i === 2 ? -1 : pipeline.placement.pick(request, pool, nowMs)
+      }
+    }
+  }),
+  "with a restless rescue": (pipeline) => ({ ...pipeline, rescues: [restless] }),
+  "with copies": (pipeline) => ({ ...pipeline, rescues: [hedging], usesPrefixes: true, usesForecast: true }),
+  "with split requests": (pipeline) => ({ ...pipeline, placement: splitting(pipeline.placement) }),
+  "with split requests and copies": (pipeline) => ({
+    ...pipeline,
+    placement: splitting(pipeline.placement),
+    rescues: [hedging],
+    usesPrefixes: true,
+    usesForecast: true
+  })
+}
+
+describe.each([
+  ["round-robin", "as it is"],
+  ["session-affinity", "as it is"],
+  ...Object.keys(adaptations).map((name) => ["least-connections", name] as const)
+] as const)("with placement %s, %s", (placement, adaptation) => {
+  test("load, life and terminals are conserved under every interleaving, restarts included", () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 120, size: "max" }), fc.nat({ max: 8 }), (steps, workers) => {
+        const isSplit = adaptation.includes("split")
+        const world = new World(placement, 2, adaptations[adaptation], 1, isSplit ? roles : [])
+        for (let each = 0; each < workers; each++) world.member(each, true)
+        const isHeldBack = adaptation.includes("batches")
+        for (const action of steps) {
+          run(world, action)
+          if (world.isInformed) world.check({ isHeldBack })
+        }
+        // Faults stop: whatever is left ends by its deadline, and nothing stays charged.
+        world.late = false
+        world.deliver()
+        world.nowMs += 1000
+        world.core.tick(world.nowMs)
+        world.check()
+        expect(world.live()).toEqual([])
+        expect(world.table.size).toBe(0)
+        expect([...world.workers.inFlight].every((count) => count === 0)).toBe(true)
+        for (const column of [
+          "prefilling",
+          "pendingPrefillTokens",
+          "pendingPrefillAttention",
+          "contextTokens"
+        ] as const)
+          expect([...world.workers[column]].every((value) => value === 0)).toBe(true)
+        for (const ends of world.terminals) expect(ends).toHaveLength(1)
+        if (steps.some((action) => action.do === "restart")) return
+        // Of the caches too nothing is expected any more, once the last word of them can have come.
+        world.prefixes.expire(world.nowMs + 10_000)
+        for (let kind = 0; kind < 3; kind++) {
+          world.chain.read(chainBytes(kind), 0, 2)
+          expect(world.prefixes.match(world.chain).count).toBe(0)
+        }
+      }),
+      { numRuns: 200 }
+    )
+  })
+})
 
 const twoWorkers = (capacity = 2): World => {
   const world = new World("least-connections", capacity)
@@ -283,6 +633,25 @@ describe("a request", () => {
     expect(world.holders.has(third)).toBe(true)
   })
 
+  test("whose policy finds it overdue is dropped when its turn comes, and the next one has it", () => {
+    const world = new World("least-connections", 1, (pipeline) => ({
+      ...pipeline,
+      admissions: [
+        ...pipeline.admissions,
+        { decide: () => null, isOverdue: ({ arrivedMs }, nowMs) => nowMs - arrivedMs > 50 }
+      ]
+    }))
+    world.member(0, true)
+    const first = world.submit()
+    world.submit()
+    world.nowMs = 60
+    const third = world.submit()
+    world.done(first)
+    expect(world.terminals[1]).toEqual([`error ${Reason.shed}`])
+    expect(world.holders.has(third)).toBe(true)
+    world.check()
+  })
+
   test("is queued in order of arrival, and a retried one goes first", () => {
     const world = twoWorkers(1)
     const [a, b, c, d] = [world.submit(), world.submit(), world.submit(), world.submit()]
@@ -298,9 +667,9 @@ describe("a request", () => {
   test("whose worker is lost before the first token goes to another one", () => {
     const world = twoWorkers()
     const slot = world.submit()
-    const first = world.holders.get(slot)!
+    const first = world.holderOf(slot)!
     world.lose(first)
-    expect(world.holders.get(slot)).toBe(1 - first)
+    expect(world.holderOf(slot)).toBe(1 - first)
     expect(world.totals.retries).toBe(1)
   })
 
@@ -308,14 +677,14 @@ describe("a request", () => {
     const world = twoWorkers()
     const slot = world.submit()
     world.token(slot)
-    world.lose(world.holders.get(slot)!)
+    world.lose(world.holderOf(slot)!)
     expect(world.terminals[0]).toEqual([`error ${Reason.workerLost}`])
   })
 
   test("with side effects is not sent to a second worker", () => {
     const world = twoWorkers()
     const slot = world.submit({ sideEffects: true })
-    world.lose(world.holders.get(slot)!)
+    world.lose(world.holderOf(slot)!)
     expect(world.terminals[0]).toEqual([`error ${Reason.workerLost}`])
   })
 
@@ -351,6 +720,159 @@ test("failures answered by workers are retried within a budget, so that a broken
   expect(world.totals.failed).toBe(100)
 })
 
+const rescued = (rescue: Rescue, retryBudget = 1, capacity = 8): World => {
+  const world = new World(
+    "least-connections",
+    capacity,
+    (pipeline) => ({ ...pipeline, rescues: [rescue] }),
+    retryBudget
+  )
+  for (let worker = 0; worker < 3; worker++) world.member(worker, true)
+  return world
+}
+
+/** Copies every request that may be copied, to the worker after its own. */
+const copying: Rescue = {
+  review: (_pool, placed, { hedge }) =>
+    placed.unstarted(({ slot }, worker) => void hedge(slot, (worker + 1) % 3))
+}
+
+describe("a copied request", () => {
+  const copied = (retryBudget?: number) => {
+    const world = rescued(copying, retryBudget)
+    const slot = world.submit()
+    world.tick()
+    const [first, second] = world.holders.get(slot)!
+    return { world, slot, first: first!, second: second! }
+  }
+
+  test.each([
+    ["the first", 0],
+    ["the copy", 1]
+  ])("goes on at %s, when that starts first, and the other is called off", (_, index) => {
+    const { world, slot, first, second } = copied()
+    expect(first).not.toBe(second)
+    const winner = index === 0 ? first : second
+    world.token(slot, winner)
+    expect(world.holders.get(slot)).toEqual([winner])
+    world.check()
+    world.done(slot, winner)
+    expect(world.terminals[0]).toEqual(["done"])
+    expect([...world.workers.inFlight].some((count) => count > 0)).toBe(false)
+  })
+
+  test("is told of to policies as one attempt after the other, the copy with the time at which it was sent", () => {
+    const told: Array<readonly [string, number, number]> = []
+    const world = rescued({
+      ...copying,
+      placed: (_request, worker, _pool, nowMs) => void told.push(["placed", worker, nowMs]),
+      started: (_request, worker, _pool, nowMs) => void told.push(["started", worker, nowMs]),
+      released: (_request, worker, _reason, _pool, nowMs) => void told.push(["released", worker, nowMs])
+    })
+    const slot = world.submit()
+    world.nowMs = 10
+    world.tick()
+    const [first, second] = world.holders.get(slot)!
+    world.nowMs = 30
+    world.token(slot, second)
+    world.done(slot, second)
+    expect(told).toEqual([
+      ["placed", first!, 0],
+      ["released", first!, 30],
+      ["placed", second!, 10],
+      ["started", second!, 30],
+      ["released", second!, 30]
+    ])
+  })
+
+  test("leaves the place of the loser to who waits", () => {
+    const world = rescued(copying, 1, 1)
+    const slot = world.submit()
+    world.tick()
+    const [first, second] = world.holders.get(slot)!
+    const others = [world.submit(), world.submit()]
+    expect(others.map((other) => world.holders.has(other))).toEqual([true, false])
+    world.token(slot, first)
+    expect(world.holders.get(others[1]!)).toEqual([second!])
+  })
+
+  test("goes on at the other one when one fails, and is retried when both do", () => {
+    const { world, slot, first, second } = copied()
+    world.fails(slot, Reason.workerFailed, first)
+    expect(world.holders.get(slot)).toEqual([second])
+    world.tick()
+    const [, third] = world.holders.get(slot)!
+    world.fails(slot, Reason.workerFailed, third)
+    expect(world.holders.get(slot)).toEqual([second])
+    // Three attempts were made: there is none to follow.
+    world.fails(slot, Reason.workerFailed, second)
+    expect(world.terminals[0]).toEqual([`error ${Reason.workerFailed}`])
+    world.check()
+  })
+
+  test("costs a retry of the budget, and is not made where none is left", () => {
+    const { world } = copied(0)
+    for (let i = 0; i < 5; i++) world.submit()
+    world.tick()
+    const copies = [...world.holders.values()].filter((workers) => workers.length === 2)
+    expect(copies).toHaveLength(3)
+  })
+
+  test("ends in both places with its deadline, or when it is cancelled", () => {
+    const { world, slot } = copied()
+    world.core.cancel(slot, Reason.cancelled, world.nowMs)
+    expect(world.terminals[0]).toEqual([`error ${Reason.cancelled}`])
+    const other = world.submit({ timeoutMs: 10 })
+    world.tick()
+    expect(world.holders.get(other)).toHaveLength(2)
+    world.nowMs += 20
+    world.tick()
+    expect(world.terminals[1]).toEqual([`error ${Reason.expired}`])
+    world.check()
+  })
+
+  test("has both its attempts after a restart", () => {
+    const { world, slot, second } = copied()
+    world.restart()
+    expect(world.core.inFlight).toBe(1)
+    expect([...world.workers.inFlight].reduce((sum, count) => sum + count, 0)).toBe(2)
+    world.token(slot, second)
+    world.check()
+    expect(world.holders.get(slot)).toEqual([second])
+  })
+
+  test("is not copied again, moved or taken back while it has two attempts, nor when it has side effects", () => {
+    const done: Array<boolean> = []
+    const world = rescued({
+      review: (_pool, placed, { hedge, move, requeue }) =>
+        placed.unstarted(({ slot }, worker) => {
+          done.push(hedge(slot, (worker + 1) % 3))
+          done.push(hedge(slot, (worker + 2) % 3), move(slot, (worker + 2) % 3), requeue(slot))
+        })
+    })
+    world.submit({ sideEffects: true })
+    world.submit()
+    world.tick()
+    expect(done).toEqual([true, false, false, false])
+    world.check()
+  })
+})
+
+test("an attempt that a rescue ended is no failure: the request has as many retries as before", () => {
+  const world = rescued({
+    review: (_pool, placed, { move }) =>
+      placed.unstarted(({ slot }, worker) => void move(slot, (worker + 1) % 3))
+  })
+  const slot = world.submit()
+  for (let i = 0; i < 5; i++) world.tick()
+  for (let i = 0; i < 3; i++) {
+    expect(world.terminals[0]).toEqual([])
+    world.fails(slot, Reason.workerFailed)
+  }
+  expect(world.terminals[0]).toEqual([`error ${Reason.workerFailed}`])
+  expect(world.table.at(slot).attempts).toBe(8)
+})
+
 test("a draining balancer refuses new requests and finishes the others", () => {
   const world = twoWorkers()
   const slot = world.submit()
@@ -363,7 +885,7 @@ test("a draining balancer refuses new requests and finishes the others", () => {
 test("a request survives a restart on a worker that nobody announced to the new core", () => {
   const world = twoWorkers()
   const slot = world.submit()
-  world.member(world.holders.get(slot)!, false)
+  world.member(world.holderOf(slot)!, false)
   world.restart()
   world.done(slot)
   world.check()

@@ -121,6 +121,7 @@ describe("a worker and its balancer", () => {
     })
     world.settle()
     expect(engine.runs[0]!.request).toEqual({
+      model: 1,
       prompt: "hi",
       promptTokens: 50,
       maxTokens: 7,
@@ -150,27 +151,27 @@ describe("a worker and its balancer", () => {
   })
 
   test("texts of any length and alphabet arrive as they are", () => {
+    const word = fc.oneof(
+      fc.string({ unit: "grapheme" }),
+      fc.string({ minLength: 20, maxLength: 300, size: "max" }),
+      fc.integer({ min: 1, max: 70_000 }).map((length) => "\u{20ac}".repeat(length))
+    )
     fc.assert(
-      fc.property(
-        fc.array(
-          fc.oneof(fc.string({ unit: "grapheme" }), fc.string({ minLength: 200, maxLength: 70_000 })),
-          { minLength: 1, maxLength: 5 }
-        ),
-        (words) => {
-          const { world, balancer, engine } = makeRig()
-          balancer.assign(1)
-          world.settle()
-          for (const word of words) {
-            engine.runs[0]!.sink.token(word)
-            if (word.length % 2 === 0) world.settle()
-          }
-          world.settle()
-          expect(balancer.answer(1)).toMatchObject({
-            text: words.join("").toWellFormed(),
-            tokens: words.length
-          })
+      fc.property(fc.array(word, { minLength: 1, maxLength: 5 }), (words) => {
+        const { world, balancer, engine } = makeRig()
+        balancer.assign(1)
+        world.settle()
+        balancer.credit(1, 256)
+        for (const word of words) {
+          engine.runs[0]!.sink.token(word)
+          if (word.length % 2 === 0) world.settle()
         }
-      ),
+        world.settle()
+        expect(balancer.answer(1)).toMatchObject({
+          text: words.join("").toWellFormed(),
+          tokens: words.length
+        })
+      }),
       { numRuns: 40 }
     )
   })
@@ -196,6 +197,50 @@ describe("a worker and its balancer", () => {
     world.settle()
     expect(balancer.answer(1).text).toBe(texts(1000))
     expect(ended(balancer, 1)).toEqual([{ type: Type.done, a: 1000, c: 0 }])
+  })
+
+  test("no more than 64 KiB of frames go beyond what was read; what comes is whole and in order", () => {
+    const { world, balancer, engine } = makeRig()
+    balancer.assign(1)
+    world.settle()
+    const words = Array.from({ length: 200 }, (_, i) => `${i} `.padEnd(1000, "\u{e9}"))
+    for (const word of words) engine.runs[0]!.sink.token(word)
+    engine.finish(0)
+    world.settle()
+    const frameBytes = (count: number) => 38 + Buffer.byteLength(words.slice(0, count).join(""))
+    const first = balancer.answer(1).tokens
+    expect(frameBytes(first)).toBeLessThanOrEqual(65_536)
+    expect(frameBytes(first + 1)).toBeGreaterThan(65_536)
+    // Tokens alone are of no use.
+    balancer.credit(1, 500, 0)
+    world.settle()
+    expect(balancer.answer(1).tokens).toBe(first)
+    balancer.credit(1, 500, 65_536 + 4_000)
+    world.settle()
+    expect(balancer.answer(1).tokens).toBe(first + 2)
+    balancer.credit(1, 500)
+    world.settle()
+    expect(balancer.answer(1)).toMatchObject({
+      text: words.join(""),
+      tokens: 200,
+      ends: [{ type: Type.done }]
+    })
+  })
+
+  test("a token larger than the credit follows small ones of the same turn, before the end", () => {
+    const { world, balancer, engine } = makeRig()
+    balancer.assign(1)
+    world.settle()
+    const words = ["a", "b", "x".repeat(100_000)]
+    for (const word of words) engine.runs[0]!.sink.token(word)
+    engine.finish(0)
+    world.settle()
+    expect(balancer.answer(1)).toMatchObject({
+      text: words.join(""),
+      frames: [2, 1],
+      ends: [{ type: Type.done }]
+    })
+    expect(balancer.violations).toEqual([])
   })
 
   test("a client that does not read for 30 s, or leaves 4,096 tokens, is given up", () => {

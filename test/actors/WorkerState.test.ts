@@ -1,10 +1,18 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
-import { type Attempt, HELD_MS_MAX, HELD_TOKENS_MAX, WorkerState } from "../../src/actors/WorkerState.ts"
+import {
+  type Attempt,
+  HELD_MS_MAX,
+  HELD_TOKENS_MAX,
+  TOKEN_FRAME_BYTES,
+  WorkerState
+} from "../../src/actors/WorkerState.ts"
 import { FIRST_CREDIT } from "../../src/protocol/Limits.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
 
 const CAPACITY = 4
+/** More than any answer here has. */
+const AMPLE_BYTES = 1 << 30
 const finish = {
   reason: "stop",
   outputTokens: 0,
@@ -62,7 +70,7 @@ class Rig {
   credit(stream: number, attempt: number, upTo: number): void {
     const known = this.live(stream)
     if (known?.attempt.attempt === attempt) known.creditUpTo = Math.max(known.creditUpTo, upTo)
-    this.state.credit(stream, attempt, upTo)
+    this.state.credit(stream, attempt, upTo, AMPLE_BYTES)
   }
 
   tokens(stream: number, count: number): void {
@@ -85,12 +93,12 @@ class Rig {
     for (const known of this.known) {
       const { attempt } = known
       if (attempt.ended) continue
-      if (attempt.readyCount > 0) {
+      while (attempt.readyCount > 0) {
         expect(attempt.sent).toBe(known.sent)
         expect(attempt.sent + attempt.readyCount).toBeLessThanOrEqual(known.creditUpTo)
         known.sent += attempt.readyCount
         known.text += attempt.ready
-        this.state.sent(attempt)
+        this.state.sent(attempt, TOKEN_FRAME_BYTES + Buffer.byteLength(attempt.ready))
       }
       expect(known.sent).toBe(Math.min(known.told, known.creditUpTo))
       if (attempt.finish !== undefined && attempt.held.length === 0) this.end(known)

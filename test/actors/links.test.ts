@@ -80,17 +80,21 @@ describe("a request", () => {
     expect(client.of(Type.rejected)).toMatchObject([{ stream: 3, a: Reason.limit }])
   })
 
-  test("that is not well formed ends the connection", () => {
-    const { client } = scene()
+  test.each([
+    ["that is not well formed", Buffer.from([0xc1])],
+    ["F14: with a key twice in its payload", Buffer.from("82a16101a16102", "hex")]
+  ])("%s ends the connection", (_, payload) => {
+    const { client, worker } = scene()
     client.send(
       encodeFrame(
         Type.request,
         { stream: 1 },
-        { payload: Buffer.from([0xc1]) },
+        { payload },
         { idHigh: 0, idLow: 1, promptTokens: 1, maxTokens: 1 }
       )
     )
-    expect(client.of(Type.goodbye)).toHaveLength(1)
+    expect(client.of(Type.goodbye)).toMatchObject([{ payload: { code: "bad_frame" } }])
+    expect(worker.of(Type.assign)).toEqual([])
   })
 })
 
@@ -192,6 +196,61 @@ describe("a worker", () => {
     worker.send(worker.token(assign!, 300, 1))
     expect(worker.of(Type.goodbye)).toHaveLength(1)
     expect(client.of(Type.token)).toHaveLength(2)
+  })
+
+  test("F29: bytes count as well: 64 KiB of TOKEN frames, and then what the client grants", () => {
+    const { client, worker } = scene()
+    client.send(client.request({ stream: 1 }))
+    const [assign] = worker.of(Type.assign)
+    const token = (index: number, bytes: number) =>
+      encodeFrame(
+        Type.token,
+        { stream: assign!.stream, attempt: 1, epoch: 7, a: index, b: 1 },
+        { payload: pack("x".repeat(bytes - 36)) }
+      )
+    expect(token(0, 40_000).length).toBe(40_000)
+    worker.send(token(0, 30_000), token(1, 35_536))
+    expect(client.of(Type.token)).toHaveLength(2)
+    client.send(encodeFrame(Type.credit, { stream: 1, b: 65_536 + 30_000 }))
+    expect(worker.of(Type.credit)).toMatchObject([{ stream: assign!.stream, a: 256, b: 95_536 }])
+    // An old one changes nothing, and nobody hears of it.
+    client.send(encodeFrame(Type.credit, { stream: 1, a: 10, b: 10 }))
+    expect(worker.of(Type.credit)).toHaveLength(1)
+    worker.send(token(2, 30_000))
+    expect(worker.of(Type.goodbye)).toEqual([])
+    worker.send(token(3, 40))
+    expect(worker.of(Type.goodbye)).toMatchObject([{ payload: { code: "flow_control" } }])
+    expect(client.of(Type.token)).toHaveLength(3)
+  })
+
+  test("F29: one frame larger than the credit passes while half of it is left, and none after it", () => {
+    const { client, worker } = scene()
+    client.send(client.request({ stream: 1 }))
+    const [assign] = worker.of(Type.assign)
+    const token = (index: number, length: number) =>
+      encodeFrame(
+        Type.token,
+        { stream: assign!.stream, attempt: 1, epoch: 7, a: index, b: 1 },
+        { payload: pack("x".repeat(length)) }
+      )
+    worker.send(token(0, 32_000), token(1, 500_000))
+    expect(client.of(Type.token)).toHaveLength(2)
+    worker.send(token(2, 1))
+    expect(worker.of(Type.goodbye)).toMatchObject([{ payload: { code: "flow_control" } }])
+  })
+
+  test.each([
+    [
+      "F13: with the key __proto__",
+      pack(JSON.parse(JSON.stringify(idleLoad).replace("{", '{"__proto__":{},')))
+    ],
+    ["F14: with a key twice", Buffer.from("82a16101a16102", "hex")],
+    ["without its fields", pack({})]
+  ])("%s in a heartbeat is sent away", (_, payload) => {
+    const { node, worker } = scene()
+    worker.send(encodeFrame(Type.heartbeat, {}, { payload }))
+    expect(worker.of(Type.goodbye)).toMatchObject([{ payload: { code: "bad_message" } }])
+    expect(node.violations).toEqual(["bad_message"])
   })
 
   test("F32: a heartbeat with nonsense in it is clamped, and three of them end the connection", () => {

@@ -1,7 +1,9 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
 import type { Token } from "../../src/client/Generation.ts"
-import { FIRST_CREDIT } from "../../src/protocol/Limits.ts"
+import { encodeFrame, pack } from "../../src/protocol/Codec.ts"
+import { Type } from "../../src/protocol/Header.ts"
+import { FIRST_CREDIT, FIRST_CREDIT_BYTES } from "../../src/protocol/Limits.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
 import { virtualClient } from "./support/virtualClient.ts"
 
@@ -11,6 +13,9 @@ const setup = () => {
   virtual.world.settle()
   return { ...virtual, generation, received: virtual.balancer.requests[0]! }
 }
+
+const long = "x".repeat(8_000)
+const FRAME_BYTES = encodeFrame(Type.token, {}, { payload: pack(long) }).length
 
 describe("Generation", () => {
   test("yields every token, then stops; ended and admitted say the rest", async () => {
@@ -117,6 +122,42 @@ describe("Generation", () => {
       ),
       { numRuns: 25 }
     )
+  })
+
+  test("long tokens are paced by their bytes: the reader grants 32 KiB at a time, of what it has read", async () => {
+    const { world, balancer, client, generation, received } = setup()
+    balancer.accept(received)
+    for (let i = 0; i < 8; i++) balancer.token(received, long)
+    world.settle()
+    expect(received.creditsBytes).toEqual([])
+    const grants: Array<number> = []
+    for (let read = 1; read <= 40; read++) {
+      expect(await generation.next()).toMatchObject({ value: { index: read - 1, text: long } })
+      world.settle()
+      const upToBytes = received.creditsBytes.at(-1) ?? FIRST_CREDIT_BYTES
+      expect(upToBytes).toBeLessThanOrEqual(FIRST_CREDIT_BYTES + read * FRAME_BYTES)
+      grants.push(upToBytes)
+      while (balancer.mayToken(received, long)) balancer.token(received, long)
+      world.settle()
+    }
+    // Five frames are the first to be 32 KiB.
+    expect(new Set(grants).size).toBe(1 + 40 / 5)
+    expect(received.credits.length).toBe(received.creditsBytes.length)
+    expect(client.protocolViolations).toBe(0)
+  })
+
+  test("bytes beyond the credit are a broken rule, and end the answer", async () => {
+    const { world, balancer, client, generation, received } = setup()
+    balancer.accept(received)
+    for (let i = 0; i < 9; i++) balancer.token(received, long)
+    world.settle()
+    expect(client.protocolViolations).toBe(1)
+    expect(client.lastViolation).toContain("credit up to 65536")
+    expect(await generation.ended).toMatchObject({
+      outcome: "error",
+      reason: "worker_protocol",
+      delivered: 8
+    })
   })
 
   test("a reader that never reads gets one window and grants nothing", () => {

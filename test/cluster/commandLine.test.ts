@@ -1,58 +1,16 @@
 import { describe, expect, test } from "bun:test"
-import * as Effect from "effect/Effect"
-import * as Result from "effect/Result"
-import { TestConsole } from "effect/testing"
 import { join } from "node:path"
-import { commandLine } from "../../src/cluster/cli/commandLine.ts"
 import { ownedCommand, readOwned, type WorkerOptions } from "../../src/cluster/cli/WorkerOptions.ts"
 import manifest from "../../package.json" with { type: "json" }
 import { root } from "../support/repository.ts"
-
-interface Ran {
-  readonly exitCode: number | null
-  readonly out: string
-  readonly err: string
-}
-
-/** Runs a command as a process. */
-const spawn = (args: ReadonlyArray<string>, environment: Record<string, string> = {}): Ran => {
-  const { exitCode, stdout, stderr } = Bun.spawnSync([process.execPath, "src/cluster/main.ts", ...args], {
-    cwd: root,
-    env: { PATH: "", ...environment },
-    stdin: "ignore"
-  })
-  return { exitCode, out: stdout.toString(), err: stderr.toString() }
-}
-
-/** Runs a command in this process, which is a tenth of the work. */
-const run = async (args: ReadonlyArray<string>, environment: Record<string, string> = {}): Promise<Ran> => {
-  let out = ""
-  let err = ""
-  const shell = {
-    environment,
-    directory: root,
-    out: async (text: string) => void (out += text),
-    err: (text: string) => void (err += text),
-    errColumns: undefined
-  }
-  const command = Effect.gen(function* () {
-    const exit = yield* Effect.result(commandLine(args, shell))
-    for (const line of yield* TestConsole.logLines) out += `${String(line)}\n`
-    for (const line of yield* TestConsole.errorLines) err += `${String(line)}\n`
-    return exit
-  })
-  const result = await Effect.runPromise(Effect.provide(command, TestConsole.layer))
-  if (Result.isSuccess(result)) return { exitCode: 0, out, err }
-  const { message, exitCode } = result.failure
-  return { exitCode, out, err: message === "" ? err : `${err}${message}\n` }
-}
+import { run, spawn } from "./support/commands.ts"
 
 describe("the command line", () => {
   test.each([
     [[], /^DESCRIPTION/],
     [
       ["clutser"],
-      /^Unknown subcommand "clutser".* Did you mean this\? cluster\nCommands: cluster, balancer, worker, client, replay-live, config\n$/
+      /^Unknown subcommand "clutser".* Did you mean this\? cluster\nCommands: cluster, balancer, worker, client, replay-live, simulate, policies, config\n$/
     ],
     [
       ["cluster", "--prot", "1"],
@@ -155,7 +113,7 @@ describe("replay-live", () => {
     [
       "test/fixtures/small.jsonl --placement nearest",
       2,
-      /^pipeline\.placement\.policy must be one of .*\(--placement\)/
+      /^pipeline\.placement\.policy must be the name of a policy.*\(--placement\)/
     ]
   ])("%s fails", async (args, exitCode, err) => {
     const ran = await run(["replay-live", ...args.split(" ")])
@@ -168,6 +126,7 @@ test("what a parent hands to a worker arrives as it was, and not on the command 
   const options: Omit<WorkerOptions, "owned" | "json"> = {
     name: "sim-0",
     model: "sim",
+    role: "both",
     address: "127.0.0.1:7420",
     credential: "0123456789abcdef",
     engine: {
@@ -178,6 +137,7 @@ test("what a parent hands to a worker arrives as it was, and not on the command 
       maxSequences: 128,
       batchTokens: 2048,
       kvCapacityTokens: undefined,
+      transferGbps: 100,
       capacity: 7,
       faults: {
         slowFactor: 1,

@@ -8,8 +8,9 @@ import { printConfig, printOrigins } from "../../src/domain/config/print.ts"
 import { resolveConfig } from "../../src/domain/config/resolveConfig.ts"
 import type { Layer } from "../../src/domain/config/resolve.ts"
 import { suggest } from "../../src/domain/config/suggest.ts"
+import { chosen } from "../../src/policies/pipelines.ts"
 import { sources } from "../support/repository.ts"
-import { accepted, fileWith, isTag, options, schema } from "./configArbitraries.ts"
+import { accepted, fileWith, isListed, isTag, options, schema } from "./configArbitraries.ts"
 
 const file = (values: unknown): Layer => ({ values, origin: () => "cluster.config.ts" })
 const resolve = (...layers: ReadonlyArray<Layer>) => resolveConfig(catalogue, layers, false)
@@ -189,9 +190,42 @@ describe("precedence", () => {
     for (const [preset, points] of Object.entries(catalogue.pipelines)) {
       const { pipeline } = valid(file({ pipeline: { preset } })).config
       expect(pipeline.preset).toBe(preset)
-      for (const point of ["admission", "ordering", "placement"] as const)
-        expect(pipeline[point].policy).toBe(points[point])
+      for (const point of ["admission", "ordering", "batching", "placement", "rescue", "scaling"] as const)
+        expect([pipeline[point]].flat()).toMatchObject([points[point]].flat().map(chosen))
     }
+  })
+})
+
+describe("a list of policies", () => {
+  const admission = (...layers: ReadonlyArray<Layer>) => valid(...layers).config.pipeline.admission
+  const named = (values: unknown) => file({ pipeline: { admission: values } })
+
+  test("is replaced by the one in the file, in its order", () => {
+    const chosen = admission(named([{ policy: "queue-bounds", maxQueued: 7 }, { policy: "always" }]))
+    expect(chosen.map(({ policy }) => policy)).toEqual(["queue-bounds", "always"])
+    expect(chosen[0]!.options["maxQueued"]).toBe(7)
+  })
+
+  test("may be empty, and is printed so", () => {
+    const { config, entries } = valid(named([]))
+    expect(config.pipeline.admission).toEqual([])
+    expect(valid(file(JSON.parse(printConfig(entries)))).config).toEqual(config)
+  })
+
+  test("of the preset has options that a variable or a flag can set", () => {
+    const { layer } = environment({ PARALLAX_PIPELINE_ADMISSION_0_MAX_QUEUED: "7" })
+    expect(admission(layer)[0]!.options["maxQueued"]).toBe(7)
+  })
+
+  test.each([
+    [[{ policy: "no-such" }], "pipeline.admission[0].policy"],
+    [[{ policy: "always" }, { policy: "queue-bounds", maxQueued: -1 }], "pipeline.admission[1].maxQueued"],
+    [[{ policy: "always", maxQueued: 1 }], "pipeline.admission[0].maxQueued"],
+    [[{}], "pipeline.admission[0].policy"],
+    [{ policy: "always" }, "pipeline.admission[policy]"],
+    [Array.from({ length: 9 }, () => ({ policy: "always" })), "pipeline.admission"]
+  ])("%j is wrong at %s", (values, path) => {
+    expect(problems(named(values)).map((each) => each.path)).toContain(path)
   })
 })
 
@@ -202,7 +236,8 @@ describe("environment", () => {
       const value =
         leaf.kind === "secrets"
           ? "0123456789abcdef"
-          : (inForce(path) ?? (leaf.kind === "duration" ? "5 seconds" : 4096))
+          : (inForce(path) ??
+            (leaf.kind === "duration" ? "5 seconds" : path.endsWith("workersMax") ? 16 : 4096))
       const text = typeof value === "string" ? value : JSON.stringify(value)
       const { layer, problems: unknown } = environment({ [variableOf(path)]: text })
       expect(unknown).toEqual([])
@@ -295,6 +330,10 @@ describe("rules between options", () => {
       { models: [{}, { name: "b", engine: { maxSequences: 64, batchTokens: 64 } }] },
       ["models[1].engine.batchTokens"]
     ],
+    [{ models: [{}, { name: "b", workers: 4, workersMax: 3 }] }, ["models[1].workersMax"]],
+    [{ models: [{ workers: 4, workersMax: 4 }] }, []],
+    [{ models: [{ workers: 0, workersMax: 8 }] }, ["models[0].workers"]],
+    [{ models: [{ workers: 0 }] }, []],
     [{ listen: { port: 8080 } }, ["listen.httpPort"]],
     [{ listen: { port: 0, httpPort: 0 } }, []],
     [{ models: [{}, {}] }, ["models"]],
@@ -343,7 +382,8 @@ describe("print", () => {
     const { entries, config } = valid(
       environment({ PARALLAX_AUTH_CLIENTS: "0123456789abcdef,fedcba9876543210" }).layer
     )
-    expect(entries.map(({ path }) => path).toSorted()).toEqual(options.map(({ path }) => path).toSorted())
+    const single = entries.map(({ path }) => path).filter((path) => !isListed(path))
+    expect(single.toSorted()).toEqual(options.map(({ path }) => path).toSorted())
     for (const text of [
       printConfig(entries),
       printOrigins(entries),

@@ -2,19 +2,33 @@ import fc from "fast-check"
 import { catalogue } from "../../src/cluster/catalogue.ts"
 import { keysOf } from "../../src/domain/config/assign.ts"
 import { everyOption, type OptionPlace } from "../../src/domain/config/everyOption.ts"
+import { chosen } from "../../src/policies/pipelines.ts"
 import { makeSchema } from "../../src/domain/config/schema.ts"
 
 export const schema = makeSchema(catalogue)
 
+/** Lists that may be empty, or hold policies of one's choice: their entries stand only where a file or a preset puts them. */
+export const isListed = (path: string): boolean => /^(tenants|pipeline\.(admission|rescue))(\[|$)/.test(path)
+
 /** Options that can be set by themselves: of the policies' options only those of the default pipeline. */
 const inForce = (option: OptionPlace): boolean =>
-  option.only === undefined ||
-  option.only === 'kind "simulated"' ||
-  Object.entries(Object.values(catalogue.pipelines)[0]!).some(
-    ([point, policy]) => option.path.startsWith(`pipeline.${point}.`) && option.only === `policy "${policy}"`
-  )
+  !isListed(option.path) &&
+  (option.only === undefined ||
+    option.only === 'kind "simulated"' ||
+    Object.entries(Object.values(catalogue.pipelines)[0]!).some(
+      ([point, named]) =>
+        option.path.startsWith(`pipeline.${point}.`) &&
+        [named]
+          .flat()
+          .some(
+            (each) =>
+              typeof each !== "number" &&
+              each !== undefined &&
+              option.only === `policy "${chosen(each).policy}"`
+          )
+    ))
 
-/** Every option that the default configuration has, at the first entry of lists. */
+/** Every such option that the default configuration has, at the first entry of lists. */
 export const options = [...everyOption(schema)]
   .filter(inForce)
   .map(({ path, leaf }) => ({ path: path.replaceAll("[]", "[0]"), leaf }))

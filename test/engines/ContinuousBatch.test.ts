@@ -13,7 +13,13 @@ interface Entry extends BatchRequest {
 }
 
 /** An engine with a log of what it told, and every request it was given. */
-const makeRig = (options: { readonly pages: number; readonly seqs?: number; readonly budget?: number }) => {
+const makeRig = (options: {
+  readonly pages: number
+  readonly seqs?: number
+  readonly budget?: number
+  readonly transferTokenMs?: number
+  readonly transferWithinMs?: number
+}) => {
   const log: Array<string> = []
   const told = new Map<number, number>()
   const batch = new ContinuousBatch<Entry>(
@@ -22,10 +28,13 @@ const makeRig = (options: { readonly pages: number; readonly seqs?: number; read
       kvCapacityTokens: options.pages * 16,
       blockTokens: 16,
       maxNumSeqs: options.seqs ?? 4,
-      maxBatchedTokens: options.budget ?? 64
+      maxBatchedTokens: options.budget ?? 64,
+      transferTokenMs: options.transferTokenMs ?? 0.5,
+      transferWithinMs: options.transferWithinMs ?? Number.POSITIVE_INFINITY
     },
     {
       token: (sequence, index, nowMs) => {
+        expect(nowMs).toBeGreaterThanOrEqual(sequence.arrivesMs)
         expect(index).toBe(told.get(sequence.request.id) ?? 0)
         told.set(sequence.request.id, index + 1)
         log.push(`token ${sequence.request.id} ${index} ${nowMs}`)
@@ -39,22 +48,35 @@ const makeRig = (options: { readonly pages: number; readonly seqs?: number; read
     log,
     told,
     sequences: [] as Array<Sequence<Entry>>,
+    /** Of all steps begun. */
+    sums: {
+      steps: 0,
+      busyMs: 0,
+      stepPrefillTokens: 0,
+      stepAttention: 0,
+      stepDecodes: 0,
+      stepContextTokens: 0
+    },
+    /** Of an idle engine, waits for the next KV cache. */
     step: (): number => {
       const durationMs = batch.step(nowMs)
       nowMs += durationMs
+      if (durationMs === 0 && batch.nextArrivalMs < Number.POSITIVE_INFINITY) nowMs = batch.nextArrivalMs
       return durationMs
     },
     submit: (
       promptTokens: number,
       outputTokens: number,
-      chain: Float64Array = noChain
+      chain: Float64Array = noChain,
+      handedOver = false
     ): Sequence<Entry> | undefined => {
-      const sequence = batch.submit({ id: rig.sequences.length, promptTokens, outputTokens, chain }, nowMs)
+      const entry = { id: rig.sequences.length, promptTokens, outputTokens, chain, handedOver }
+      const sequence = batch.submit(entry, nowMs)
       if (sequence !== undefined) rig.sequences.push(sequence)
       return sequence
     },
     finish: (): number => {
-      while (rig.step() > 0);
+      while (rig.step() > 0 || batch.nextArrivalMs < Number.POSITIVE_INFINITY);
       return nowMs
     }
   }
@@ -72,28 +94,45 @@ const expectSumsHold = (
   seqs: number
 ) => {
   const { batch, sequences } = rig
-  const running = sequences.filter((sequence) => sequence.phase === "running")
+  const kept = sequences.filter((sequence) => sequence.phase === "kept")
+  const arriving = sequences.filter((sequence) => sequence.phase === "arriving")
+  const running = [...sequences.filter((sequence) => sequence.phase === "running"), ...arriving]
   const decoding = running.filter(decodes)
-  expect(batch.running).toBe(running.length)
+  expect([batch.running, batch.kept]).toEqual([running.length, kept.length])
+  expect(batch.nextArrivalMs).toBe(Math.min(...arriving.map(({ arrivesMs }) => arrivesMs)))
   expect(batch.waiting).toBe(sequences.filter((sequence) => sequence.phase === "waiting").length)
   expect(batch.running).toBeLessThanOrEqual(seqs)
   const sum = (of: ReadonlyArray<Sequence<Entry>>, value: (sequence: Sequence<Entry>) => number) =>
     of.reduce((total, sequence) => total + value(sequence), 0)
+  const outside = sequences.filter((sequence) => sequence.phase === "waiting")
+  expect(batch.pendingPrefillTokens).toBe(
+    sum(outside, ({ request, produced, awaited }) => (awaited ? 1 : request.promptTokens + produced)) +
+      sum(running, ({ prefillTokens, computed }) => Math.max(0, prefillTokens - computed))
+  )
   const prefill = sum(running, (sequence) => sequence.chunk)
   expect(prefill + decoding.length).toBeLessThanOrEqual(budget)
   if (durationMs > 0) {
     const attention = sum(running, (sequence) => sequence.chunk * (sequence.computed + sequence.chunk / 2))
     const context = sum(decoding, (sequence) => sequence.computed)
     expect(durationMs).toBeCloseTo(stepMs(cost, prefill, attention, decoding.length, context), 9)
+    rig.sums = {
+      steps: rig.sums.steps + 1,
+      busyMs: rig.sums.busyMs + durationMs,
+      stepPrefillTokens: rig.sums.stepPrefillTokens + prefill,
+      stepAttention: rig.sums.stepAttention + attention,
+      stepDecodes: rig.sums.stepDecodes + decoding.length,
+      stepContextTokens: rig.sums.stepContextTokens + context
+    }
   }
+  expect(batch).toMatchObject(rig.sums)
   const prefixes = new Set<PrefixNode>()
-  for (const sequence of running)
+  for (const sequence of [...running, ...kept])
     for (let node = sequence.prefix; node !== undefined; node = node.parent) prefixes.add(node)
   const shared = [...prefixes].reduce((total, node) => total + node.length, 0)
-  expect(batch.cache.usedPages).toBe(shared + sum(running, (sequence) => sequence.pages))
+  expect(batch.cache.usedPages).toBe(shared + sum([...running, ...kept], ({ pages }) => pages))
   expect(batch.cache.freePages).toBeGreaterThanOrEqual(0)
   expect(batch.cache.freePages + batch.cache.usedPages).toBeLessThanOrEqual(batch.cache.capacityPages)
-  for (const sequence of running) {
+  for (const sequence of [...running, ...kept]) {
     const room = sequence.prefix!.end * 16 + sequence.pages * 16
     expect(room).toBeGreaterThanOrEqual(decodes(sequence) ? sequence.computed + 1 : sequence.prefillTokens)
   }
@@ -122,7 +161,8 @@ const operation = fc.oneof(
     arbitrary: fc.record({
       kind: fc.constant("submit" as const),
       prompt: fc.integer({ min: 1, max: 200 }),
-      output: fc.integer({ min: 1, max: 60 }),
+      output: fc.integer({ min: 0, max: 60 }),
+      handedOver: fc.nat(2).map((number) => number === 2),
       family: fc.nat(3),
       shared: fc.nat(12)
     })
@@ -134,12 +174,14 @@ const scenario = fc.record({
   pages: fc.integer({ min: 6, max: 40 }),
   seqs: fc.integer({ min: 1, max: 6 }),
   budget: fc.integer({ min: 8, max: 64 }),
+  transferTokenMs: fc.constantFrom(0, 0.5, 5),
+  transferWithinMs: fc.constantFrom(0, 50, Number.POSITIVE_INFINITY),
   operations: fc.array(operation, { minLength: 30, maxLength: 150 })
 })
 type Scenario = typeof scenario extends fc.Arbitrary<infer T> ? T : never
 
-const run = ({ pages, seqs, budget, operations }: Scenario) => {
-  const rig = makeRig({ pages, seqs, budget })
+const run = ({ pages, seqs, budget, operations, ...transfer }: Scenario) => {
+  const rig = makeRig({ pages, seqs, budget, ...transfer })
   const cancelled = new Set<number>()
   let unique = 1000
   const step = (): number => {
@@ -157,7 +199,7 @@ const run = ({ pages, seqs, budget, operations }: Scenario) => {
     else if (operation.kind === "cancel") {
       const sequence = rig.sequences[operation.which % Math.max(1, rig.sequences.length)]
       if (sequence === undefined) continue
-      if (sequence.phase !== "ended") cancelled.add(sequence.request.id)
+      if (sequence.phase !== "ended" && sequence.phase !== "kept") cancelled.add(sequence.request.id)
       rig.batch.cancel(sequence)
       rig.log.push(`cancelled ${sequence.request.id}`)
     } else {
@@ -165,12 +207,19 @@ const run = ({ pages, seqs, budget, operations }: Scenario) => {
       const chain = Float64Array.from({ length: blocks }, (_, depth) =>
         depth < operation.shared ? operation.family * 100 + depth : unique++
       )
-      const sequence = rig.submit(operation.prompt, operation.output, chain)
-      const fits = Math.ceil((operation.prompt + operation.output - 1) / 16) <= pages
+      const { prompt, output } = operation
+      const sequence = rig.submit(prompt, output, chain, operation.handedOver && output > 0)
+      const fits = Math.ceil((prompt + Math.max(0, output - 1)) / 16) <= pages
       expect(sequence !== undefined).toBe(fits)
     }
   }
-  for (let steps = 0; step() > 0; steps++) expect(steps).toBeLessThan(100_000)
+  for (let steps = 0; rig.batch.running + rig.batch.waiting + rig.batch.kept > 0; steps++) {
+    expect(steps).toBeLessThan(100_000)
+    if (step() > 0 || rig.batch.nextArrivalMs < Number.POSITIVE_INFINITY) continue
+    // All that is left waits for room that is kept.
+    const kept = rig.sequences.find(({ phase }) => phase === "kept")
+    if (kept !== undefined) rig.batch.cancel(kept)
+  }
   return { rig, cancelled }
 }
 
@@ -201,28 +250,32 @@ describe("the continuous batch", () => {
   test("tokens are conserved: what is computed is every prompt but its cached part, and every answer but its last token", () => {
     const request = fc.record({
       prompt: fc.integer({ min: 1, max: 300 }),
-      output: fc.integer({ min: 1, max: 40 }),
-      family: fc.nat(2)
+      output: fc.integer({ min: 0, max: 40 }),
+      family: fc.nat(2),
+      handedOver: fc.boolean()
     })
     fc.assert(
       fc.property(fc.array(request, { maxLength: 30 }), (requests) => {
         const rig = makeRig({ pages: 10_000 })
-        for (const { prompt, output, family } of requests) {
+        for (const { prompt, output, family, handedOver } of requests) {
           rig.submit(
             prompt,
             output,
-            Float64Array.from({ length: Math.ceil(prompt / 16) }, (_, depth) => family * 100 + depth)
+            Float64Array.from({ length: Math.ceil(prompt / 16) }, (_, depth) => family * 100 + depth),
+            handedOver && output > 0
           )
           rig.step()
         }
         rig.finish()
         const expected = rig.sequences.reduce(
           (total, { request, cachedTokens }) =>
-            total + request.promptTokens - cachedTokens + request.outputTokens - 1,
+            total + request.promptTokens - cachedTokens + Math.max(0, request.outputTokens - 1),
           0
         )
-        expect(rig.batch.computedTokens).toBe(expected)
+        expect(rig.batch.stepPrefillTokens + rig.batch.stepDecodes).toBe(expected)
         expect(rig.batch.preemptions).toBe(0)
+        for (const { request, cachedTokens } of rig.sequences)
+          if (request.handedOver === true) expect(cachedTokens).toBe(request.promptTokens - 1)
       })
     )
   })
@@ -327,5 +380,121 @@ describe("the continuous batch", () => {
       ])
     )
     expect([batch.running, batch.waiting, batch.cache.usedPages]).toEqual([0, 0, 0])
+  })
+})
+
+describe("a prompt that is read for another engine", () => {
+  test("is finished with its last token, without one of its own, and takes nobody's place in the batch", () => {
+    const rig = makeRig({ pages: 100, seqs: 1, budget: 300 })
+    const read = rig.submit(300, 0)!
+    rig.finish()
+    expect(rig.log).toEqual([`finished 0 ${stepMs(cost, 300, 300 * 150, 0, 0)}`])
+    expect(rig.batch).toMatchObject({ running: 0, kept: 1, pendingPrefillTokens: 0 })
+    rig.submit(20, 3)
+    rig.finish()
+    expect(rig.told).toEqual(new Map([[1, 3]]))
+    rig.batch.cancel(read)
+    rig.batch.cancel(read)
+    expect([rig.batch.kept, rig.batch.cache.usedPages]).toEqual([0, 0])
+  })
+
+  test("keeps its KV cache from others until it is let go, and its blocks for the next one with that prefix", () => {
+    const rig = makeRig({ pages: 10 })
+    const chain = Float64Array.of(1, 2, 3, 4, 5, 6, 7)
+    const read = rig.submit(112, 0, chain)!
+    rig.finish()
+    const waiting = rig.submit(60, 10)!
+    expect(rig.step()).toBe(0)
+    expect(waiting.phase).toBe("waiting")
+    expect(rig.submit(112, 0, chain)!.phase).toBe("waiting")
+    rig.batch.cancel(read)
+    rig.finish()
+    expect(waiting.phase).toBe("ended")
+    expect(rig.sequences.at(-1)!.phase).toBe("kept")
+    const again = rig.submit(112, 0, chain)!
+    rig.finish()
+    expect(again.cachedTokens).toBe(96)
+  })
+})
+
+describe("a request whose KV cache comes from another engine", () => {
+  test("begins when all of it has come, computes one token of its prompt, and takes the closed-form time", () => {
+    const [prompt, output] = [1000, 20]
+    const rig = makeRig({ pages: 100, transferTokenMs: 0.5 })
+    const sequence = rig.submit(prompt, output, noChain, true)!
+    expect(rig.step()).toBe(0)
+    expect(rig.batch).toMatchObject({ nextArrivalMs: 500, steps: 0, busyMs: 0, pendingPrefillTokens: 1 })
+    const endMs = rig.finish()
+    const firstMs = 500 + stepMs(cost, 1, prompt - 0.5, 0, 0)
+    expect(sequence.firstTokenMs).toBeCloseTo(firstMs, 9)
+    expect(sequence.cachedTokens).toBe(prompt - 1)
+    let decodeMs = 0
+    for (let token = 1; token < output; token++) decodeMs += stepMs(cost, 0, 0, 1, prompt + token - 1)
+    expect(endMs).toBeCloseTo(firstMs + decodeMs, 9)
+  })
+
+  test("waits only for what is not cached here, and leaves its blocks for others", () => {
+    const rig = makeRig({ pages: 100, transferTokenMs: 0.5 })
+    const chain = Float64Array.of(1, 2, 3, 4)
+    rig.submit(32, 1, chain, true)
+    rig.finish()
+    const longer = rig.submit(64, 1, chain, true)!
+    rig.step()
+    expect(longer.arrivesMs - longer.admittedMs).toBe(0.5 * (64 - 32))
+    rig.finish()
+    const whole = rig.submit(64, 1, chain)!
+    rig.finish()
+    expect(whole.cachedTokens).toBe(48)
+  })
+
+  test("holds up nobody: others compute meanwhile, and several are under way at once", () => {
+    const rig = makeRig({ pages: 100, transferTokenMs: 0.5 })
+    const first = rig.submit(200, 2, noChain, true)!
+    const second = rig.submit(200, 2, noChain, true)!
+    const whole = rig.submit(20, 3)!
+    rig.finish()
+    expect(whole.firstTokenMs).toBeLessThan(100)
+    expect([first.arrivesMs, second.arrivesMs]).toEqual([100, 100])
+    expect(first.firstTokenMs).toBe(second.firstTokenMs)
+  })
+
+  test("computes its prompt itself where it cannot come in time", () => {
+    const rig = makeRig({ pages: 30, transferTokenMs: 0.5, transferWithinMs: 199 })
+    const slow = rig.submit(400, 2, noChain, true)!
+    rig.finish()
+    expect([slow.cachedTokens, rig.batch.stepPrefillTokens]).toEqual([0, 400])
+    const late = makeRig({ pages: 30, transferTokenMs: 0.1, transferWithinMs: 199 })
+    late.submit(400, 40)
+    late.step()
+    const behind = late.submit(300, 2, noChain, true)!
+    late.finish()
+    expect(behind.admittedMs - behind.submittedMs).toBeGreaterThan(199)
+    expect(behind.cachedTokens).toBe(0)
+    expect(late.told).toEqual(
+      new Map([
+        [0, 40],
+        [1, 2]
+      ])
+    )
+  })
+
+  test("computes its prompt itself after it had to start over, and its answer comes whole", () => {
+    const rig = makeRig({ pages: 10 })
+    rig.submit(60, 60)
+    rig.submit(60, 60, noChain, true)
+    rig.finish()
+    expect(rig.batch.preemptions).toBeGreaterThan(0)
+    expect([...rig.told.values()]).toEqual([60, 60])
+  })
+
+  test("takes nothing with it when it is cancelled under way", () => {
+    const rig = makeRig({ pages: 100 })
+    const sequence = rig.submit(200, 2, noChain, true)!
+    rig.step()
+    rig.batch.cancel(sequence)
+    expect(rig.batch).toMatchObject({ running: 0, nextArrivalMs: Number.POSITIVE_INFINITY })
+    expect([rig.batch.pendingPrefillTokens, rig.batch.cache.usedPages]).toEqual([0, 0])
+    rig.finish()
+    expect(rig.log).toEqual([])
   })
 })

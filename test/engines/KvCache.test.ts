@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
-import { KvCache, type PrefixNode } from "../../src/engines/simulated/KvCache.ts"
+import { KvCache, type KvCacheSink, type PrefixNode } from "../../src/engines/simulated/KvCache.ts"
 
 const PAGE_TOKENS = 4
 const BLOCK_PAGES = 2
@@ -88,6 +88,30 @@ const chain = fc
   )
   .map(chainOf)
 
+/** What a listener knows: the cached keys, each with the key of the block it follows. Never one without its parent. */
+class Listener implements KvCacheSink {
+  readonly known = new Map<number, number | undefined>()
+  readonly stored = (chain: Float64Array, from: number, to: number): void =>
+    this.add(chain[from - 1], chain, from, to)
+  readonly add = (parent: number | undefined, keys: Float64Array, from: number, to: number): void => {
+    expect(to).toBeGreaterThan(from)
+    let before = parent
+    for (const key of keys.subarray(from, to)) {
+      if (before !== undefined) expect(this.known.has(before)).toBe(true)
+      expect(this.known.has(key)).toBe(false)
+      this.known.set(key, before)
+      before = key
+    }
+  }
+  readonly removed = (keys: Float64Array, from: number, to: number): void => {
+    expect(to).toBeGreaterThan(from)
+    for (const key of keys.slice(from, to).toReversed()) {
+      expect(this.known.delete(key)).toBe(true)
+      expect([...this.known.values()]).not.toContain(key)
+    }
+  }
+}
+
 interface Held {
   readonly chain: Float64Array
   prefix: PrefixNode
@@ -102,13 +126,14 @@ describe("the KV cache", () => {
     fc.record({ kind: fc.constant("take" as const), pages: fc.nat(12) })
   )
 
-  test("agrees with a naive map: matches, eviction order, page counts; pages are conserved", () => {
+  test("agrees with a naive map: matches, eviction order, page counts, what its sink is told; pages are conserved", () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 10, max: 60 }),
         fc.array(operation, { minLength: 50, maxLength: 200 }),
         (capacity, operations) => {
-          const cache = new KvCache(options(capacity))
+          const listener = new Listener()
+          const cache = new KvCache({ ...options(capacity), sink: listener })
           const naive = new NaiveCache(capacity)
           const held: Array<Held> = []
           const chains: Array<Float64Array> = []
@@ -141,7 +166,11 @@ describe("the KV cache", () => {
             expect(cache.usedPages).toBe(naive.usedPages)
             expect(cache.freePages).toBe(naive.freePages)
             expect(cache.freePages).toBeGreaterThanOrEqual(0)
+            expect(new Set(listener.known.keys())).toEqual(new Set(naive.blocks.keys()))
           }
+          const visitor = new Listener()
+          cache.forEachRun(visitor.add)
+          expect(visitor.known).toEqual(listener.known)
           for (const known of chains) {
             const depth = naive.pin(known, known.length)
             const prefix = cache.pin(known, known.length)
@@ -157,7 +186,14 @@ describe("the KV cache", () => {
     const wild = fc.array(fc.nat(5), { maxLength: 8 }).map((keys) => Float64Array.from(keys))
     fc.assert(
       fc.property(fc.integer({ min: 4, max: 24 }), fc.array(wild, { maxLength: 40 }), (capacity, chains) => {
-        const cache = new KvCache(options(capacity))
+        const known = new Set<number>()
+        const cache = new KvCache({
+          ...options(capacity),
+          sink: {
+            stored: (chain, from, to) => chain.subarray(from, to).forEach((key) => known.add(key)),
+            removed: (keys, from, to) => keys.subarray(from, to).forEach((key) => known.delete(key))
+          }
+        })
         for (const chain of chains) {
           const pinned = cache.pin(chain, chain.length)
           const from = pinned.end
@@ -171,9 +207,11 @@ describe("the KV cache", () => {
           cache.give((chain.length - prefix.end) * BLOCK_PAGES)
           cache.unpin(prefix)
           expect(cache.usedPages).toBe(0)
+          expect(known.size * BLOCK_PAGES).toBeLessThanOrEqual(capacity - cache.freePages)
         }
         expect(cache.take(capacity)).toBe(true)
         expect(cache.freePages).toBe(0)
+        expect([...known]).toEqual([])
       })
     )
   })

@@ -1,12 +1,18 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
 import { Reason } from "../../src/domain/Outcome.ts"
-import type { EngineFinish, EngineRequest } from "../../src/engines/Engine.ts"
+import {
+  type CacheSink,
+  type EngineFinish,
+  type EngineRequest,
+  KV_COMES_MS
+} from "../../src/engines/Engine.ts"
 import { SimulatedEngine, type SimulatedEngineOptions } from "../../src/engines/SimulatedEngine.ts"
 import { chainKeys } from "../../src/engines/simulated/chainKeys.ts"
 import { ContinuousBatch } from "../../src/engines/simulated/ContinuousBatch.ts"
 import { type EnginePreset, presets } from "../../src/engines/simulated/CostModel.ts"
 import { tokenText } from "../../src/engines/simulated/tokenText.ts"
+import { hash64 } from "../../src/structures/hash.ts"
 import { makeRng } from "../../src/structures/Rng.ts"
 
 /** A clock that moves when told. Timers run late by whatever `move` jumps over. */
@@ -36,6 +42,10 @@ class ManualClock {
   get pending(): number {
     return this.timers.length
   }
+  /** Until nobody waits for anything. */
+  rest(): void {
+    while (this.pending > 0) this.move(10)
+  }
 }
 
 /** Every step takes 10 ms, whatever is in it. */
@@ -47,6 +57,7 @@ const even: EnginePreset = {
 
 const noChain = Buffer.alloc(0)
 const asked = (fields: Partial<EngineRequest> = {}): EngineRequest => ({
+  model: 0,
   prompt: null,
   promptTokens: 100,
   maxTokens: 5,
@@ -293,6 +304,7 @@ describe("the simulated engine in real time", () => {
       expect(answer.tokens.length).toBe(4)
       clock.move(30)
       expect(answer.tokens.length).toBe(7)
+      expect(engine.load()).toMatchObject({ steps: 8, busyMs: 4 * 30 + 4 * 10 })
     })
 
     test("stall: nothing happens for so long, busy or idle; then it goes on", () => {
@@ -363,6 +375,143 @@ describe("the simulated engine in real time", () => {
   })
 })
 
+/** What a listener knows of the cache: by model and hash, the hash before it. Never a block without its parent. */
+class Listener implements CacheSink {
+  readonly known = new Map<string, string>()
+  readonly stored = (model: number, chain: Uint8Array): void => {
+    const [first, ...blocks] = hashesIn(chain).map((hash) => `${model} ${hash}`)
+    let parent = first!
+    expect(blocks.length).toBeGreaterThan(0)
+    if (!parent.endsWith(start)) expect([...this.known.keys()]).toContain(parent)
+    for (const block of blocks) {
+      expect([...this.known.keys()]).not.toContain(block)
+      this.known.set(block, parent)
+      parent = block
+    }
+  }
+  readonly removed = (model: number, hashes: Uint8Array): void => {
+    for (const hash of hashesIn(hashes)) {
+      expect(this.known.delete(`${model} ${hash}`)).toBe(true)
+      expect([...this.known.values()]).not.toContain(`${model} ${hash}`)
+    }
+  }
+  /** Blocks at the front of the chain. */
+  match(model: number, chain: Uint8Array): number {
+    const hashes = hashesIn(chain)
+    const end = hashes.findIndex((hash) => !this.known.has(`${model} ${hash}`))
+    return end < 0 ? hashes.length : end
+  }
+}
+const start = "0".repeat(16)
+const hashesIn = (bytes: Uint8Array): ReadonlyArray<string> =>
+  Buffer.from(bytes).toString("hex").match(/.{16}/g) ?? []
+
+describe("what is told of the prefix cache", () => {
+  const BLOCK = 16
+  /** Chains of a family are equal up to the shorter one; families differ in the first bits of a hash, or in the last. */
+  const chainOf = (family: number, depth: number): Buffer => {
+    const chain = Buffer.alloc(8 * depth)
+    for (let i = 0; i < depth; i++) {
+      const { high, low } = hash64(`${family >> 1} ${i}`)
+      chain.writeUInt32BE(high, 8 * i)
+      chain.writeUInt32BE((low ^ ((family & 1) << 11)) >>> 0, 8 * i + 4)
+    }
+    return chain
+  }
+  const request = fc.record({
+    model: fc.nat(1),
+    family: fc.nat(5),
+    depth: fc.integer({ min: 1, max: 12 }),
+    outputTokens: fc.integer({ min: 1, max: 20 }),
+    waitMs: fc.nat(60),
+    cancelled: fc.boolean()
+  })
+
+  test("is what a request finds there: at every moment closed under prefixes, in the very hashes that came, for each model", () => {
+    fc.assert(
+      fc.property(
+        fc.array(request, { maxLength: 40 }),
+        fc.integer({ min: 12, max: 60 }),
+        fc.nat(20),
+        (requests, blocks, late) => {
+          const listener = new Listener()
+          const { clock, engine, submit } = makeRig({
+            models: ["m", "n"],
+            blockTokens: BLOCK,
+            kvCapacityTokens: BLOCK * blocks
+          })
+          const ask = (model: number, chain: Buffer, outputTokens: number) =>
+            submit({
+              model,
+              chain,
+              outputTokens,
+              maxTokens: 100,
+              promptTokens: (chain.length / 8) * BLOCK + 1
+            })
+          for (const [i, { model, family, depth, outputTokens, waitMs, cancelled }] of requests.entries()) {
+            // Who begins to listen late hears the rest when it asks for everything.
+            if (i === late) engine.watchCache(listener).tellAll()
+            const { cancel } = ask(model, chainOf(family, depth), outputTokens)
+            clock.move(waitMs)
+            if (cancelled) cancel()
+          }
+          clock.rest()
+          if (requests.length <= late) engine.watchCache(listener).tellAll()
+          for (const model of [0, 1]) {
+            for (let family = 0; family < 6; family++) {
+              const chain = chainOf(family, 8)
+              const matched = listener.match(model, chain)
+              const answer = ask(model, chain, 1)
+              clock.rest()
+              expect(answer.finish?.cachedTokens).toBe(matched * BLOCK)
+            }
+          }
+          expect(engine["cached"]["rests"].size).toBe(listener.known.size)
+          const visitor = new Listener()
+          const before = engine.watchCache(new Listener())
+          const watch = engine.watchCache(visitor)
+          before.tellAll()
+          before.stop()
+          expect(visitor.known.size).toBe(0)
+          watch.tellAll()
+          expect(visitor.known).toEqual(listener.known)
+          watch.stop()
+          ask(0, chainOf(100, 3), 1)
+          clock.rest()
+          expect(visitor.known).toEqual(listener.known)
+        }
+      )
+    )
+  })
+
+  test("contradicting chains are told without a fault, and go with the cache", () => {
+    const hash = fc.nat(4).map((n) => BigInt(n))
+    fc.assert(
+      fc.property(fc.array(fc.array(hash, { minLength: 1, maxLength: 8 }), { maxLength: 20 }), (chains) => {
+        const known = new Set<string>()
+        const { clock, engine, submit } = makeRig({ blockTokens: BLOCK, kvCapacityTokens: BLOCK * 20 })
+        engine.watchCache({
+          stored: (_, chain) =>
+            hashesIn(chain)
+              .slice(1)
+              .forEach((each) => known.add(each)),
+          removed: (_, hashes) => hashesIn(hashes).forEach((each) => known.delete(each))
+        })
+        for (const hashes of chains) {
+          const chain = Buffer.alloc(8 * hashes.length)
+          for (const [i, value] of hashes.entries()) chain.writeBigUInt64BE(value << 20n, 8 * i)
+          submit({ chain, promptTokens: hashes.length * BLOCK, outputTokens: 1 })
+          clock.rest()
+          expect(known.size).toBeLessThanOrEqual(20)
+        }
+        submit({ promptTokens: BLOCK * 20, outputTokens: 1 })
+        clock.rest()
+        expect([...known]).toEqual([])
+      })
+    )
+  })
+})
+
 describe("chain keys", () => {
   test("equal hashes give equal keys; hashes that differ in their upper 53 bits give different ones", () => {
     const hash = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n })
@@ -373,5 +522,87 @@ describe("chain keys", () => {
         expect([...chainKeys(bytes)]).toEqual(hashes.map((value) => Number(value >> 11n)))
       })
     )
+  })
+})
+
+describe("a split request", () => {
+  /** A token takes 1 ms to another engine. */
+  const slow = { transferGbps: 8e-6 }
+
+  test("has the tokens of a whole one, and is counted where its parts were done", () => {
+    fc.assert(
+      fc.property(
+        fc.record({
+          promptTokens: fc.integer({ min: 1, max: 3000 }),
+          maxTokens: fc.integer({ min: 1, max: 30 }),
+          outputTokens: fc.option(fc.integer({ min: 1, max: 30 }), { nil: undefined }),
+          idLow: fc.nat()
+        }),
+        (fields) => {
+          const [whole, reader, producer] = [makeRig(), makeRig(), makeRig()]
+          const expected = whole.submit(fields)
+          const read = reader.submit({ ...fields, part: "prefill" })
+          const answer = producer.submit({ ...fields, part: "decode" })
+          for (const { clock } of [whole, reader, producer]) clock.rest()
+          expect(read).toMatchObject({ tokens: [], finish: { outputTokens: 0, cachedTokens: 0 } })
+          expect(answer.tokens).toEqual(expected.tokens)
+          expect(answer.finish!.reason).toBe(expected.finish!.reason)
+          const { promptTokens } = fields
+          expect(reader.engine.load()).toMatchObject({ promptTokens, outputTokens: 0, requestsDone: 1 })
+          expect(producer.engine.load()).toMatchObject({
+            promptTokens: 0,
+            outputTokens: answer.tokens.length,
+            stepPrefillTokens: 1
+          })
+        }
+      )
+    )
+  })
+
+  test("keeps its KV cache until it is cancelled, which is not counted, and lets those go on who wait for room", () => {
+    const { clock, engine, submit } = makeRig({ kvCapacityTokens: 128 })
+    const read = submit({ part: "prefill" })
+    clock.rest()
+    const waiting = submit()
+    clock.rest()
+    expect([read.finish?.prefillMs, waiting.tokens.length, engine.load().kvUsedTokens]).toEqual([10, 0, 112])
+    clock.move(1000)
+    read.cancel()
+    read.cancel()
+    clock.rest()
+    expect(waiting.tokens).toHaveLength(5)
+    expect(engine.load()).toMatchObject({ kvUsedTokens: 0, requestsCancelled: 0, requestsDone: 2 })
+  })
+
+  test.each([1, 4])("begins when its KV cache has come, to the moment, at time scale %d", (timeScale) => {
+    const { clock, submit } = makeRig({ ...slow, timeScale })
+    const answer = submit({ part: "decode", promptTokens: 50 })
+    for (let ms = 0; ms < 100; ms++) clock.move(1 / timeScale)
+    expect(answer.atMs).toEqual([60, 70, 80, 90, 100].map((ms) => ms / timeScale))
+    expect(answer.finish).toMatchObject({ cachedTokens: 49, queueMs: 0, prefillMs: 60, totalMs: 100 })
+  })
+
+  test("that is under way holds up nobody, comes in time whatever else comes, and goes when it is cancelled", () => {
+    const { clock, engine, submit } = makeRig(slow)
+    const [first, second] = [50, 75].map((promptTokens) => submit({ part: "decode", promptTokens }))
+    clock.move(20)
+    const whole = submit({ maxTokens: 2 })
+    for (let ms = 0; ms < 60; ms++) clock.move(1)
+    expect(whole.atMs).toEqual([30, 40])
+    // Its KV cache came at 50, when the engine was idle.
+    expect(first!.atMs.slice(0, 2)).toEqual([60, 70])
+    second!.cancel()
+    clock.rest()
+    expect([first!.tokens.length, second!.tokens.length]).toEqual([5, 0])
+    expect(engine.load()).toMatchObject({ kvUsedTokens: 0, running: 0, requestsCancelled: 1 })
+  })
+
+  test("computes its prompt itself where its KV cache would come too late", () => {
+    const { clock, engine, submit } = makeRig(slow)
+    const answer = submit({ part: "decode", promptTokens: KV_COMES_MS + 1 })
+    clock.rest()
+    expect(answer.tokens).toHaveLength(5)
+    expect(answer.atMs[0]).toBeLessThan(200)
+    expect(engine.load().stepPrefillTokens).toBe(KV_COMES_MS + 1)
   })
 })

@@ -1,7 +1,10 @@
-import { describe, test } from "bun:test"
+import { describe } from "bun:test"
 import { admissions } from "../../src/policies/registry.ts"
-import { admissionLaws } from "./admissionLaws.ts"
+import { keepsAll } from "../support/planted.ts"
+import { admissionLaws, tightest } from "./admissionLaws.ts"
 
 describe.each(admissions.map((entry) => [entry.name, entry] as const))("admission %s", (_, entry) => {
-  test.each(admissionLaws.map((law) => [law.id, law] as const))("%s", (_id, law) => law.check(entry))
+  keepsAll(admissionLaws, entry)
+  if (Object.keys(entry.options).length > 0)
+    describe("with all options at their minimum", () => keepsAll(admissionLaws, tightest(entry)))
 })

@@ -1,17 +1,16 @@
 import { describe, expect, test } from "bun:test"
-import { pipelines } from "../../src/policies/pipelines.ts"
+import { choiceOf, makePipeline, pipelines } from "../../src/policies/pipelines.ts"
 import { optionProblem, type OptionSpec } from "../../src/policies/Policy.ts"
 import {
-  admissions,
+  decisionPoints,
   findAdmission,
   findOrdering,
   findPlacement,
-  orderings,
-  placements
+  findScaling
 } from "../../src/policies/registry.ts"
 import { makeRng } from "../../src/structures/Rng.ts"
 
-const entries = [...admissions, ...orderings, ...placements].map((entry) => [entry.name, entry] as const)
+const entries = decisionPoints.flatMap(({ entries }) => entries.map((entry) => [entry.name, entry] as const))
 
 describe.each(entries)("%s", (name, entry) => {
   test("says what it is", () => {
@@ -35,30 +34,21 @@ describe.each(entries)("%s", (name, entry) => {
   })
 })
 
-test.each([
-  ["admission", admissions],
-  ["ordering", orderings],
-  ["placement", placements]
-])("%s policies have different names", (_, list) => {
-  expect(new Set(list.map(({ name }) => name)).size).toBe(list.length)
-})
+test.each(decisionPoints.map(({ name, entries }) => [name, entries] as const))(
+  "%s policies have different names",
+  (_, list) => expect(new Set(list.map(({ name }) => name)).size).toBe(list.length)
+)
 
 test("a policy is found by its name and no other", () => {
-  expect(findPlacement("power-of-two")?.name).toBe("power-of-two")
-  expect([findAdmission("fifo"), findOrdering("fifo"), findPlacement("")]).toEqual([
-    undefined,
-    undefined,
-    undefined
-  ])
+  expect(findPlacement("power-of-two").name).toBe("power-of-two")
+  for (const find of [findAdmission, findOrdering, findPlacement])
+    for (const name of ["fifo", ""]) expect(() => find(name)).toThrow(`there is a policy ${name}`)
 })
 
-test.each(Object.entries(pipelines))(
-  "pipeline %s names policies of the registry",
-  (_, { admission, ordering, placement }) => {
-    for (const entry of [findAdmission(admission), findOrdering(ordering), findPlacement(placement)])
-      expect(entry).toBeDefined()
-  }
-)
+test.each(Object.entries(pipelines))("pipeline %s names policies of the registry", (_, preset) => {
+  makePipeline(choiceOf(preset), makeRng(1))
+  expect(findScaling(preset.scaling).name).toBe(preset.scaling)
+})
 
 describe("option values", () => {
   const count: OptionSpec = { kind: "integer", default: 2, minimum: 1, maximum: 16, summary: "" }
@@ -85,7 +75,7 @@ describe("option values", () => {
 
   test("a value outside its range makes no policy", () => {
     const make = (options: Readonly<Record<string, number>>) => () =>
-      findPlacement("power-of-two")!.make(options, makeRng(1))
+      findPlacement("power-of-two").make(options, makeRng(1))
     expect(make({ d: 0 })).toThrow("option d of power-of-two must be at least 1")
     expect(make({ d: 3 })).not.toThrow()
   })

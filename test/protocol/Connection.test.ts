@@ -1,13 +1,13 @@
 import { describe, expect, test } from "bun:test"
 import { Reason } from "../../src/domain/Outcome.ts"
-import { encodeFrame, pack } from "../../src/protocol/Codec.ts"
+import { encodeFrame, locate, pack } from "../../src/protocol/Codec.ts"
 import {
   Connection,
   type ConnectionHandler,
   type Greeting,
   type Greet
 } from "../../src/protocol/Connection.ts"
-import { FRAMES_PER_SLICE } from "../../src/protocol/Frame.ts"
+import { FRAMES_PER_SLICE, TOKENS_PER_SLICE } from "../../src/protocol/Frame.ts"
 import { Type } from "../../src/protocol/Header.ts"
 import { defaultLimits, type Limits } from "../../src/protocol/Limits.ts"
 import { type Hello, version, type Welcome } from "../../src/protocol/Message.ts"
@@ -235,7 +235,7 @@ describe("greeting", () => {
 describe("roles", () => {
   const own: Record<Role, ReadonlyArray<keyof typeof Type>> = {
     client: ["request", "cancel", "credit", "resume"],
-    worker: ["register", "heartbeat", "token", "done", "error", "drain", "kvStored", "kvRemoved"],
+    worker: ["register", "heartbeat", "token", "done", "error", "drain", "prefilled", "kvStored", "kvRemoved"],
     balancer: [
       "accepted",
       "rejected",
@@ -246,6 +246,7 @@ describe("roles", () => {
       "cancel",
       "credit",
       "drain",
+      "kvSync",
       "adminReply"
     ],
     admin: ["adminRequest"]
@@ -314,6 +315,49 @@ describe("floods", () => {
       calm.pass(10_500)
     }
     expect(calm.connection.isOpen).toBe(true)
+  })
+})
+
+describe("values that have to be scanned", () => {
+  const reading: ConnectionHandler = {
+    frame: (type, bytes, start, end) => type === Type.token || locate(bytes, start, end, limits),
+    closed: () => undefined
+  }
+  /** An array counts as well. */
+  const thousand = encodeFrame(Type.error, {}, { payload: pack(Array.from({ length: 999 }, () => 0)) })
+  const own = { handler: reading, limits: { nodesPerSecond: 100_000 } }
+  const feedThousands = (there: ReturnType<typeof opened>, count: number) =>
+    there.feed(...Array.from({ length: count }, () => thousand))
+
+  test("a second's worth may come at once, and again as time passes; one frame more is a flood", () => {
+    const there = opened("worker", own)
+    // The greeting was scanned as well.
+    feedThousands(there, 99)
+    for (let i = 0; i < 50; i++) {
+      there.pass(250)
+      feedThousands(there, 25)
+    }
+    expect(there.connection.isOpen).toBe(true)
+    expect(there.violations).toEqual([])
+    feedThousands(there, 1)
+    expect(there.violations).toEqual(["flood"])
+    expect(there.sent().map(({ payload }) => payload)).toContainEqual({
+      code: "flood",
+      message: "too many msgpack values"
+    })
+  })
+
+  test("what is passed on unread costs nothing", () => {
+    const there = opened("worker", own)
+    const token = encodeFrame(Type.token, {}, { payload: pack(Array.from({ length: 999 }, () => 0)) })
+    for (let i = 0; i < 20; i++) there.feed(...Array.from({ length: 100 }, () => token))
+    expect(there.violations).toEqual([])
+  })
+
+  test("whom we dialled may send what it likes", () => {
+    const there = opened("balancer", own)
+    for (let i = 0; i < 20; i++) feedThousands(there, 100)
+    expect(there.violations).toEqual([])
   })
 })
 
@@ -420,6 +464,69 @@ describe("a peer that does not read", () => {
     expect(violations).toEqual(["slow_consumer"])
     expect(socket.acts).toEqual(["terminate"])
   })
+})
+
+describe("a client that reads too slowly", () => {
+  const behind = { outboxBytes: 1_000_000, behindBytes: 10_000, behindMs: 1_000 }
+  const frame = encodeFrame(Type.token, { stream: 1 }, { payload: pack("x".repeat(1_000)) })
+  const lagging = (role: Role = "client") => {
+    const there = opened(role, { limits: behind })
+    const { connection, socket, turn } = there
+    /** Leaves this many bytes unread; what is more is read. */
+    const leave = (bytes: number): void => {
+      socket.room = 0
+      while (connection.outbox.pending <= bytes) connection.send(frame)
+      turn.settle()
+      socket.room = connection.outbox.pending - bytes
+      connection.drain()
+      expect(connection.outbox.pending).toBe(bytes)
+    }
+    return { ...there, leave }
+  }
+
+  test("is cut when it has been more than behindBytes behind for longer than behindMs", () => {
+    const { leave, pass, violations, socket, log } = lagging()
+    leave(10_001)
+    pass(1_250)
+    expect(socket.acts).toEqual([])
+    // It reads on, but never catches up.
+    leave(500_000)
+    pass(250)
+    expect(violations).toEqual(["slow_consumer"])
+    expect(socket.acts).toEqual(["terminate"])
+    expect(log).toEqual(["closed: too many bytes left unread", "gone: too many bytes left unread"])
+  })
+
+  test("stays when it catches up within behindMs, even between two looks, however far it was behind", () => {
+    const { leave, pass, connection } = lagging()
+    for (let i = 0; i < 20; i++) {
+      leave(900_000)
+      pass(1_250)
+      leave(10_000)
+      leave(800_000)
+    }
+    expect(connection.isOpen).toBe(true)
+  })
+
+  test("stays with behindBytes unread until unreadMs", () => {
+    const { leave, pass, feed, connection } = lagging()
+    leave(10_000)
+    for (let i = 0; i < 9; i++) {
+      pass(2_000)
+      feed(frameOf(Type.pong))
+    }
+    expect(connection.isOpen).toBe(true)
+  })
+
+  test.each(["worker", "balancer"] as const)(
+    "is no client: a %s may take longer, prompts are long",
+    (role) => {
+      const { leave, pass, connection } = lagging(role)
+      leave(500_000)
+      pass(5_000)
+      expect(connection.isOpen).toBe(true)
+    }
+  )
 })
 
 describe("leaving", () => {
@@ -599,5 +706,11 @@ describe("many frames in one chunk", () => {
     turn.settle()
     expect(log.length).toBe(FRAMES_PER_SLICE + 1)
     expect(socket.acts).toEqual(["pause", "shutdown", "resume"])
+  })
+
+  test("TOKENs, which are passed on unread, are handled sixteen times as many a turn", () => {
+    const { connection, log } = opened("worker")
+    connection.data(Buffer.concat(Array.from({ length: 2 * TOKENS_PER_SLICE }, () => frameOf(Type.token))))
+    expect(log.length).toBe(16 * FRAMES_PER_SLICE)
   })
 })

@@ -1,7 +1,7 @@
 import { describe, expect, spyOn, test } from "bun:test"
 import * as fc from "fast-check"
 import { encodeFrame, pack } from "../../src/protocol/Codec.ts"
-import { FRAMES_PER_SLICE, FrameReader } from "../../src/protocol/Frame.ts"
+import { FRAMES_PER_SLICE, FrameReader, TOKENS_PER_SLICE } from "../../src/protocol/Frame.ts"
 import { HEADER_OFFSET, LENGTH_BYTES, Type, writeU32 } from "../../src/protocol/Header.ts"
 import { anyFrame, chunking, cutFrames, inChunks } from "./support/frames.ts"
 
@@ -174,17 +174,52 @@ test("a chunk of many frames is delivered in slices, in order, and a new chunk p
     },
     limit
   )
-  const numbered = Array.from({ length: 3 * FRAMES_PER_SLICE + 7 }, (_, stream) =>
-    encodeFrame(Type.token, { stream })
-  )
-  const cutAt = FRAMES_PER_SLICE * 2 + 3
+  const slice = TOKENS_PER_SLICE
+  const numbered = Array.from({ length: 3 * slice + 7 }, (_, stream) => encodeFrame(Type.token, { stream }))
+  const cutAt = slice * 2 + 3
   reader.push(Buffer.concat(numbered.slice(0, cutAt)))
-  expect([streams.length, reader.behind]).toEqual([FRAMES_PER_SLICE, true])
+  expect([streams.length, reader.behind]).toEqual([slice, true])
   reader.next()
-  expect([streams.length, reader.behind]).toEqual([2 * FRAMES_PER_SLICE, true])
+  expect([streams.length, reader.behind]).toEqual([2 * slice, true])
   reader.push(Buffer.concat(numbered.slice(cutAt)))
-  expect([streams.length, reader.behind]).toEqual([cutAt + FRAMES_PER_SLICE, true])
+  expect([streams.length, reader.behind]).toEqual([cutAt + slice, true])
   reader.next()
   expect(reader.behind).toBe(false)
   expect(streams).toEqual(numbered.map((_, stream) => stream))
+})
+
+test("a slice holds 4,096 TOKENs, or 256 frames that ask for work, or of both in proportion; and no fewer while there are more", () => {
+  const [token, other] = [encodeFrame(Type.token, {}), encodeFrame(Type.cancel, {})]
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.boolean(), fc.integer({ min: 1, max: 1500 })), { maxLength: 8 }),
+      (runs) => {
+        let slice = { tokens: 0, others: 0 }
+        const reader = new FrameReader(
+          {
+            frame: (bytes, start) => {
+              slice[bytes[start + HEADER_OFFSET] === Type.token ? "tokens" : "others"]++
+              return true
+            },
+            broken: () => undefined
+          },
+          limit
+        )
+        const share = () => slice.tokens / TOKENS_PER_SLICE + slice.others / FRAMES_PER_SLICE
+        reader.push(
+          Buffer.concat(
+            runs.flatMap(([isToken, count]) => Array.from({ length: count }, () => (isToken ? token : other)))
+          )
+        )
+        while (reader.behind) {
+          // The last one may be no TOKEN and have found room for a TOKEN only.
+          expect(share()).toBeLessThan(1 + 1 / FRAMES_PER_SLICE)
+          expect(share()).toBeGreaterThanOrEqual(1)
+          slice = { tokens: 0, others: 0 }
+          reader.next()
+        }
+        expect(share()).toBeLessThan(1 + 1 / FRAMES_PER_SLICE)
+      }
+    )
+  )
 })

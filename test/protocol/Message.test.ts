@@ -216,6 +216,11 @@ describe("readHeartbeat", () => {
     expect(heartbeat(load)).toEqual({ load: expected, clamped: true })
   })
 
+  test("is understood from a worker that does not know the newer fields", () => {
+    const older = Object.fromEntries(Object.entries({ ...idleLoad, running: 3, steps: 5 }).slice(0, 10))
+    expect(heartbeat(older)).toEqual({ load: { ...idleLoad, running: 3 }, clamped: false })
+  })
+
   test("refuses what is no load", () => {
     expect(heartbeat({ running: 1 })).toBeUndefined()
     expect(heartbeat({ ...idleLoad, running: "many" })).toBeUndefined()

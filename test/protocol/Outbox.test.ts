@@ -265,3 +265,23 @@ test("a closed socket takes nothing and breaks nothing", () => {
   expect(outbox.plain(Type.accepted, 1, 0)).toBe(-1)
   expect(readU32(frame, 0)).toBe(frame.length - 4)
 })
+
+test("a full page of control frames leaves before the turn ends: ten thousand in one turn are no overflow", () => {
+  const { outbox, turn, socket, overflows } = setUp()
+  for (let i = 1; i <= 10_000; i++) outbox.control(controlFrame(i))
+  turn.settle()
+  expect(overflows).toEqual([])
+  expect(cutFrames([socket.received]).frames.map((frame) => readFrame(frame).stream)).toEqual(
+    Array.from({ length: 10_000 }, (_, i) => i + 1)
+  )
+})
+
+test("a peer that reads nothing is left 64 KiB of control frames", () => {
+  const { outbox, socket, overflows } = setUp()
+  socket.room = 0
+  const frame = controlFrame(1)
+  for (let i = 0; i < Math.floor((64 * 1024) / frame.length); i++) outbox.control(frame)
+  expect(overflows).toEqual([])
+  outbox.control(frame)
+  expect(overflows.length).toBe(1)
+})

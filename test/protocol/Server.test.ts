@@ -1,10 +1,10 @@
-import { expect, test } from "bun:test"
+import { describe, expect, test } from "bun:test"
 import { bunTransport } from "../../src/protocol/BunTransport.ts"
 import { Type } from "../../src/protocol/Header.ts"
 import { defaultLimits } from "../../src/protocol/Limits.ts"
 import { serve } from "../../src/protocol/Server.ts"
 import { Turn } from "../../src/protocol/Turn.ts"
-import { greetedPeer, listen, plainPeer, until } from "./support/loopback.ts"
+import { greetedPeer, helloFrame, listen, plainPeer, until } from "./support/loopback.ts"
 import { virtualTimers } from "./support/virtualTimers.ts"
 
 test("one connection too many is told so, very many too many are cut without a word", async () => {
@@ -24,6 +24,49 @@ test("one connection too many is told so, very many too many are cut without a w
   next.socket.shutdown()
   await until(() => server.connectionCount() === 1)
   expect((await greetedPeer(server.port, "client")).types()).toEqual([Type.welcome])
+})
+
+describe("of one address", () => {
+  const silent = (port: number, count: number) =>
+    Promise.all(Array.from({ length: count }, () => plainPeer(port)))
+
+  test("64 may be connected and silent: one more is let in, and the oldest is cut once it had a second to greet", async () => {
+    const { server, advance, violations } = listen()
+    const oldest = await plainPeer(server.port)
+    await until(() => server.connectionCount() === 1)
+    const second = await plainPeer(server.port)
+    await until(() => server.connectionCount() === 2)
+    advance(500)
+    await silent(server.port, 62)
+    await until(() => server.connectionCount() === 64)
+    advance(500)
+    const newcomer = await greetedPeer(server.port, "client")
+    expect(newcomer.types()).toEqual([Type.welcome])
+    await until(() => oldest.seen.closed)
+    expect([oldest.frames.length, second.seen.closed]).toEqual([0, false])
+    expect(violations.map(({ kind }) => kind)).toEqual(["connections"])
+    expect(server.connectionCount()).toBe(64)
+  })
+
+  test("hundreds may dial at once and greet when they come round to it", async () => {
+    const { server, advance, violations } = listen()
+    const peers = await silent(server.port, 300)
+    await until(() => server.connectionCount() === 300)
+    advance(750)
+    for (const peer of peers) peer.send(helloFrame("client"))
+    await until(() => peers.every((peer) => peer.frames.length === 1))
+    expect(violations).toEqual([])
+    expect(server.connectionCount()).toBe(300)
+  })
+
+  test("those that have greeted count no more", async () => {
+    const { server, advance } = listen()
+    for (let i = 0; i < 70; i++) await greetedPeer(server.port, "client", { identity: `c${i}` })
+    advance(1500)
+    await silent(server.port, 64)
+    await until(() => server.connectionCount() === 134)
+    expect(server.connectionCount()).toBe(134)
+  })
 })
 
 test("close says GOODBYE to everyone, greeted or not, and is done when the last socket is gone", async () => {

@@ -60,10 +60,27 @@ const contents: Readonly<Record<string, readonly [chain: unknown, extras: unknow
       requestsCancelled: 0,
       promptTokens: 0,
       cachedPromptTokens: 0,
-      outputTokens: 98_765
+      outputTokens: 98_765,
+      steps: 0,
+      busyMs: 0,
+      stepPrefillTokens: 0,
+      stepAttention: 0,
+      stepDecodes: 0,
+      stepContextTokens: 0,
+      pendingPrefillTokens: 0
     }
   ],
   assign: [
+    Buffer.from("0123456789abcdeffedcba9876543210", "hex"),
+    null,
+    { prompt: "Hello \u{1f30d}", outputTokens: 128 }
+  ],
+  assignPrefillOnly: [
+    Buffer.from("0123456789abcdeffedcba9876543210", "hex"),
+    null,
+    { prompt: "Hello \u{1f30d}", outputTokens: 128 }
+  ],
+  assignHandedOver: [
     Buffer.from("0123456789abcdeffedcba9876543210", "hex"),
     null,
     { prompt: "Hello \u{1f30d}", outputTokens: 128 }

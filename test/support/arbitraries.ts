@@ -1,6 +1,6 @@
 import * as fc from "fast-check"
 import type { RequestView } from "../../src/domain/RequestView.ts"
-import type { Candidate } from "./pools.ts"
+import { BLOCK_TOKENS, type Candidate, chainOf } from "./pools.ts"
 
 /** Checks a property in 1000 cases: enough that a defect that shows in 2 % of them escapes once in 10⁹ runs. */
 export const holds = <Inputs>(property: fc.IProperty<Inputs>): void => fc.assert(property, { numRuns: 1000 })
@@ -8,21 +8,61 @@ export const holds = <Inputs>(property: fc.IProperty<Inputs>): void => fc.assert
 const u32 = fc.integer({ min: 0, max: 0xffffffff })
 const tokens = fc.integer({ min: 0, max: 200_000 })
 
-/** Small counts, so that ties are common. Speeds are powers of two, so that scaling them is exact. */
-const row: fc.Arbitrary<Candidate> = fc.record({
-  keyHigh: u32,
-  keyLow: u32,
-  inFlight: fc.integer({ min: 0, max: 5 }),
-  capacity: fc.integer({ min: 6, max: 64 }),
-  speed: fc.constantFrom(1, 1, 1, 0.5, 2),
-  pendingPromptTokens: tokens,
-  running: fc.nat(64),
-  waiting: fc.nat(64),
-  kvUsedTokens: tokens,
-  kvCapacityTokens: fc.constantFrom(0, 262_144),
-  observedAtMs: fc.nat(100_000),
-  eligible: fc.boolean()
-})
+/** A value from each list, all of them chosen by one number: far cheaper to generate than a number for each. */
+const choices = <Name extends string>(
+  lists: Readonly<Record<Name, ReadonlyArray<number>>>
+): fc.Arbitrary<Record<Name, number>> => {
+  const entries = Object.entries<ReadonlyArray<number>>(lists)
+  const count = entries.reduce((product, [, list]) => product * list.length, 1)
+  return fc.noBias(fc.integer({ min: 0, max: count - 1 })).map((number) => {
+    const chosen: Record<string, number> = {}
+    let left = number
+    for (const [name, list] of entries) {
+      chosen[name] = list[left % list.length]!
+      left = Math.floor(left / list.length)
+    }
+    return chosen
+  })
+}
+
+const range = (from: number, to: number, step = 1): ReadonlyArray<number> =>
+  Array.from({ length: (to - from) / step + 1 }, (_, i) => from + i * step)
+
+/** Small counts, so that ties are common. Speeds and costs are powers of two, so that scaling them is exact. */
+const row: fc.Arbitrary<Candidate> = fc
+  .tuple(
+    choices({
+      inFlight: range(0, 5),
+      prefilling: range(0, 2),
+      isEligible: [0, 1],
+      speed: [1, 1, 1, 0.5, 2],
+      pendingPrefillAttention: [0, 2 ** 30, 2 ** 32],
+      kvCapacityTokens: [0, 262_144],
+      baseMs: [8, 16],
+      prefillTokenMs: [0.03125, 0.125],
+      prefillAttentionMs: [0, 2 ** -20],
+      decodeSequenceMs: [0, 0.03125],
+      decodeContextMs: [0, 2 ** -14],
+      capacity: range(6, 64),
+      running: range(0, 64),
+      waiting: range(0, 64),
+      observedAtMs: range(0, 100_000, 100)
+    }),
+    fc.record({
+      keyHigh: u32,
+      keyLow: u32,
+      pendingPrefillTokens: tokens,
+      contextTokens: tokens,
+      kvUsedTokens: tokens,
+      cachedTokens: tokens
+    })
+  )
+  .map(([{ isEligible, ...chosen }, numbers]) => ({
+    ...chosen,
+    ...numbers,
+    prefilling: Math.min(chosen.prefilling, chosen.inFlight),
+    eligible: isEligible === 1
+  }))
 
 /** Rows of different keys. */
 export const candidates = (options: { readonly minLength?: number; readonly maxLength?: number } = {}) =>
@@ -32,26 +72,39 @@ export const candidates = (options: { readonly minLength?: number; readonly maxL
     selector: ({ keyHigh, keyLow }) => keyHigh * 2 ** 32 + keyLow
   })
 
+/** Chains of one prompt, by their number of blocks. */
+const chains = range(0, 64).map((count) => chainOf(range(1, count)))
+
 /** A live request that arrived within the first 100 s, with or without a session. */
 export const request: fc.Arbitrary<RequestView> = fc
-  .record({
-    slot: fc.nat(500),
-    model: fc.constant(0),
-    tenant: fc.nat(3),
-    class: fc.nat(2),
-    promptTokens: tokens,
-    maxTokens: fc.integer({ min: 1, max: 4096 }),
-    session: fc.option(fc.tuple(u32, u32), { nil: [0, 0] }),
-    idHigh: u32,
-    idLow: u32,
-    arrivedMs: fc.nat(100_000),
-    attempt: fc.integer({ min: 1, max: 3 })
-  })
-  .map(({ session: [sessionHigh = 0, sessionLow = 0], ...rest }) => ({
-    ...rest,
+  .tuple(
+    choices({
+      tenant: range(0, 3),
+      class: range(0, 2),
+      weight: [1, 1, 2, 0.5],
+      attempt: range(1, 3),
+      blocks: range(0, 64),
+      slot: range(0, 500),
+      arrivedMs: range(0, 100_000)
+    }),
+    fc.record({
+      promptTokens: tokens,
+      maxTokens: fc.integer({ min: 1, max: 4096 }),
+      idHigh: u32,
+      idLow: u32
+    }),
+    fc.option(fc.tuple(u32, u32), { nil: [0, 0] })
+  )
+  .map(([{ blocks, ...chosen }, numbers, [sessionHigh = 0, sessionLow = 0]]) => ({
+    ...chosen,
+    ...numbers,
+    model: 0,
+    uncachedTokens: numbers.promptTokens,
+    chain: chains[Math.min(blocks, Math.floor(numbers.promptTokens / BLOCK_TOKENS))]!,
+    outputTokens: 0,
     sessionHigh,
     sessionLow,
-    deadlineMs: rest.arrivedMs + 60_000
+    deadlineMs: chosen.arrivedMs + 60_000
   }))
 
 /** What happens to the requests of a pool, one after the other, with everything a policy may read. */

@@ -1,6 +1,7 @@
-import type { PoolView, WorkerColumns } from "../../src/domain/PoolView.ts"
+import type { Forecast, PoolView, WorkerColumns } from "../../src/domain/PoolView.ts"
 import type { RequestView } from "../../src/domain/RequestView.ts"
-import { hash64 } from "../../src/structures/hash.ts"
+import { hash64, mix } from "../../src/structures/hash.ts"
+import type { PrefixChain } from "../../src/structures/PrefixChain.ts"
 
 /** One row of `WorkerColumns`. */
 export type WorkerRow = { readonly [Column in keyof WorkerColumns]: number }
@@ -8,20 +9,33 @@ export type WorkerRow = { readonly [Column in keyof WorkerColumns]: number }
 /** A worker of a pool, and whether the request may go there. */
 export interface Candidate extends WorkerRow {
   readonly eligible: boolean
+  /** Prompt tokens it holds of any request, as far as that has a chain. */
+  readonly cachedTokens: number
 }
+
+/** Prompt tokens of one block in these pools. */
+export const BLOCK_TOKENS = 256
 
 const columnTypes = {
   keyHigh: Uint32Array,
   keyLow: Uint32Array,
   inFlight: Int32Array,
+  prefilling: Int32Array,
   capacity: Int32Array,
   speed: Float64Array,
-  pendingPromptTokens: Float64Array,
+  pendingPrefillTokens: Float64Array,
+  pendingPrefillAttention: Float64Array,
+  contextTokens: Float64Array,
   running: Int32Array,
   waiting: Int32Array,
   kvUsedTokens: Float64Array,
   kvCapacityTokens: Float64Array,
-  observedAtMs: Float64Array
+  observedAtMs: Float64Array,
+  baseMs: Float64Array,
+  prefillTokenMs: Float64Array,
+  prefillAttentionMs: Float64Array,
+  decodeSequenceMs: Float64Array,
+  decodeContextMs: Float64Array
 } satisfies { readonly [Column in keyof WorkerColumns]: unknown }
 
 const columnNames = Object.keys(columnTypes) as ReadonlyArray<keyof WorkerColumns>
@@ -48,8 +62,93 @@ export const poolOf = (
   return {
     workers: workers as WorkerColumns,
     eligible: Int32Array.from([...eligible, ...others], ({ slot }) => slot),
-    eligibleCount: eligible.length
+    eligibleCount: eligible.length,
+    prefill: new Int32Array(0),
+    prefillCount: 0,
+    decode: new Int32Array(0),
+    decodeCount: 0,
+    blockTokens: BLOCK_TOKENS,
+    ...cachesOf(rows, slots),
+    forecast: quietForecast
   }
+}
+
+/** What a pool says of its workers' prefix caches: of each request the leading blocks that the row's `cachedTokens` fill. */
+const cachesOf = (
+  rows: ReadonlyArray<Candidate>,
+  slots: ReadonlyArray<number>
+): Pick<PoolView, "match" | "cachedTokens"> => {
+  const blocksOf = ({ cachedTokens }: Candidate, { chain }: RequestView): number =>
+    Math.min(Math.floor(cachedTokens / BLOCK_TOKENS), chain.count)
+  return {
+    match: (request) => {
+      const holders = rows
+        .map((row, i) => ({ slot: slots[i]!, blocks: blocksOf(row, request) }))
+        .filter(({ blocks }) => blocks > 0)
+        .toSorted((a, b) => b.blocks - a.blocks)
+      return {
+        count: holders.length,
+        workers: Int32Array.from(holders, ({ slot }) => slot),
+        blocks: Int32Array.from(holders, ({ blocks }) => blocks)
+      }
+    },
+    cachedTokens: (request) => {
+      const column = new Float64Array(rows.length)
+      for (const [i, row] of rows.entries())
+        column[slots[i]!] = Math.min(
+          blocksOf(row, request) * BLOCK_TOKENS,
+          Math.max(0, request.promptTokens - 1)
+        )
+      return column
+    }
+  }
+}
+
+/** Half of what a request may produce, and predictions that come true. */
+export const quietForecast: Forecast = {
+  outputTokens: ({ maxTokens }, quantile) => Math.max(1, Math.ceil(maxTokens * quantile)),
+  meanOutputTokens: ({ maxTokens }) => Math.max(1, Math.ceil(maxTokens / 2)),
+  ttftRatio: 1
+}
+
+/**
+ * Charges a request to a worker as the balancer does before it sends it. Returns it as placed: with what it is expected to compute there.
+ */
+export const charge = (pool: PoolView, worker: number, request: RequestView): RequestView => {
+  const placed = { ...request, uncachedTokens: request.promptTokens - pool.cachedTokens(request)[worker]! }
+  pool.workers.inFlight[worker]!++
+  pool.workers.contextTokens[worker]! += heldTokens(pool, placed)
+  addPrefill(pool, worker, placed, 1)
+  return placed
+}
+
+/** The first token of a request that `charge` returned: its prompt is no longer pending. */
+export const prefilled = (pool: PoolView, worker: number, placed: RequestView): void =>
+  addPrefill(pool, worker, placed, -1)
+
+/** The end of such a request, after its first token. */
+export const release = (pool: PoolView, worker: number, placed: RequestView): void => {
+  pool.workers.inFlight[worker]!--
+  pool.workers.contextTokens[worker]! -= heldTokens(pool, placed)
+}
+
+const heldTokens = ({ forecast }: PoolView, request: RequestView): number =>
+  request.promptTokens + forecast.meanOutputTokens(request)
+
+const addPrefill = ({ workers }: PoolView, worker: number, request: RequestView, count: 1 | -1): void => {
+  const n = request.uncachedTokens
+  workers.prefilling[worker]! += count
+  workers.pendingPrefillTokens[worker]! += count * n
+  workers.pendingPrefillAttention[worker]! += count * n * (request.promptTokens - n / 2)
+}
+
+/** Makes the workers for which `mayPick` says so the eligible ones of a pool. */
+export const setEligible = (pool: PoolView, mayPick: (slot: number) => boolean): void => {
+  const { keyHigh, keyLow } = pool.workers
+  const byKey = [...pool.eligible].toSorted((a, b) => keyHigh[a]! - keyHigh[b]! || keyLow[a]! - keyLow[b]!)
+  const eligible = byKey.filter(mayPick)
+  pool.eligible.set([...eligible, ...byKey.filter((slot) => !mayPick(slot))])
+  Object.assign(pool, { eligibleCount: eligible.length })
 }
 
 /** `count` workers that differ in their keys alone. */
@@ -60,18 +159,36 @@ export const equalWorkers = (count: number, row: Partial<Candidate> = {}): Reado
       keyHigh: high,
       keyLow: low,
       inFlight: 2,
+      prefilling: 0,
       capacity: 64,
       speed: 1,
-      pendingPromptTokens: 0,
+      pendingPrefillTokens: 0,
+      pendingPrefillAttention: 0,
+      contextTokens: 0,
       running: 0,
       waiting: 0,
       kvUsedTokens: 0,
       kvCapacityTokens: 0,
       observedAtMs: 0,
+      baseMs: 8,
+      prefillTokenMs: 0.03125,
+      prefillAttentionMs: 0,
+      decodeSequenceMs: 0.03125,
+      decodeContextMs: 0,
+      cachedTokens: 0,
       eligible: true,
       ...row
     }
   })
+
+/** A chain whose block hashes are these numbers, in both halves mixed. */
+export function chainOf(blocks: ReadonlyArray<number>): PrefixChain {
+  return {
+    count: blocks.length,
+    high: Uint32Array.from(blocks, (block) => mix(1, 0, block)),
+    low: Uint32Array.from(blocks, (block) => mix(2, 0, block))
+  }
+}
 
 /** A request without a session that arrived at 0. */
 export const oneRequest: RequestView = {
@@ -79,7 +196,10 @@ export const oneRequest: RequestView = {
   model: 0,
   tenant: 0,
   class: 0,
+  weight: 1,
   promptTokens: 100,
+  uncachedTokens: 100,
+  chain: chainOf([]),
   maxTokens: 100,
   sessionHigh: 0,
   sessionLow: 0,
@@ -87,5 +207,6 @@ export const oneRequest: RequestView = {
   idLow: 0,
   arrivedMs: 0,
   deadlineMs: 60_000,
-  attempt: 1
+  attempt: 1,
+  outputTokens: 0
 }

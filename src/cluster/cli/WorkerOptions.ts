@@ -1,10 +1,13 @@
 import type { Config, EngineConfig } from "../../domain/Config.ts"
+import type { Register } from "../../protocol/Message.ts"
 
 /** All that one worker process must know. Plain data, so that a parent can hand it over as JSON. */
 export interface WorkerOptions {
   /** Unique in the cluster, and the same after a restart. */
   readonly name: string
   readonly model: string
+  /** What it does of its model's requests. */
+  readonly role: Register["role"]
   /** `host:port` of the balancer. */
   readonly address: string
   /** Whether a parent started it, without which it has no reason to live: it leaves when its standard input ends. */

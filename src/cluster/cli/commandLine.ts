@@ -13,8 +13,10 @@ import { CliFailure } from "./CliFailure.ts"
 import { clientCommand } from "./clientCommand.ts"
 import { balancerCommand, clusterCommand } from "./clusterCommand.ts"
 import { configCommand } from "./configCommand.ts"
+import { policiesCommand } from "./policiesCommand.ts"
 import { replayCommand } from "./replayCommand.ts"
 import { processShell, Shell, type Surroundings } from "./Shell.ts"
+import { simulateCommand } from "./simulateCommand.ts"
 import { workerCommand } from "./workerCommand.ts"
 
 const commands = [
@@ -23,6 +25,8 @@ const commands = [
   workerCommand,
   clientCommand,
   replayCommand,
+  simulateCommand,
+  policiesCommand,
   configCommand
 ] as const
 

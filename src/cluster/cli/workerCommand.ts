@@ -1,6 +1,6 @@
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import { Command } from "effect/cli"
+import { Command, Flag } from "effect/cli"
 import { loadConfig } from "../loadConfig.ts"
 import { misused } from "./CliFailure.ts"
 import { configFlag, jsonFlag, textFlag } from "./flags.ts"
@@ -19,9 +19,15 @@ export const workerCommand = Command.make(
       "Address of the balancer. Default: listen.host and listen.port of the configuration.",
       "host:port"
     ),
+    role: Flag.Literals("role", ["both", "prefill", "decode"]).pipe(
+      Flag.withDescription(
+        "What it does: whole requests, or one part of split ones: reading prompts, or producing answers."
+      ),
+      Flag.withDefault("both")
+    ),
     engine: engineFlags()
   },
-  Effect.fnUntraced(function* ({ config: file, json, name, model: modelName, address, engine }) {
+  Effect.fnUntraced(function* ({ config: file, json, name, model: modelName, address, role, engine }) {
     const flags = Object.values(engine).flat()
     const first = yield* loadConfig({ file, flags })
     const at = modelName === undefined ? 0 : first.config.models.findIndex(({ name }) => name === modelName)
@@ -38,6 +44,7 @@ export const workerCommand = Command.make(
     yield* runWorker({
       name: name ?? `worker-${process.pid}`,
       model,
+      role,
       address: address ?? `${config.listen.host}:${config.listen.port}`,
       owned: false,
       json,

@@ -1,7 +1,7 @@
 import type { Ending } from "../../client/index.ts"
 import type { TraceRequest } from "../../domain/Trace.ts"
 import { Histogram } from "../../structures/Histogram.ts"
-import { imbalance, type Imbalance } from "./imbalance.ts"
+import { imbalance, type Imbalance } from "../../structures/imbalance.ts"
 
 /** What one worker did, counted by us from the answers or by the worker itself. */
 export interface WorkerWork {

@@ -1,12 +1,11 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { resolve } from "node:path"
 import { type AdminConnection, type Client, connect, connectAdmin } from "../../client/index.ts"
 import type { Assignment } from "../../domain/config/assign.ts"
-import { parseTrace, type Trace } from "../../domain/Trace.ts"
 import { type CliFailure, failed, misused } from "../cli/CliFailure.ts"
 import { jsonLine } from "../cli/jsonLine.ts"
 import { Shell } from "../cli/Shell.ts"
+import { readTrace } from "../readTrace.ts"
 import { agreement, workDone } from "./agreement.ts"
 import { type ReplayReport, reportText } from "./report.ts"
 import { sendTrace } from "./sendTrace.ts"
@@ -40,7 +39,7 @@ export const runReplay = Effect.fnUntraced(function* (
 ): Effect.fn.Return<void, CliFailure, Shell | Scope.Scope> {
   const shell = yield* Shell
   const { speed, timeScale } = flags
-  const trace = yield* readTrace(shell.directory, flags)
+  const trace = yield* readTrace(shell.directory, flags.trace, flags.limit)
   const target = yield* flags.address === undefined
     ? ownTarget({ config: flags.config, flags: flags.options, timeScale })
     : Effect.succeed(runningTarget(flags.address, shell))
@@ -60,22 +59,6 @@ export const runReplay = Effect.fnUntraced(function* (
   if (!report.agreement.equal)
     return yield* failed("The workers' own counters differ from the answers that arrived.")
 }, Effect.scoped)
-
-const readTrace = Effect.fnUntraced(function* (
-  directory: string,
-  { trace: name, limit }: ReplayFlags
-): Effect.fn.Return<Trace, CliFailure> {
-  const text = yield* Effect.tryPromise({
-    try: async () => {
-      const bytes = await Bun.file(resolve(directory, name)).bytes()
-      return new TextDecoder().decode(name.endsWith(".gz") ? Bun.gunzipSync(bytes) : bytes)
-    },
-    catch: (cause) => misused(`${name} cannot be read: ${messageOf(cause)}`)
-  })
-  const trace = parseTrace(text, limit)
-  if ("header" in trace) return trace
-  return yield* failed(trace.map((problem) => `${name}:${problem}`).join("\n"))
-})
 
 /** Which served model a request goes to: the one it was recorded with, where it is served. */
 const modelChoice = Effect.fnUntraced(function* (

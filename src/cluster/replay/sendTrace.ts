@@ -1,12 +1,12 @@
 import * as Effect from "effect/Effect"
 import type { Client } from "../../client/index.ts"
-import type { Trace, TraceRequest } from "../../domain/Trace.ts"
+import { limitOf, type Trace, type TraceRequest } from "../../domain/Trace.ts"
 import { systemTimers } from "../../protocol/Timers.ts"
 import type { Surroundings } from "../cli/Shell.ts"
 import { openLoop } from "./openLoop.ts"
 import { progressLine } from "./progress.ts"
 import type { Tally } from "./Tally.ts"
-import { traceChain } from "./traceChain.ts"
+import { traceChain } from "../../domain/traceChain.ts"
 
 /** Between two progress lines, on a terminal and elsewhere. */
 const REDRAW_MS = 200
@@ -58,7 +58,7 @@ const send = (
       model: modelOf(request.model),
       prompt: null,
       promptTokens: request.promptTokens,
-      maxTokens: limitOf(request.outputTokens),
+      maxTokens: limitOf(request),
       outputTokens: request.outputTokens,
       chain: traceChain(request, trace.header.blockSize),
       session: request.session,
@@ -79,9 +79,6 @@ const send = (
     }
   )
 }
-
-/** A live client states a limit, not the length it is going to get: the length rounded up to a power of two. */
-const limitOf = (outputTokens: number): number => 2 ** Math.ceil(Math.log2(outputTokens))
 
 /** Shows how far it is until the returned function is called: one line redrawn on a terminal, else a line now and then. */
 const showProgress = ({ err, errColumns }: Surroundings, tally: Tally, total: number): (() => void) => {

@@ -33,7 +33,7 @@ export const ownTarget = Effect.fnUntraced(function* (options: {
     loadConfig({ file: options.config, flags: [...options.flags, free("port"), free("httpPort"), ...scaled] })
   // Which models there are to scale is known only once the configuration is read.
   const { models } = (yield* load([])).config
-  if (models.some(({ workers }) => workers === 0))
+  if (models.some((model) => model.workers + Math.min(model.prefillWorkers, model.decodeWorkers) === 0))
     return yield* misused(
       "A cluster started for a replay needs workers for each model: set --workers to 1 or more."
     )

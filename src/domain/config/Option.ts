@@ -47,7 +47,21 @@ export interface List<out N extends Node> {
   readonly node: "list"
   readonly summary: string
   readonly item: N
+  /** 1 where nothing is said. */
+  readonly countMin?: number
   readonly countMax: number
+}
+/** What stands for a list without entries where options are printed. */
+export const emptyList: Leaf<unknown, unknown> = {
+  node: "leaf",
+  kind: "text",
+  suffix: "",
+  summary: "",
+  consequence: "",
+  rule: "a list",
+  fallback: [],
+  decode: (value) => value,
+  fix: () => ""
 }
 /** One of several sections, chosen by the word under `tag`. */
 export interface Variant<

@@ -31,7 +31,7 @@ export const readEnvironment = (
     if (!name.startsWith(PREFIX) || text === undefined || name === FILE_VARIABLE) continue
     const found = find(schema, name.slice(PREFIX.length))
     if (found !== undefined)
-      assignments.push({ keys: found.keys, value: valueOf(found.kind, text), origin: name })
+      assignments.push({ keys: found.keys, value: valueOfAny(found.kinds, text), origin: name })
     else if (!isServiceLink(name, text)) problems.push(unknownVariable(schema, name))
   }
   return { layer: assign(assignments), problems }
@@ -50,19 +50,20 @@ const unknownVariable = (schema: Node, name: string): Problem => {
 
 interface Found {
   readonly keys: ReadonlyArray<string>
-  readonly kind: Kind
+  /** Options of one name may differ in kind from one policy to the next. */
+  readonly kinds: ReadonlyArray<Kind>
 }
 
 /** Takes names off the front of `rest` while they lead on in the schema. */
 const find = (node: Node, rest: string): Found | undefined => {
   switch (node.node) {
     case "leaf":
-      return rest === "" ? { keys: [], kind: node.kind } : undefined
+      return rest === "" ? { keys: [], kinds: [node.kind] } : undefined
     case "section":
       return first(Object.entries(node.fields), rest)
     case "variant":
       return rest === upper(node.tag)
-        ? { keys: [node.tag], kind: node.name.kind }
+        ? { keys: [node.tag], kinds: [node.name.kind] }
         : first(
             Object.values(node.cases).flatMap(({ fields }) => Object.entries(fields)),
             rest
@@ -75,17 +76,25 @@ const find = (node: Node, rest: string): Found | undefined => {
 }
 
 const first = (fields: ReadonlyArray<readonly [string, Node]>, rest: string): Found | undefined => {
+  let all: Found | undefined
   for (const [key, field] of fields) {
     const name = upper(key)
     if (rest !== name && !rest.startsWith(`${name}_`)) continue
     const found = under(key, find(field, rest.slice(name.length + 1)))
-    if (found !== undefined) return found
+    if (found === undefined) continue
+    if (all === undefined) all = found
+    else if (all.keys.join(".") === found.keys.join("."))
+      all = { keys: all.keys, kinds: [...all.kinds, ...found.kinds] }
   }
-  return undefined
+  return all
 }
 
 const under = (key: string, found: Found | undefined): Found | undefined =>
-  found === undefined ? undefined : { keys: [key, ...found.keys], kind: found.kind }
+  found === undefined ? undefined : { keys: [key, ...found.keys], kinds: found.kinds }
+
+/** By the first kind that takes the text for more than a text. */
+const valueOfAny = (kinds: ReadonlyArray<Kind>, text: string): unknown =>
+  kinds.map((kind) => valueOf(kind, text)).find((value) => typeof value !== "string") ?? text
 
 /** The value a text from outside the file stands for; one that stands for none is kept, so that the option's own rule refuses it. */
 export const valueOf = (kind: Kind, text: string): unknown => {

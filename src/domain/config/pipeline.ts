@@ -2,12 +2,14 @@ import { formatDuration } from "./duration.ts"
 import {
   boolean,
   choice,
+  didYouMean,
   duration,
   integer,
   number,
   optional,
   section,
   type Leaf,
+  type List,
   type Section,
   type Variant
 } from "./Option.ts"
@@ -38,6 +40,9 @@ export interface PolicyChoice {
   readonly options: Readonly<Record<string, PolicyValue>>
 }
 
+/** A policy as a preset names it: at its defaults, or with the options that differ, durations in ms. */
+export type NamedPolicy = string | PolicyChoice
+
 type PolicySection = Section<Readonly<Record<string, Leaf<PolicyValue, PolicyValue>>>>
 export type PolicyVariant = Variant<"policy", Readonly<Record<string, PolicySection>>>
 
@@ -48,16 +53,45 @@ export const policyVariant = (
 ): PolicyVariant => ({
   node: "variant",
   tag: "policy",
-  name: optional(
-    choice({
-      fallback: policies[0]?.name ?? "",
-      words: policies.map(({ name }) => name),
+  name: optional(policyName(question, policies), "that of the preset"),
+  cases: Object.fromEntries(policies.map((policy) => [policy.name, policySection(policy)]))
+})
+
+/** There are too many names for a message; the reference lists them anyway. */
+const policyName = (question: string, policies: ReadonlyArray<PolicyDescription>): Leaf<string, string> => {
+  const words = policies.map(({ name }) => name)
+  return {
+    ...choice({
+      fallback: words[0] ?? "",
+      words,
       summary: question,
       consequence: "The options of the policy stand beside it."
     }),
-    "that of the preset"
-  ),
-  cases: Object.fromEntries(policies.map((policy) => [policy.name, policySection(policy)]))
+    rule: "the name of a policy",
+    fix: (value) => didYouMean(value, words) ?? "`bun run policies list` shows them all."
+  }
+}
+
+const STAGES_MAX = 8
+
+/** The node of a decision point where several policies may act, one after the other. */
+export const policyList = (
+  question: string,
+  policies: ReadonlyArray<PolicyDescription>
+): List<PolicyVariant> => ({
+  node: "list",
+  summary: question,
+  // An entry has no preset to take its policy from.
+  item: {
+    ...policyVariant("", policies),
+    name: {
+      ...policyName("One of the policies below.", policies),
+      fallback: "",
+      fallbackText: "nothing, and must be said"
+    }
+  },
+  countMin: 0,
+  countMax: STAGES_MAX
 })
 
 const policySection = ({ summary, options }: PolicyDescription): PolicySection =>

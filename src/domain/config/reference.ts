@@ -1,5 +1,6 @@
 import { variableOf } from "./environment.ts"
 import { everyOption, type OptionPlace } from "./everyOption.ts"
+import type { List } from "./Option.ts"
 import type { PolicyVariant } from "./pipeline.ts"
 import type { ConfigSchema } from "./schema.ts"
 
@@ -22,8 +23,12 @@ const options = (places: Iterable<OptionPlace>): ReadonlyArray<string> => {
   return lines.length === 0 ? [] : [lines.join("\n")]
 }
 
-const decisionPoint = (path: string, node: PolicyVariant): ReadonlyArray<string> => [
-  `### ${path}`,
+const decisionPoint = (path: string, node: PolicyVariant | List<PolicyVariant>): ReadonlyArray<string> =>
+  node.node === "list"
+    ? [`### ${path}`, node.summary, ...policiesOf(`${path}[]`, node.item)]
+    : [`### ${path}`, ...policiesOf(path, node)]
+
+const policiesOf = (path: string, node: PolicyVariant): ReadonlyArray<string> => [
   ...options([{ path: `${path}.${node.tag}`, leaf: node.name }]),
   ...Object.entries(node.cases).flatMap(([name, policy]) => [
     `With ${code(`${node.tag}: "${name}"`)}: ${policy.summary}`,
@@ -34,7 +39,7 @@ const decisionPoint = (path: string, node: PolicyVariant): ReadonlyArray<string>
 /** The reference of every option as Markdown: the text of docs/configuration.md. */
 export const configurationReference = (schema: ConfigSchema): string => {
   const { pipeline, ...sections } = schema.fields
-  const { preset, ...points } = pipeline.fields
+  const { preset, pendingTokensMax, ...points } = pipeline.fields
   return (
     [
       introduction,
@@ -45,7 +50,10 @@ export const configurationReference = (schema: ConfigSchema): string => {
       ]),
       "## pipeline",
       pipeline.summary,
-      ...options(everyOption(preset, "pipeline.preset")),
+      ...options([
+        ...everyOption(preset, "pipeline.preset"),
+        ...everyOption(pendingTokensMax, "pipeline.pendingTokensMax")
+      ]),
       ...Object.entries(points).flatMap(([point, node]) => decisionPoint(`pipeline.${point}`, node)),
       ""
     ]

@@ -54,6 +54,22 @@ const relations: ReadonlyArray<Relation> = [
     fix: "2048 is usual."
   },
   {
+    broken: ({ models }) =>
+      models.flatMap(({ workers, workersMax = workers }, index) =>
+        unless(workersMax >= workers, `models[${index}].workersMax`)
+      ),
+    rule: "must not be less than workers, which is the least number of workers of the model",
+    fix: "Make it larger, or workers smaller."
+  },
+  {
+    broken: ({ models }) =>
+      models.flatMap(({ workers, workersMax }, index) =>
+        unless(workersMax === undefined || workers > 0, `models[${index}].workers`)
+      ),
+    rule: "must be at least 1 with workersMax: a model without workers refuses requests, so that none would start",
+    fix: "Use 1, or leave workersMax out where workers are started elsewhere."
+  },
+  {
     broken: ({ models }) => unless(new Set(models.map(({ name }) => name)).size === models.length, "models"),
     rule: "must have different names",
     fix: "Rename one of the models with equal names."

@@ -1,4 +1,13 @@
-import type { Fields, Leaf, List, Node, Output, Section, Variant } from "./Option.ts"
+import {
+  emptyList,
+  type Fields,
+  type Leaf,
+  type List,
+  type Node,
+  type Output,
+  type Section,
+  type Variant
+} from "./Option.ts"
 import { suggest } from "./suggest.ts"
 
 /** Values from one place. Layers are given lowest precedence first. */
@@ -114,20 +123,25 @@ class Resolver {
   private list(list: List<Node>, path: string, given: ReadonlyArray<Given>): unknown {
     const from = given.findLastIndex(({ value }) => Array.isArray(value))
     const base = given[from]
-    const items: ReadonlyArray<unknown> = Array.isArray(base?.value) ? base.value : [{}]
-    if (base !== undefined && (items.length === 0 || items.length > list.countMax))
+    const { countMin = 1, countMax } = list
+    const items: ReadonlyArray<unknown> = Array.isArray(base?.value)
+      ? base.value
+      : Array.from({ length: countMin }, () => ({}))
+    if (base !== undefined && (items.length < countMin || items.length > countMax))
       this.report(
         path,
-        `must have 1 to ${list.countMax} entries, got ${items.length}`,
+        `must have ${countMin} to ${countMax} entries, got ${items.length}`,
         base.layer.origin(path),
         "Change the list."
       )
+    if (items.length === 0)
+      this.entries.push({ path, leaf: emptyList, value: [], origin: base?.layer.origin(path) ?? "default" })
     const patches = this.records(path, given.slice(from + 1))
     for (const { value, layer } of patches)
       for (const key of Object.keys(value))
         if (!/^\d+$/.test(key) || Number(key) >= items.length)
           this.unknownEntry(`${path}[${key.slice(0, KEY_LENGTH_MAX)}]`, items.length, layer)
-    return items.slice(0, list.countMax).map((item, index) => {
+    return items.slice(0, countMax).map((item, index) => {
       const own = base === undefined ? [] : [{ value: item, layer: base.layer }]
       return this.node(list.item, `${path}[${index}]`, [...own, ...inside(patches, String(index))])
     })

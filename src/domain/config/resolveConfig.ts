@@ -1,5 +1,5 @@
 import type { Config } from "../Config.ts"
-import { policyChoice } from "./pipeline.ts"
+import { type NamedPolicy, policyChoice } from "./pipeline.ts"
 import { brokenRelations } from "./relations.ts"
 import { isRecord, problem, resolve, type Entry, type Layer, type Problem } from "./resolve.ts"
 import { makeSchema, type Catalogue } from "./schema.ts"
@@ -27,9 +27,13 @@ export const resolveConfig = (
     ...value,
     pipeline: {
       preset: pipeline.preset,
-      admission: policyChoice(pipeline.admission),
+      admission: pipeline.admission.map(policyChoice),
       ordering: policyChoice(pipeline.ordering),
-      placement: policyChoice(pipeline.placement)
+      batching: policyChoice(pipeline.batching),
+      placement: policyChoice(pipeline.placement),
+      rescue: pipeline.rescue.map(policyChoice),
+      scaling: policyChoice(pipeline.scaling),
+      pendingTokensMax: pipeline.pendingTokensMax
     }
   }
   const broken = brokenRelations(config, insecure)
@@ -49,17 +53,25 @@ const presetLayer = ({ pipelines }: Catalogue, layers: ReadonlyArray<Layer>): La
     .findLast((preset) => preset !== undefined)
   const name =
     typeof asked === "string" && Object.hasOwn(pipelines, asked) ? asked : Object.keys(pipelines)[0]!
-  const { admission, ordering, placement } = pipelines[name]!
+  const { admission, ordering, batching, placement, rescue, scaling, pendingTokensMax } = pipelines[name]!
   return {
     values: {
       pipeline: {
-        admission: { policy: admission },
-        ordering: { policy: ordering },
-        placement: { policy: placement }
+        admission: admission.map(stated),
+        ordering: stated(ordering),
+        batching: stated(batching),
+        placement: stated(placement),
+        rescue: rescue.map(stated),
+        scaling: stated(scaling),
+        ...(pendingTokensMax === undefined ? {} : { pendingTokensMax })
       }
     },
     origin: () => `preset "${name}"`
   }
 }
+
+/** As a file states it. */
+const stated = (named: NamedPolicy): Readonly<Record<string, unknown>> =>
+  typeof named === "string" ? { policy: named } : { policy: named.policy, ...named.options }
 
 const at = (value: unknown, key: string): unknown => (isRecord(value) ? value[key] : undefined)

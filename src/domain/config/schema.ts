@@ -11,16 +11,30 @@ import {
   type List,
   type Variant
 } from "./Option.ts"
-import { policyVariant, type PolicyDescription } from "./pipeline.ts"
+import { type NamedPolicy, policyList, policyVariant, type PolicyDescription } from "./pipeline.ts"
 
 /** What the schema must be told, because it lives in layers above: the policies and engine presets there are. */
 export interface Catalogue {
   readonly admissions: ReadonlyArray<PolicyDescription>
   readonly orderings: ReadonlyArray<PolicyDescription>
+  readonly batchings: ReadonlyArray<PolicyDescription>
   readonly placements: ReadonlyArray<PolicyDescription>
-  /** Named pipelines: one policy per decision point. */
+  readonly rescues: ReadonlyArray<PolicyDescription>
+  readonly scalings: ReadonlyArray<PolicyDescription>
+  /** Named pipelines: the policies of each decision point. */
   readonly pipelines: Readonly<
-    Record<string, { readonly admission: string; readonly ordering: string; readonly placement: string }>
+    Record<
+      string,
+      {
+        readonly admission: ReadonlyArray<NamedPolicy>
+        readonly ordering: NamedPolicy
+        readonly batching: NamedPolicy
+        readonly placement: NamedPolicy
+        readonly rescue: ReadonlyArray<NamedPolicy>
+        readonly scaling: NamedPolicy
+        readonly pendingTokensMax?: number | undefined
+      }
+    >
   >
   readonly enginePresets: ReadonlyArray<string>
 }
@@ -172,6 +186,16 @@ const simulated = (presets: ReadonlyArray<string>) =>
       }),
       "that of the preset"
     ),
+    transferGbps: number({
+      fallback: 100,
+      minimum: 0.001,
+      maximum: 1_000_000,
+      unit: "Gbit/s",
+      summary:
+        "What the KV cache of one split request gets of the network on its way from who has read the prompt.",
+      consequence:
+        "Less delays the first token of split requests. `bandwidth` of `disaggregated` is what the policy takes it for."
+    }),
     capacity: optional(
       integer({
         fallback: 512,
@@ -184,6 +208,17 @@ const simulated = (presets: ReadonlyArray<string>) =>
       "256"
     ),
     faults: engineFaults
+  })
+
+/** Splitting takes two: a policy that does it, and a worker of either part. */
+const partWorkers = (summary: string, consequence: string) =>
+  integer({
+    fallback: 0,
+    minimum: 0,
+    maximum: 256,
+    unit: "processes",
+    summary,
+    consequence: `${consequence} They get nothing from a placement policy that does not split requests, as \`disaggregated\` does, nor while there are none of the other kind.`
   })
 
 const model = (presets: ReadonlyArray<string>) =>
@@ -203,6 +238,25 @@ const model = (presets: ReadonlyArray<string>) =>
       summary: "Worker processes to keep alive on this machine.",
       consequence: "0 leaves the model to workers started elsewhere with `bun run worker`."
     }),
+    workersMax: optional(
+      integer({
+        fallback: 8,
+        minimum: 1,
+        maximum: 256,
+        unit: "processes",
+        summary: "Most worker processes that a scaling policy may start on this machine.",
+        consequence: "Above `workers`, which is then the least, the number follows the load."
+      }),
+      "that of `workers`"
+    ),
+    prefillWorkers: partWorkers(
+      "Worker processes beside these that only read prompts, for `decodeWorkers` to answer.",
+      "More take long prompts off the workers that are producing."
+    ),
+    decodeWorkers: partWorkers(
+      "Worker processes that only produce answers to prompts that `prefillWorkers` have read.",
+      "More produce more answers at once."
+    ),
     engine: {
       node: "variant",
       tag: "kind",
@@ -215,6 +269,54 @@ const model = (presets: ReadonlyArray<string>) =>
       cases: { simulated: simulated(presets) }
     } satisfies Variant<"kind", { readonly simulated: ReturnType<typeof simulated> }>
   })
+
+const tenant = section("A tenant whose share differs from that of others.", {
+  name: text({
+    fallback: "default",
+    pattern: /^[\x21-\x7e]{1,128}$/,
+    rule: "1 to 128 visible characters",
+    summary: "As clients name it.",
+    consequence: "Requests without a tenant belong to `default`."
+  }),
+  weight: number({
+    fallback: 1,
+    minimum: 0.001,
+    maximum: 1000,
+    summary: "Share relative to other tenants.",
+    consequence:
+      "With a fair ordering, twice the weight gets twice the service while both have requests waiting."
+  })
+})
+
+const prefixes = section(
+  "What the balancer knows of the workers' prefix caches. Kept only for pipelines that ask for it.",
+  {
+    blockTokens: integer({
+      fallback: 256,
+      minimum: 1,
+      maximum: 65_536,
+      unit: "tokens",
+      summary: "Prompt tokens that one block hash of a request stands for.",
+      consequence:
+        "Must be what clients make their chains with; another number makes predictions of cached tokens wrong."
+    }),
+    bytes: integer({
+      fallback: 256 * MIB,
+      minimum: MIB,
+      maximum: 16 * 1024 * MIB,
+      unit: "bytes",
+      summary: "Memory of the prefix index of each model.",
+      consequence:
+        "When it is full the least recently used blocks are forgotten, though workers may hold them."
+    }),
+    salt: secrets({
+      summary:
+        "Secret that keeps the prefixes of tenants apart, so that none can probe what another has sent; the first of the list counts.",
+      consequence:
+        "Without one it is drawn anew at each start, and what workers have cached by then is not found again."
+    })
+  }
+)
 
 const limits = section("Bounds. Whatever goes beyond one is refused with the name of the limit.", {
   requests: integer({
@@ -307,7 +409,17 @@ const retry = section("Second chances of a request whose worker fails before the
   })
 })
 
-const scaling = section("How the worker processes of this machine are kept alive.", {
+const scaling = section("How the worker processes of this machine are kept alive, and their number decided.", {
+  period: duration(
+    {
+      fallback: "15 seconds",
+      minimum: SECOND_MS,
+      maximum: HOUR_MS,
+      summary: "How often the scaling policy of a model with `workersMax` is asked.",
+      consequence: "Shorter follows the load sooner, from figures of fewer requests."
+    },
+    "Ms"
+  ),
   restartAfter: duration(
     {
       fallback: "100 millis",
@@ -376,9 +488,31 @@ const pipeline = (catalogue: Catalogue) =>
         summary: "Named pipeline to start from.",
         consequence: "Sets every decision point that is not stated."
       }),
-      admission: policyVariant("Which requests are let in?", catalogue.admissions),
+      admission: policyList(
+        "Which requests are let in? A request must pass every policy of the list, in this order; an empty list lets all in.",
+        catalogue.admissions
+      ),
       ordering: policyVariant("Which queued request is next?", catalogue.orderings),
-      placement: policyVariant("Which worker serves it?", catalogue.placements)
+      batching: policyVariant("Is it placed at once, or together with others?", catalogue.batchings),
+      placement: policyVariant("Which worker serves it?", catalogue.placements),
+      rescue: policyList(
+        "What is done about a request that was placed and does not start? Every policy of the list acts; an empty list leaves it alone.",
+        catalogue.rescues
+      ),
+      scaling: policyVariant("How many workers has a model?", catalogue.scalings),
+      pendingTokensMax: optional(
+        integer({
+          fallback: 8192,
+          minimum: 1,
+          maximum: 1_000_000_000,
+          unit: "tokens",
+          summary:
+            "Uncached prompt tokens that may be pending at a worker: one that has as many gets nothing more until it has computed some.",
+          consequence:
+            "Less keeps more requests in the balancer's queue, where ordering decides; more lets placement choose freely, and binds early."
+        }),
+        "that of the preset, or no limit"
+      )
     }
   )
 
@@ -403,6 +537,14 @@ export const makeSchema = (catalogue: Catalogue) =>
       countMax: 64
     } satisfies List<ReturnType<typeof model>>,
     pipeline: pipeline(catalogue),
+    tenants: {
+      node: "list",
+      summary: "Tenants with a weight of their own.",
+      item: tenant,
+      countMin: 0,
+      countMax: 1024
+    } satisfies List<typeof tenant>,
+    prefixes,
     limits,
     failure,
     retry,

@@ -1,13 +1,13 @@
 import { assert } from "../../structures/assert.ts"
 import { type StepCost, stepMs } from "./CostModel.ts"
-import { KvCache } from "./KvCache.ts"
+import { KvCache, type KvCacheSink } from "./KvCache.ts"
 import { type BatchRequest, Sequence } from "./Sequence.ts"
 
 /** Where the results of a step go. The sink may submit and cancel from inside these calls. */
 export interface BatchSink<R extends BatchRequest> {
   /** Token `index` (from 0) of this sequence. */
   readonly token: (sequence: Sequence<R>, index: number, nowMs: number) => void
-  /** After its last token. */
+  /** After its last token; of a request without an answer, once its prompt is computed. */
   readonly finished: (sequence: Sequence<R>, nowMs: number) => void
 }
 
@@ -20,6 +20,12 @@ export interface BatchOptions {
   readonly maxNumSeqs?: number
   /** Most tokens computed in one step, prefill and decode together. */
   readonly maxBatchedTokens?: number
+  /** How long the KV cache of one token takes from one engine to another. */
+  readonly transferTokenMs?: number
+  /** How long a KV cache that is handed over is sure to be kept for us. */
+  readonly transferWithinMs?: number
+  /** Told what the prefix cache holds. */
+  readonly cacheSink?: KvCacheSink | undefined
 }
 
 export const MAX_NUM_SEQS = 128
@@ -35,9 +41,13 @@ const PAGE_TOKENS = 16
  * of the step that computes the end of its prompt. When a decoding sequence finds no KV page, the newest sequence leaves the batch, goes
  * back to the head of the queue, and computes everything again. The last token of a prompt is always computed, cached or not.
  *
+ * A request without an answer leaves the batch when its prompt is computed, and keeps its KV cache until `cancel`. One that is handed over
+ * joins the batch as others do, waits there until what of its prompt is not cached here has come, and computes the last token of its
+ * prompt. Where all of it could not come in time, and after a preemption, it computes its prompt itself.
+ *
  * The caller is the clock: `step(nowMs)` ends the step under way and begins the next; the returned duration says when to come back.
- * After 0 (idle), come back at the next `submit`. Same calls, same results. A step costs O(sequences in the batch); none of it depends
- * on the lengths of prompts.
+ * After 0 (idle), come back at the next `submit` or `cancel`, and at `nextArrivalMs`. Same calls, same results. A step costs O(sequences
+ * in the batch); none of it depends on the lengths of prompts.
  *
  * Source: vLLM's V1 scheduler (vllm/v1/core/sched/scheduler.py).
  */
@@ -46,17 +56,29 @@ export class ContinuousBatch<R extends BatchRequest> {
   /** Sequences in the batch, and waiting for it. */
   running = 0
   waiting = 0
-  /** Steps begun, tokens computed (prefill and decode), and sequences that had to start over. */
+  /** Those out of the batch whose KV cache is kept. */
+  kept = 0
+  /** Tokens to prefill that are not computed: all of a sequence that waits; of one in the batch what nobody gave. One of one handed over. */
+  pendingPrefillTokens = 0
+  /** Steps begun, and the sums of their durations and of what `stepMs` makes these from; see `WorkerLoad`. */
   steps = 0
-  computedTokens = 0
+  busyMs = 0
+  stepPrefillTokens = 0
+  stepAttention = 0
+  stepDecodes = 0
+  stepContextTokens = 0
+  /** Sequences that had to start over. */
   preemptions = 0
   private readonly sink: BatchSink<R>
   private readonly cost: StepCost
   private readonly maxNumSeqs: number
   private readonly maxBatchedTokens: number
+  private readonly transferTokenMs: number
+  private readonly transferWithinMs: number
   /** In the order they joined; ended ones are taken out at the end of the step. */
   private decoding: Array<Sequence<R>> = []
   private prefilling: Array<Sequence<R>> = []
+  private arriving: Array<Sequence<R>> = []
   /** Decoding sequences whose next token needs another page. */
   private hungry: Array<Sequence<R>> = []
   private first: Sequence<R> | undefined
@@ -75,18 +97,21 @@ export class ContinuousBatch<R extends BatchRequest> {
     assert(this.maxBatchedTokens > this.maxNumSeqs, "decodes leave room for prefill")
     this.sink = sink
     this.cost = options.cost
+    this.transferTokenMs = options.transferTokenMs ?? 0
+    this.transferWithinMs = options.transferWithinMs ?? Number.POSITIVE_INFINITY
     this.cache = new KvCache({
       capacityTokens: options.kvCapacityTokens,
       pageTokens: Math.min(PAGE_TOKENS, options.blockTokens),
-      blockTokens: options.blockTokens
+      blockTokens: options.blockTokens,
+      sink: options.cacheSink
     })
   }
 
   /** Puts a request into the queue; undefined when it could never fit into the KV cache, whatever else runs. */
   submit(request: R, nowMs: number): Sequence<R> | undefined {
-    assert(request.promptTokens >= 1 && request.outputTokens >= 1, "a request has a prompt and an answer")
-    if (this.pagesOf(request.promptTokens + request.outputTokens - 1) > this.cache.capacityPages)
-      return undefined
+    const { promptTokens, outputTokens } = request
+    assert(promptTokens >= 1 && outputTokens >= 0, "a request has a prompt")
+    if (this.pagesOf(promptTokens + Math.max(0, outputTokens - 1)) > this.cache.capacityPages) return undefined
     const sequence = new Sequence(request, nowMs)
     this.enqueue(sequence, false)
     return sequence
@@ -95,14 +120,29 @@ export class ContinuousBatch<R extends BatchRequest> {
   /** Frees everything the sequence holds; nothing more is told about it. Without effect once it has ended. Cost O(1). */
   cancel(sequence: Sequence<R>): void {
     if (sequence.phase === "waiting") this.dequeue(sequence)
-    else if (sequence.phase === "running") this.vacate(sequence)
+    else if (sequence.phase === "kept") {
+      this.kept--
+      this.free(sequence)
+    } else if (sequence.phase !== "ended") this.vacate(sequence)
     sequence.phase = "ended"
   }
 
-  /** Ends the step under way, tells its results, and begins the next one: its duration in ms, or 0 when there is nothing to do. */
-  step(nowMs: number): number {
+  /** When the first KV cache under way is there; infinite while none is. */
+  get nextArrivalMs(): number {
+    let nextMs = Number.POSITIVE_INFINITY
+    for (const { phase, arrivesMs } of this.arriving)
+      if (phase === "arriving" && arrivesMs < nextMs) nextMs = arrivesMs
+    return nextMs
+  }
+
+  /**
+   * Ends the step under way, tells its results, and begins the next one: its duration in ms, or 0 when there is nothing to do. It takes
+   * `slowFactor` times as long as it should.
+   */
+  step(nowMs: number, slowFactor = 1): number {
     this.endDecodes(nowMs)
     this.endPrefills(nowMs)
+    this.endArrivals(nowMs)
     const preempted = this.makeRoomToDecode()
     this.budget = this.maxBatchedTokens - this.decodes
     this.attention = 0
@@ -111,14 +151,21 @@ export class ContinuousBatch<R extends BatchRequest> {
       this.beginChunk(sequence)
     }
     if (!preempted) this.admitWaiting(nowMs)
-    if (this.running === 0) {
-      assert(this.first === undefined, "an empty batch has room for any request in the queue")
+    const prefill = this.maxBatchedTokens - this.budget - this.decodes
+    if (prefill === 0 && this.decodes === 0) {
+      const isEmpty = this.arriving.length === 0 && this.kept === 0
+      assert(!isEmpty || this.first === undefined, "an empty engine has room for any request in the queue")
       return 0
     }
     this.steps++
-    const prefill = this.maxBatchedTokens - this.budget - this.decodes
-    this.computedTokens += prefill + this.decodes
-    return stepMs(this.cost, prefill, this.attention, this.decodes, this.contextTokens)
+    this.stepPrefillTokens += prefill
+    this.stepAttention += this.attention
+    this.stepDecodes += this.decodes
+    this.stepContextTokens += this.contextTokens
+    const durationMs =
+      stepMs(this.cost, prefill, this.attention, this.decodes, this.contextTokens) * slowFactor
+    this.busyMs += durationMs
+    return durationMs
   }
 
   private endDecodes(nowMs: number): void {
@@ -142,9 +189,14 @@ export class ContinuousBatch<R extends BatchRequest> {
     for (const sequence of prefilling) {
       if (sequence.phase !== "running") continue
       sequence.computed += sequence.chunk
+      this.pendingPrefillTokens -= sequence.chunk
       sequence.chunk = 0
       if (sequence.computed < sequence.prefillTokens) {
         prefilling[kept++] = sequence
+        continue
+      }
+      if (sequence.request.outputTokens === 0) {
+        this.keep(sequence, nowMs)
         continue
       }
       this.decodes++
@@ -152,6 +204,30 @@ export class ContinuousBatch<R extends BatchRequest> {
       if (this.emit(sequence, nowMs)) this.decoding.push(sequence)
     }
     prefilling.length = kept
+  }
+
+  private keep(sequence: Sequence<R>, nowMs: number): void {
+    this.running--
+    this.kept++
+    sequence.phase = "kept"
+    sequence.firstTokenMs = nowMs
+    this.sink.finished(sequence, nowMs)
+  }
+
+  /** What has arrived is like a prompt of which all but the last token is cached. */
+  private endArrivals(nowMs: number): void {
+    const { arriving } = this
+    let left = 0
+    for (const sequence of arriving) {
+      if (sequence.phase !== "arriving") continue
+      if (sequence.arrivesMs > nowMs) {
+        arriving[left++] = sequence
+        continue
+      }
+      sequence.phase = "running"
+      this.prefilling.push(sequence)
+    }
+    arriving.length = left
   }
 
   /** Tells one token; whether the sequence goes on decoding. */
@@ -215,14 +291,14 @@ export class ContinuousBatch<R extends BatchRequest> {
     while (this.first !== undefined && this.budget > 0 && this.running < this.maxNumSeqs) {
       const sequence = this.first
       if (!this.admit(sequence, nowMs)) return
-      this.beginChunk(sequence)
+      if (sequence.phase === "running") this.beginChunk(sequence)
     }
   }
 
   /** Moves the head of the queue into the batch, if the KV cache has room for all it must prefill. */
   private admit(sequence: Sequence<R>, nowMs: number): boolean {
     const { cache } = this
-    const prefillTokens = sequence.request.promptTokens + sequence.produced
+    const prefillTokens = toPrefill(sequence)
     const cachable = Math.min(this.fullBlocks(sequence), Math.floor((prefillTokens - 1) / cache.blockTokens))
     const prefix = cache.pin(sequence.request.chain, cachable)
     const cached = prefix.end * cache.blockTokens
@@ -233,15 +309,25 @@ export class ContinuousBatch<R extends BatchRequest> {
     }
     this.dequeue(sequence)
     this.running++
-    this.prefilling.push(sequence)
-    sequence.phase = "running"
     sequence.prefix = prefix
     sequence.pages = pages
     sequence.prefillTokens = prefillTokens
-    sequence.computed = cached
+    const arrivesMs = nowMs + this.transferTokenMs * (prefillTokens - cached)
+    if (sequence.awaited && arrivesMs <= sequence.submittedMs + this.transferWithinMs) {
+      sequence.phase = "arriving"
+      sequence.arrivesMs = arrivesMs
+      sequence.computed = prefillTokens - 1
+      this.arriving.push(sequence)
+    } else {
+      sequence.phase = "running"
+      sequence.computed = cached
+      this.prefilling.push(sequence)
+    }
+    sequence.awaited = false
+    this.pendingPrefillTokens += prefillTokens - sequence.computed
     if (sequence.admittedMs < 0) {
       sequence.admittedMs = nowMs
-      sequence.cachedTokens = cached
+      sequence.cachedTokens = sequence.computed
     }
     return true
   }
@@ -252,7 +338,11 @@ export class ContinuousBatch<R extends BatchRequest> {
     if (sequence.computed >= sequence.prefillTokens) {
       this.decodes--
       this.contextTokens -= sequence.computed
-    }
+    } else this.pendingPrefillTokens -= sequence.prefillTokens - sequence.computed
+    this.free(sequence)
+  }
+
+  private free(sequence: Sequence<R>): void {
     this.cache.give(sequence.pages)
     this.cache.unpin(sequence.prefix!)
     sequence.prefix = undefined
@@ -262,6 +352,7 @@ export class ContinuousBatch<R extends BatchRequest> {
 
   private enqueue(sequence: Sequence<R>, ahead: boolean): void {
     this.waiting++
+    this.pendingPrefillTokens += toCompute(sequence)
     sequence.phase = "waiting"
     const before = ahead ? undefined : this.last
     const behind = ahead ? this.first : undefined
@@ -276,6 +367,7 @@ export class ContinuousBatch<R extends BatchRequest> {
   private dequeue(sequence: Sequence<R>): void {
     const { before, behind } = sequence
     this.waiting--
+    this.pendingPrefillTokens -= toCompute(sequence)
     if (before === undefined) this.first = behind
     else before.behind = behind
     if (behind === undefined) this.last = before
@@ -296,3 +388,8 @@ export class ContinuousBatch<R extends BatchRequest> {
     return Math.ceil(tokens / this.cache.pageTokens)
   }
 }
+
+/** Of a sequence outside the batch: its prompt, and what it said before it was preempted. */
+const toPrefill = ({ request, produced }: Sequence<BatchRequest>): number => request.promptTokens + produced
+
+const toCompute = (sequence: Sequence<BatchRequest>): number => (sequence.awaited ? 1 : toPrefill(sequence))

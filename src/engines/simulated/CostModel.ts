@@ -65,3 +65,7 @@ export const stepMs = (
   cost.prefillAttentionMs * prefillAttention +
   cost.decodeSequenceMs * decodeSequences +
   cost.decodeContextMs * decodeContextTokens
+
+/** How long the KV cache of one token takes to another engine, where a hand-over gets `gbps` of the network. 10⁹ bits/s are 125 000 bytes/ms. */
+export const transferTokenMs = ({ kvBytesPerToken }: EnginePreset, gbps = 100): number =>
+  kvBytesPerToken / (gbps * 125_000)

@@ -36,12 +36,21 @@ const makeNode = (
   released: false
 })
 
+/** Who is told what is cached. Prefix blocks come before those that follow them, and go after them. */
+export interface KvCacheSink {
+  /** The blocks `chain[from .. to)` are cached: `chain` is the very array that was given to `extend`. */
+  readonly stored: (chain: Float64Array, from: number, to: number) => void
+  /** The blocks `keys[from .. to)` are cached no more. */
+  readonly removed: (keys: Float64Array, from: number, to: number) => void
+}
+
 export interface KvCacheOptions {
   readonly capacityTokens: number
   /** The unit of allocation. */
   readonly pageTokens: number
   /** Tokens of one prefix block; a multiple of `pageTokens`. */
   readonly blockTokens: number
+  readonly sink?: KvCacheSink | undefined
 }
 
 /**
@@ -63,6 +72,7 @@ export class KvCache {
   /** Held by sequences, privately or as a shared prefix. */
   usedPages = 0
   private readonly blockPages: number
+  private readonly sink: KvCacheSink | undefined
   private readonly root = makeNode(undefined, new Float64Array(0), 0, 0)
   /** By the first key of its run. */
   private readonly nodes = new Map<number, PrefixNode>()
@@ -73,6 +83,7 @@ export class KvCache {
     assert(options.blockTokens % options.pageTokens === 0, "a prefix block is a whole number of pages")
     this.pageTokens = options.pageTokens
     this.blockTokens = options.blockTokens
+    this.sink = options.sink
     this.blockPages = options.blockTokens / options.pageTokens
     this.capacityPages = this.freePages = Math.floor(options.capacityTokens / options.pageTokens)
   }
@@ -93,6 +104,17 @@ export class KvCache {
     }
     this.use(node)
     return node
+  }
+
+  /**
+   * Visits everything that is cached, in runs `keys[from .. to)`, parents first. `parent` is the key of the block a run follows, undefined
+   * at the start of a prompt. Cost O(runs · log runs).
+   */
+  forEachRun(
+    visit: (parent: number | undefined, keys: Float64Array, from: number, to: number) => void
+  ): void {
+    for (const { parent, keys, from, length } of [...this.nodes.values()].toSorted((a, b) => a.end - b.end))
+      visit(lastKey(parent!), keys, from, from + length)
   }
 
   /** Undoes one `pin`: the prefix is the most recently released from then on. */
@@ -150,6 +172,7 @@ export class KvCache {
 
   private append(node: PrefixNode, held: PrefixNode, chain: Float64Array, upTo: number): PrefixNode {
     const length = upTo - node.end
+    this.sink?.stored(chain, node.end, upTo)
     const grown = node.from + node.length + length
     const growing =
       node === held &&
@@ -202,6 +225,8 @@ export class KvCache {
     const blocks = Math.min(node.length, Math.ceil(pages / this.blockPages))
     node.length -= blocks
     node.end -= blocks
+    const gone = node.from + node.length
+    this.sink?.removed(node.keys, gone, gone + blocks)
     this.freePages += blocks * this.blockPages
     if (node.length > 0) return
     this.unlink(node)
@@ -238,6 +263,9 @@ export class KvCache {
     node.released = false
   }
 }
+
+/** The key of a run's last block; undefined for the root. */
+const lastKey = ({ keys, from, length }: PrefixNode): number | undefined => keys[from + length - 1]
 
 /** How many keys of the run stand in `chain` from `at` on, before `limit`. At least 1, for the caller found the run by its first key. */
 const commonLength = (node: PrefixNode, chain: Float64Array, at: number, limit: number): number => {

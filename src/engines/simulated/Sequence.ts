@@ -3,26 +3,32 @@ import type { PrefixNode } from "./KvCache.ts"
 /** What the engine must know of a request. Kept by reference until the request has ended. */
 export interface BatchRequest {
   readonly promptTokens: number
-  /** How many tokens the answer has. */
+  /** How many tokens the answer has; with 0 the prompt is read and its KV cache kept for another engine. */
   readonly outputTokens: number
+  /** The prompt was read by another engine, whose KV cache comes from there. */
+  readonly handedOver?: boolean | undefined
   /** Keys of the prompt's prefix blocks, see `KvCache`; only blocks that the prompt fills are used. */
   readonly chain: Float64Array
 }
 
-type Phase = "waiting" | "running" | "ended"
+/** `arriving`: in the batch, but its KV cache is still on its way. `kept`: out of the batch, and its KV cache is there until `cancel`. */
+type Phase = "waiting" | "arriving" | "running" | "kept" | "ended"
 
 /** One request inside the engine. Times are those given to `submit` and `step`. */
 export class Sequence<R extends BatchRequest> {
   readonly request: R
   readonly submittedMs: number
-  /** When it first joined the batch, and when its first token was done; -1 before. */
+  /** When it first joined the batch, and when its first token was done, or its prompt where that is all; -1 before. */
   admittedMs = -1
   firstTokenMs = -1
-  /** Prompt tokens found in the prefix cache when it first joined the batch. */
+  /** Prompt tokens found in the prefix cache, or handed over, when it first joined the batch. */
   cachedTokens = 0
   /** Tokens of the answer so far. */
   produced = 0
   phase: Phase = "waiting"
+  /** Whether its KV cache can come from elsewhere, and when it is all there. */
+  awaited: boolean
+  arrivesMs = 0
   /** Tokens whose KV is there. While below `prefillTokens` the sequence prefills. */
   computed = 0
   prefillTokens = 0
@@ -37,5 +43,6 @@ export class Sequence<R extends BatchRequest> {
   constructor(request: R, submittedMs: number) {
     this.request = request
     this.submittedMs = submittedMs
+    this.awaited = request.handedOver === true
   }
 }

@@ -1,10 +1,7 @@
 import { Reason } from "../../domain/Outcome.ts"
 import { defineAdmission, type Rejection } from "../Admission.ts"
-
-/** Below this a refused client would be back before anything has changed. */
-const RETRY_AFTER_MS_MIN = 100
-/** A prediction further away than this is not worth repeating to a client. */
-const RETRY_AFTER_MS_MAX = 60_000
+import { classCeiling, classCeilingRule } from "../classCeiling.ts"
+import { retryAfterMs, retryAfterRule } from "../retryAfter.ts"
 
 /**
  * Refuses at the door what would wait too long, instead of letting it time out in the queue.
@@ -18,12 +15,13 @@ export const queueBounds = defineAdmission(
     summary:
       "Rejects when the queue is too long or the expected wait too high; a burst below the bounds is queued.",
     definition:
-      "Rejects with queue_full when queued requests have reached maxQueued, then with wait_too_long when the expected wait is above " +
-      "maxWait. While nothing ends the wait is unknown and only maxQueued holds. Retry-after is the expected wait (maxWait " +
-      "when unknown), held between 100 ms and a minute, plus a uniform random share of the same, so that refused clients do not " +
-      "come back together.",
+      "Rejects with queue_full when queued requests have reached maxQueued, unless none is queued and a worker has room, then with " +
+      `wait_too_long when the expected wait is above maxWait. ${classCeilingRule} While nothing ends the wait is unknown and only maxQueued holds. Retry-after is the expected wait ` +
+      `(maxWait when unknown), ${retryAfterRule}.`,
     cost: "O(1)",
-    source: "Little's law for the wait; full jitter from Brooker, Exponential Backoff And Jitter, AWS, 2015",
+    source:
+      "Little's law for the wait; class ceilings as in llm-d's flow control; full jitter from Brooker, Exponential Backoff And Jitter, " +
+      "AWS, 2015",
     stability: "stable"
   },
   {
@@ -46,15 +44,16 @@ export const queueBounds = defineAdmission(
     }
   },
   ({ maxQueued, maxWait }, rng) => {
-    const reject = (reason: Rejection["reason"], expectedWaitMs: number): Rejection => {
-      const waitMs = Number.isFinite(expectedWaitMs) ? expectedWaitMs : maxWait
-      const predictedMs = Math.min(Math.max(waitMs, RETRY_AFTER_MS_MIN), RETRY_AFTER_MS_MAX)
-      return { reason, retryAfterMs: Math.ceil(predictedMs * (1 + rng.next())) }
-    }
+    const reject = (reason: Rejection["reason"], expectedWaitMs: number): Rejection => ({
+      reason,
+      retryAfterMs: retryAfterMs(Number.isFinite(expectedWaitMs) ? expectedWaitMs : maxWait, rng)
+    })
     return {
-      decide: (_request, _pool, { queuedCount, expectedWaitMs }) => {
-        if (queuedCount >= maxQueued) return reject(Reason.queueFull, expectedWaitMs)
-        if (expectedWaitMs > maxWait && Number.isFinite(expectedWaitMs))
+      decide: ({ class: requestClass }, { eligibleCount }, { queuedCount, expectedWaitMs }) => {
+        const ceiling = classCeiling(requestClass)
+        const queues = queuedCount > 0 || eligibleCount === 0
+        if (queues && queuedCount >= maxQueued * ceiling) return reject(Reason.queueFull, expectedWaitMs)
+        if (expectedWaitMs > maxWait * ceiling && Number.isFinite(expectedWaitMs))
           return reject(Reason.waitTooLong, expectedWaitMs)
         return null
       }

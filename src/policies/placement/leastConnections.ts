@@ -1,4 +1,6 @@
-import { mix } from "../../structures/hash.ts"
+import type { WorkerColumns } from "../../domain/PoolView.ts"
+import { requestState } from "../affinity.ts"
+import { LeastCost } from "../LeastCost.ts"
 import { definePlacement } from "../Placement.ts"
 
 /**
@@ -17,27 +19,23 @@ export const leastConnections = definePlacement(
     source:
       "join the shortest queue; Winston, Optimality of the shortest line discipline, J. Appl. Prob. 14, 1977",
     stability: "stable",
-    family: "argmin"
+    family: "argmin",
+    unit: "requests"
   },
   {},
-  () => ({
-    pick: ({ idHigh, idLow }, { workers: { inFlight, speed, keyHigh, keyLow }, eligible, eligibleCount }) => {
-      if (eligibleCount === 0) return -1
-      const requestState = mix(0, idHigh, idLow)
-      let best = -1
-      let bestLoad = Number.POSITIVE_INFINITY
-      let bestScore = -1
-      for (let i = 0; i < eligibleCount; i++) {
-        const slot = eligible[i]!
-        const load = inFlight[slot]! / speed[slot]!
-        if (load > bestLoad) continue
-        const score = mix(requestState, keyHigh[slot]!, keyLow[slot]!)
-        if (load === bestLoad && score <= bestScore) continue
-        best = slot
-        bestLoad = load
-        bestScore = score
-      }
-      return best
+  () => {
+    const least = new LeastCost()
+    return {
+      pick: (request, { workers, eligible, eligibleCount }) => {
+        least.start(requestState(request))
+        for (let i = 0; i < eligibleCount; i++)
+          least.offer(workers, eligible[i]!, requestsForSpeed(workers, eligible[i]!))
+        return least.worker
+      },
+      terms: (_request, worker, { workers }) => ({ inFlight: requestsForSpeed(workers, worker) })
     }
-  })
+  }
 )
+
+const requestsForSpeed = ({ inFlight, speed }: WorkerColumns, worker: number): number =>
+  inFlight[worker]! / speed[worker]!

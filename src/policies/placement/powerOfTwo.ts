@@ -1,3 +1,4 @@
+import { drawDistinct } from "../drawDistinct.ts"
 import { definePlacement } from "../Placement.ts"
 
 /**
@@ -16,7 +17,8 @@ export const powerOfTwo = definePlacement(
       "Azar, Broder, Karlin, Upfal, Balanced Allocations, SIAM J. Comput. 29(1), 1999; " +
       "Mitzenmacher, The Power of Two Choices in Randomized Load Balancing, IEEE TPDS 12(10), 2001",
     stability: "stable",
-    family: "sampling"
+    family: "sampling",
+    unit: "requests"
   },
   {
     d: {
@@ -38,8 +40,7 @@ export const powerOfTwo = definePlacement(
         let best = -1
         let bestLoad = Number.POSITIVE_INFINITY
         for (let count = 0; count < draws; count++) {
-          const position = insertDistinct(drawn, count, rng.int(eligibleCount - count))
-          const slot = eligible[position]!
+          const slot = eligible[drawDistinct(drawn, count, eligibleCount, rng)]!
           const load = inFlight[slot]! / speed[slot]!
           if (best < 0 || load < bestLoad) {
             best = slot
@@ -51,13 +52,3 @@ export const powerOfTwo = definePlacement(
     }
   }
 )
-
-/** Turns the rank of a position among those not drawn yet into the position, and keeps `drawn[0 .. count]` ascending. */
-const insertDistinct = (drawn: Int32Array, count: number, rank: number): number => {
-  let position = rank
-  let at = 0
-  for (; at < count && drawn[at]! <= position; at++) position++
-  for (let i = count; i > at; i--) drawn[i] = drawn[i - 1]!
-  drawn[at] = position
-  return position
-}

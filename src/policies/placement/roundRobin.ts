@@ -1,3 +1,4 @@
+import { firstAbove } from "../eligibility.ts"
 import { definePlacement } from "../Placement.ts"
 
 /**
@@ -22,21 +23,13 @@ export const roundRobin = definePlacement(
     let lastHigh = rng.int(2 ** 32)
     let lastLow = 0
     return {
-      pick: (_request, { workers: { keyHigh, keyLow }, eligible, eligibleCount }) => {
+      pick: (_request, pool) => {
+        const { workers, eligible, eligibleCount } = pool
         if (eligibleCount === 0) return -1
-        let from = 0
-        let to = eligibleCount
-        while (from < to) {
-          const middle = (from + to) >>> 1
-          const slot = eligible[middle]!
-          const high = keyHigh[slot]!
-          const above = high > lastHigh || (high === lastHigh && keyLow[slot]! > lastLow)
-          if (above) to = middle
-          else from = middle + 1
-        }
-        const picked = eligible[from < eligibleCount ? from : 0]!
-        lastHigh = keyHigh[picked]!
-        lastLow = keyLow[picked]!
+        const next = firstAbove(pool, lastHigh, lastLow)
+        const picked = eligible[next < eligibleCount ? next : 0]!
+        lastHigh = workers.keyHigh[picked]!
+        lastLow = workers.keyLow[picked]!
         return picked
       }
     }

@@ -131,8 +131,9 @@ export class StubBalancer {
     this.connection!.outbox.control(encodeFrame(Type.cancel, { stream, attempt }))
   }
 
-  credit(stream: number, upTo: number, attempt = 1): void {
-    this.connection!.outbox.control(encodeFrame(Type.credit, { stream, attempt, a: upTo }))
+  /** Left out, the bytes are more than any answer has. */
+  credit(stream: number, upTo: number, upToBytes = 0xffff_ffff, attempt = 1): void {
+    this.connection!.outbox.control(encodeFrame(Type.credit, { stream, attempt, a: upTo, b: upToBytes }))
   }
 
   drain(): void {

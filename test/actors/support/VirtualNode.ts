@@ -6,7 +6,10 @@ import { startPoolManager } from "../../../src/actors/PoolManager.ts"
 import { Dispatcher } from "../../../src/actors/runtime/Dispatcher.ts"
 import { FailureDetector } from "../../../src/actors/runtime/FailureDetector.ts"
 import { idleLoad } from "../../../src/domain/WorkerLoad.ts"
-import { findAdmission, findOrdering, findPlacement } from "../../../src/policies/registry.ts"
+import type { Placement } from "../../../src/policies/Placement.ts"
+import { choiceOf, makePipeline, pipelines } from "../../../src/policies/pipelines.ts"
+import type { Admission } from "../../../src/policies/Admission.ts"
+import type { Rescue } from "../../../src/policies/Rescue.ts"
 import { encodeFrame, locate, pack, parts, unpack } from "../../../src/protocol/Codec.ts"
 import { Connection, type ConnectionContext } from "../../../src/protocol/Connection.ts"
 import {
@@ -19,7 +22,7 @@ import {
   Type
 } from "../../../src/protocol/Header.ts"
 import { defaultLimits } from "../../../src/protocol/Limits.ts"
-import { packExtras } from "../../../src/protocol/Message.ts"
+import { packExtras, type Register } from "../../../src/protocol/Message.ts"
 import type { Role } from "../../../src/protocol/Roles.ts"
 import type { Timers } from "../../../src/protocol/Timers.ts"
 import { Turn } from "../../../src/protocol/Turn.ts"
@@ -28,6 +31,7 @@ import { makeRng } from "../../../src/structures/Rng.ts"
 /** A frame as a peer received it. */
 export interface Received {
   readonly type: number
+  readonly flags: number
   readonly stream: number
   readonly attempt: number
   readonly epoch: number
@@ -46,6 +50,8 @@ export interface RequestOptions {
   readonly promptTokens?: number
   readonly maxTokens?: number
   readonly timeoutMs?: number
+  /** Block hashes, 8 bytes each. */
+  readonly chain?: Buffer | undefined
 }
 
 /** The other end of one connection: a socket without a network. What is said to it is decoded when the turn ends. */
@@ -111,12 +117,14 @@ export class Peer {
     flags = 0,
     promptTokens = 10,
     maxTokens = 8,
-    timeoutMs = 0
+    timeoutMs = 0,
+    chain
   }: RequestOptions): Buffer {
     return encodeFrame(
       Type.request,
       { stream, flags: flags | Flag.extras },
       {
+        chain,
         extras: packExtras({ modelName: model, tenantName: null, idempotencyKey: null }),
         payload: pack({ prompt: "hello" })
       },
@@ -152,6 +160,7 @@ export class Peer {
       const type = bytes[header + At.type]!
       this.received.push({
         type,
+        flags: bytes[header + At.flags]!,
         stream: readU32(bytes, header + At.stream),
         attempt: readU16(bytes, header + At.attempt),
         epoch: readU32(bytes, header + At.epoch),
@@ -182,7 +191,17 @@ export class VirtualNode {
   private readonly turns: Array<() => void> = []
   private readonly dispatcher: Dispatcher
 
-  constructor(options: { readonly streamsMax?: number; readonly models?: ReadonlyArray<string> } = {}) {
+  constructor(
+    options: {
+      readonly streamsMax?: number
+      readonly models?: ReadonlyArray<string>
+      readonly rescues?: ReadonlyArray<Rescue>
+      /** Before those of the pipeline. */
+      readonly admissions?: ReadonlyArray<Admission>
+      readonly retryBudget?: number
+      readonly placement?: (made: Placement) => Placement
+    } = {}
+  ) {
     const timers: Timers = {
       nowMs: () => this.nowMs,
       after: (delayMs, run) => this.timer(undefined, delayMs, run),
@@ -198,11 +217,21 @@ export class VirtualNode {
       epoch: 7,
       context: this.context,
       models: options.models ?? ["sim"],
-      pipeline: () => ({
-        admission: findAdmission("queue-bounds")!.make({}, rng),
-        ordering: findOrdering("arrival")!.make({}, rng),
-        placement: findPlacement("least-connections")!.make({}, rng)
-      }),
+      pipeline: () => {
+        const choice = {
+          ...choiceOf(pipelines.simple),
+          placement: { policy: "least-connections", options: {} }
+        }
+        const made = makePipeline(choice, rng)
+        const admissions = [...(options.admissions ?? []), ...made.admissions]
+        const placement = options.placement?.(made.placement) ?? made.placement
+        return { ...made, admissions, placement, rescues: options.rescues ?? [] }
+      },
+      usesPrefixes: true,
+      blockTokens: 256,
+      prefixBytesMax: 1 << 22,
+      salt: "salt",
+      weightOf: () => 1,
       authorised: () => true,
       requestsMax: 4096,
       heldBytesMax: 1 << 20,
@@ -210,9 +239,9 @@ export class VirtualNode {
       streamsMax: options.streamsMax ?? 1024,
       requestTimeoutMs: 60_000,
       attemptsMax: 3,
-      retryBudget: 0.1,
+      retryBudget: options.retryBudget ?? 0.1,
       faultsEnabled: true,
-      poolWanted: (pool) => {
+      poolWanted: (pool, model) => {
         const detector = (nowMs: number) => new FailureDetector(nowMs)
         this.keep(
           startPoolManager({
@@ -220,6 +249,7 @@ export class VirtualNode {
             dispatcher: this.dispatcher,
             timers,
             pool,
+            model,
             detector,
             checkMs: 250
           })
@@ -264,6 +294,7 @@ export class VirtualNode {
     name: string,
     options: {
       readonly models?: ReadonlyArray<string>
+      readonly role?: Register["role"]
       readonly capacity?: number
       readonly incarnation?: number
     } = {}
@@ -271,7 +302,7 @@ export class VirtualNode {
     const peer = new Peer(this, "worker", name, options.incarnation)
     const offer = {
       models: options.models ?? ["sim"],
-      role: "both",
+      role: options.role ?? "both",
       capacity: options.capacity ?? 64,
       speed: 1,
       kvCapacityTokens: 1000

@@ -2,7 +2,7 @@ import { bunTransport } from "../../../src/protocol/BunTransport.ts"
 import { encodeFrame, locate, pack, parts, unpack } from "../../../src/protocol/Codec.ts"
 import type { Connection, ConnectionHandler } from "../../../src/protocol/Connection.ts"
 import { At, Flag, HEADER_OFFSET, readU16, readU32, Type } from "../../../src/protocol/Header.ts"
-import { defaultLimits } from "../../../src/protocol/Limits.ts"
+import { defaultLimits, FIRST_CREDIT, FIRST_CREDIT_BYTES, mayFollow } from "../../../src/protocol/Limits.ts"
 import { type Hello, type RequestExtras, unpackExtras } from "../../../src/protocol/Message.ts"
 import { serve, type Server } from "../../../src/protocol/Server.ts"
 import { systemTimers, type Timers } from "../../../src/protocol/Timers.ts"
@@ -27,8 +27,11 @@ export interface Received {
   readonly payload: { readonly prompt: string | null; readonly outputTokens?: number }
   /** Tokens sent so far by `token`. */
   sent: number
+  /** Bytes of their frames. */
+  sentBytes: number
   cancels: number
   credits: Array<number>
+  creditsBytes: Array<number>
   /** The connection it came on is gone. */
   lost: boolean
 }
@@ -122,8 +125,20 @@ export class FakeBalancer {
       a: over.index ?? request.sent,
       b: count
     }
+    const frame = encodeFrame(Type.token, fields, { payload: pack(text) })
     request.sent += count
-    request.connection.send(encodeFrame(Type.token, fields, { payload: pack(text) }))
+    request.sentBytes += frame.length
+    request.connection.send(frame)
+  }
+
+  /** Whether the client's credit allows one more token with this text. */
+  mayToken(request: Received, text: string): boolean {
+    const { length } = encodeFrame(Type.token, {}, { payload: pack(text) })
+    const upToBytes = Math.max(FIRST_CREDIT_BYTES, ...request.creditsBytes)
+    return (
+      request.sent < Math.max(FIRST_CREDIT, ...request.credits) &&
+      mayFollow(request.sentBytes, length, upToBytes)
+    )
   }
 
   done(
@@ -188,8 +203,10 @@ export class FakeBalancer {
           this.requests.push(request)
           this.options.onRequest?.(request, this)
         } else if (type === Type.cancel) open.get(stream)!.cancels++
-        else if (type === Type.credit) open.get(stream)!.credits.push(readU32(bytes, header + At.creditUpTo))
-        else if (type === Type.adminRequest) {
+        else if (type === Type.credit) {
+          open.get(stream)!.credits.push(readU32(bytes, header + At.creditUpTo))
+          open.get(stream)!.creditsBytes.push(readU32(bytes, header + At.creditUpToBytes))
+        } else if (type === Type.adminRequest) {
           locate(bytes, start, end, defaultLimits)
           const question = unpack(bytes, parts.payloadStart, end, defaultLimits) as Record<string, unknown>
           const answer = this.admin(question)
@@ -232,8 +249,10 @@ const received = (connection: Connection, bytes: Buffer, start: number, end: num
       (flags & Flag.extras) === 0 ? undefined : unpackExtras(bytes, extrasStart, payloadStart, defaultLimits),
     payload: unpack(bytes, payloadStart, end, defaultLimits) as Received["payload"],
     sent: 0,
+    sentBytes: 0,
     cancels: 0,
     credits: [],
+    creditsBytes: [],
     lost: false
   }
 }

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
 import { join } from "node:path"
 import { parseTrace, type Trace } from "../../../src/domain/Trace.ts"
-import { BLOCK_TOKENS, traceChain } from "../../../src/cluster/replay/traceChain.ts"
+import { BLOCK_TOKENS, traceChain } from "../../../src/domain/traceChain.ts"
 import { makeTrace } from "../../fixtures/makeTrace.ts"
 import { exists, root } from "../../support/repository.ts"
 

@@ -7,18 +7,25 @@ import { makeRng } from "../../../src/structures/Rng.ts"
 import { holds } from "../../support/arbitraries.ts"
 import { equalWorkers, oneRequest, poolOf } from "../../support/pools.ts"
 
-const queueBounds = findAdmission("queue-bounds")!
+const queueBounds = findAdmission("queue-bounds")
 const busy = poolOf(equalWorkers(4, { eligible: false }))
+const free = poolOf(equalWorkers(4))
+
+interface Asked {
+  readonly options?: Readonly<Record<string, number>>
+  readonly seed?: number
+  readonly rank?: number
+  readonly pool?: typeof busy
+}
 
 const decide = (
   queuedCount: number,
   expectedWaitMs: number,
-  options: Readonly<Record<string, number>> = {},
-  seed = 1
+  { options = {}, seed = 1, rank = 0, pool = busy }: Asked = {}
 ): Rejection | null =>
   queueBounds
     .make(options, makeRng(seed))
-    .decide(oneRequest, busy, { queuedCount, queuedPromptTokens: 0, expectedWaitMs }, 0)
+    .decide({ ...oneRequest, class: rank }, pool, { queuedCount, queuedPromptTokens: 0, expectedWaitMs }, 0)
 
 describe("the bounds are exact", () => {
   test.each([
@@ -32,19 +39,28 @@ describe("the bounds are exact", () => {
     expect(decide(queuedCount, expectedWaitMs)?.reason).toBe(reason)
   })
 
-  test("for any options", () => {
+  test("for any options and any class", () => {
     holds(
       fc.property(
         fc.nat(50),
         fc.nat(50),
         fc.nat(1000),
         fc.nat(1000),
-        (queued, maxQueued, waitMs, maxWait) => {
-          const admitted = decide(queued, waitMs, { maxQueued, maxWait }) === null
-          expect(admitted).toBe(queued < maxQueued && waitMs <= maxWait)
+        fc.nat(4),
+        (queued, maxQueued, waitMs, maxWait, rank) => {
+          const admitted = decide(queued, waitMs, { options: { maxQueued, maxWait }, rank }) === null
+          const ceiling = [1, 0.9, 0.7][Math.min(rank, 2)]!
+          expect(admitted).toBe(queued < maxQueued * ceiling && waitMs <= maxWait * ceiling)
         }
       )
     )
+  })
+
+  test("a request that need not wait is let in whatever the queue may hold", () => {
+    const options = { maxQueued: 0 }
+    expect(decide(0, 0, { options, pool: free })).toBeNull()
+    expect(decide(0, 0, { options })?.reason).toBe(Reason.queueFull)
+    expect(decide(1, 0, { options, pool: free })?.reason).toBe(Reason.queueFull)
   })
 })
 
@@ -52,7 +68,7 @@ describe("retry-after", () => {
   test("is one to two times the expected wait, between 100 ms and two minutes", () => {
     holds(
       fc.property(fc.nat(), fc.double({ min: 0, max: 200_000, noNaN: true }), (seed, waitMs) => {
-        const { retryAfterMs } = decide(4096, waitMs, {}, seed)!
+        const { retryAfterMs } = decide(4096, waitMs, { seed })!
         const predictedMs = Math.min(Math.max(waitMs, 100), 60_000)
         expect(retryAfterMs).toBeGreaterThanOrEqual(Math.ceil(predictedMs))
         expect(retryAfterMs).toBeLessThanOrEqual(Math.ceil(2 * predictedMs))

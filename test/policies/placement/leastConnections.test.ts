@@ -5,7 +5,7 @@ import { makeRng } from "../../../src/structures/Rng.ts"
 import { holds, scenario } from "../../support/arbitraries.ts"
 import { poolOf } from "../../support/pools.ts"
 
-const leastConnections = findPlacement("least-connections")!
+const leastConnections = findPlacement("least-connections")
 
 test("no eligible worker has fewer requests in flight for its speed", () => {
   holds(

@@ -3,8 +3,9 @@ import { findPlacement } from "../../../src/policies/registry.ts"
 import { makeRng } from "../../../src/structures/Rng.ts"
 import { sampleLaw } from "../../laws/sampleLaw.ts"
 import { equalWorkers, oneRequest, poolOf } from "../../support/pools.ts"
+import { exponential, responseMsMean, serve } from "../../support/queueing.ts"
 
-const powerOfTwo = findPlacement("power-of-two")!
+const powerOfTwo = findPlacement("power-of-two")
 
 test.each([1, 2, 3, 5, 16])("d = %d: the pick is the least of d distinct samples", (d) => {
   sampleLaw(d).check({ ...powerOfTwo, make: (_, rng) => powerOfTwo.make({ d }, rng) })
@@ -16,6 +17,21 @@ test("with d workers or fewer it is the least loaded", () => {
   const rows = equalWorkers(3).map((row, i) => ({ ...row, inFlight: i, speed: 1 / (1 + i) }))
   const placement = powerOfTwo.make({ d: 3 }, makeRng(1))
   for (let i = 0; i < 100; i++) expect(placement.pick(oneRequest, poolOf(rows), 0)).toBe(0)
+})
+
+// The supermarket model, for as many workers as one likes: T = Σ λ^(2^i − 2) over i ≥ 1, in service times.
+test.each([
+  [0.5, 1.2657],
+  [0.9, 2.6141]
+])("at a load of %d a request takes %d service times, to within four percent", (load, expected) => {
+  const served = serve(powerOfTwo, {
+    workers: 200,
+    load,
+    arrivals: 100_000,
+    promptTokens: (rng) => 100 * exponential(rng),
+    promptTokensMean: 100
+  })
+  expect(Math.abs(responseMsMean(served) / 100 / expected - 1)).toBeLessThan(0.04)
 })
 
 // Azar et al.: the fullest of n bins holds (1 + o(1)) ln n / ln ln n balls for d = 1, ln ln n / ln d + O(1) for d ≥ 2.

@@ -6,7 +6,7 @@ import { sampleLaw } from "../../laws/sampleLaw.ts"
 import { chiSquareRatio } from "../../support/chiSquare.ts"
 import { equalWorkers, oneRequest, poolOf } from "../../support/pools.ts"
 
-const sessionAffinity = findPlacement("session-affinity")!
+const sessionAffinity = findPlacement("session-affinity")
 const sessions = 20_000
 
 const homes = (count: number): Array<number> => {

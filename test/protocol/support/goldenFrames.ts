@@ -107,7 +107,7 @@ export const goldenFrames: Readonly<Record<string, Buffer>> = {
     { payload: pack({ message: "the worker was lost" } satisfies Failure) }
   ),
   cancel: encodeFrame(Type.cancel, { stream: 5, attempt: 1 }),
-  credit: encodeFrame(Type.credit, { stream: 5, attempt: 1, a: 512 }),
+  credit: encodeFrame(Type.credit, { stream: 5, attempt: 1, a: 512, b: 98_304 }),
   resume: encodeFrame(Type.resume, { stream: 6, a: 43, b: routing.idHigh, c: routing.idLow }),
   register: encodeFrame(
     Type.register,
@@ -140,9 +140,24 @@ export const goldenFrames: Readonly<Record<string, Buffer>> = {
     { chain, payload: prompt },
     { ...routing, tenant: 0 }
   ),
+  assignPrefillOnly: encodeFrame(
+    Type.assign,
+    { stream: 9, attempt: 1, epoch: 3, flags: Flag.prefillOnly },
+    { chain, payload: prompt },
+    { ...routing, tenant: 0 }
+  ),
+  assignHandedOver: encodeFrame(
+    Type.assign,
+    { stream: 9, attempt: 2, epoch: 3, flags: Flag.handedOver, a: 640, b: 0xc1c2c3c4, c: 0xd1d2d3d4 },
+    { chain, payload: prompt },
+    { ...routing, tenant: 0 }
+  ),
   drain: encodeFrame(Type.drain, {}),
-  kvStored: encodeFrame(Type.kvStored, { a: 0 }, { chain }),
-  kvRemoved: encodeFrame(Type.kvRemoved, { a: 0 }, { chain }),
+  prefilled: encodeFrame(Type.prefilled, { stream: 9, attempt: 1, epoch: 3, a: 640, b: 512 }),
+  kvStored: encodeFrame(Type.kvStored, { a: 1, b: 8 }, { chain }),
+  kvRemoved: encodeFrame(Type.kvRemoved, { a: 1, b: 9 }, { chain }),
+  kvRemovedEverything: encodeFrame(Type.kvRemoved, { flags: Flag.everything, b: 7 }),
+  kvSync: encodeFrame(Type.kvSync, {}),
   adminRequest: encodeFrame(
     Type.adminRequest,
     { stream: 1 },
@@ -164,10 +179,13 @@ const words: Readonly<Record<string, readonly [a: string, b: string, c: string]>
   token: ["tokenIndex", "tokenCount", "0"],
   done: ["outputTokens", "cachedTokens", "0"],
   error: ["reason", "retryAfterMs", "delivered"],
-  credit: ["creditUpTo", "0", "0"],
+  credit: ["creditUpTo", "creditUpToBytes", "0"],
   resume: ["nextIndex", "idHigh", "idLow"],
-  kvStored: ["model", "0", "0"],
-  kvRemoved: ["model", "0", "0"]
+  assignHandedOver: ["kvTokens", "keeperHigh", "keeperLow"],
+  prefilled: ["kvTokens", "prefixTokens", "0"],
+  kvStored: ["model", "sequence", "0"],
+  kvRemoved: ["model", "sequence", "0"],
+  kvRemovedEverything: ["model", "sequence", "0"]
 }
 const routingLayout: Layout = [
   ["idHigh", 4],

@@ -1,5 +1,5 @@
-import { mix } from "../../structures/hash.ts"
-import type { TraceRequest } from "../../domain/Trace.ts"
+import { mix } from "../structures/hash.ts"
+import type { TraceRequest } from "./Trace.ts"
 
 /** Tokens of one block of a chain on the wire: what engines count prefixes in. */
 export const BLOCK_TOKENS = 256

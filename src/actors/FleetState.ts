@@ -1,0 +1,144 @@
+import type { WorkerState } from "../domain/Snapshot.ts"
+
+/** What is known of one worker process: the state it has in its pool, and "absent" while it is not connected. */
+export interface Sighting {
+  /** Its number among the processes of its model. */
+  readonly index: number
+  readonly state: WorkerState | "absent"
+}
+
+export type FleetOrder =
+  | { readonly _tag: "Start"; readonly index: number }
+  /** Take no new work, finish, and leave. */
+  | { readonly _tag: "Drain"; readonly index: number }
+  /** Ends a process that has no requests, or none that it could still finish. */
+  | { readonly _tag: "Stop"; readonly index: number }
+
+export interface FleetOptions {
+  /** Bounds of the number of processes; the larger one holds for those on their way out too. */
+  readonly least: number
+  readonly most: number
+  /** How long a process may drain. No request lives longer. */
+  readonly drainMs: number
+  /** Wait after a start that failed. */
+  readonly retryMs: number
+}
+
+/** Weight of the newest of the times that workers took to start. */
+const NEWEST_WEIGHT = 0.5
+
+const isReady = (state: Sighting["state"]): boolean => state === "ready"
+
+/**
+ * The worker processes of one model on this machine: as many as are wanted, of which some leave. Pure. It goes by what it sees alone, so
+ * that whatever happened behind its back (crashes, restarts, drains by others, a crash of its own) comes right with the next look.
+ */
+export class FleetState {
+  private readonly options: FleetOptions
+  /** Processes there should be, those on their way out not counted; undefined before the first look. */
+  private wanted: number | undefined
+  /** Those on their way out, since when. */
+  private readonly leaving = new Map<number, number>()
+  /** Those that were ordered and were not ready yet, since when. */
+  private readonly ordered = new Map<number, number>()
+  private startsAfterMs = Number.NEGATIVE_INFINITY
+  /** From the order to start a worker until it was ready; NaN before there was one. */
+  coldStartMs = Number.NaN
+
+  constructor(options: FleetOptions) {
+    this.options = options
+  }
+
+  /** How many of the processes seen are ready, and how many are to be; those on their way out count for neither. */
+  staying(seen: ReadonlyArray<Sighting>): { readonly ready: number; readonly starting: number } {
+    const staying = seen.filter(({ index }) => !this.leaving.has(index))
+    const ready = staying.filter(({ state }) => isReady(state)).length
+    return { ready, starting: staying.length - ready }
+  }
+
+  want(count: number): void {
+    this.wanted = count
+  }
+
+  /** A start that was ordered failed. */
+  startFailed(nowMs: number): void {
+    this.startsAfterMs = nowMs + this.options.retryMs
+  }
+
+  /**
+   * What is to be done about the processes there are. `seen` has all of them, each once; `chooseVictim` picks one of those connected, by
+   * index, when there are too many.
+   */
+  look(
+    seen: ReadonlyArray<Sighting>,
+    chooseVictim: (candidates: ReadonlyArray<number>) => number,
+    nowMs: number
+  ): ReadonlyArray<FleetOrder> {
+    const { least, most } = this.options
+    this.learn(seen, nowMs)
+    const staying = seen.filter(({ index }) => !this.leaving.has(index))
+    this.wanted ??= Math.min(Math.max(staying.length, least), most)
+    return [
+      ...this.hurry(seen, nowMs),
+      ...this.start(this.wanted - staying.length, seen, nowMs),
+      ...this.shrink(staying.length - this.wanted, staying, chooseVictim, nowMs)
+    ]
+  }
+
+  private learn(seen: ReadonlyArray<Sighting>, nowMs: number): void {
+    const states = new Map(seen.map(({ index, state }) => [index, state]))
+    for (const index of this.leaving.keys()) if (!states.has(index)) this.leaving.delete(index)
+    for (const [index, orderedMs] of this.ordered) {
+      const state = states.get(index)
+      if (state !== undefined && !isReady(state)) continue
+      this.ordered.delete(index)
+      if (state === undefined) continue
+      const tookMs = nowMs - orderedMs
+      this.coldStartMs = Number.isNaN(this.coldStartMs)
+        ? tookMs
+        : this.coldStartMs + NEWEST_WEIGHT * (tookMs - this.coldStartMs)
+    }
+    for (const [index, state] of states)
+      if (state === "draining" && !this.leaving.has(index)) this.leaving.set(index, nowMs)
+  }
+
+  /** Sees to it that those on their way out go: one that was restarted meanwhile knows nothing of it. */
+  private hurry(seen: ReadonlyArray<Sighting>, nowMs: number): ReadonlyArray<FleetOrder> {
+    return seen.flatMap(({ index, state }): ReadonlyArray<FleetOrder> => {
+      const sinceMs = this.leaving.get(index)
+      if (sinceMs === undefined) return []
+      if (state === "absent" || nowMs - sinceMs > this.options.drainMs) return [{ _tag: "Stop", index }]
+      return state === "draining" ? [] : [{ _tag: "Drain", index }]
+    })
+  }
+
+  private start(count: number, seen: ReadonlyArray<Sighting>, nowMs: number): ReadonlyArray<FleetOrder> {
+    if (count <= 0 || nowMs < this.startsAfterMs) return []
+    const taken = new Set(seen.map(({ index }) => index))
+    const free = Array.from({ length: this.options.most }, (_, index) => index).filter((i) => !taken.has(i))
+    return free.slice(0, count).map((index) => {
+      this.ordered.set(index, nowMs)
+      return { _tag: "Start", index }
+    })
+  }
+
+  /** Those that hold nothing go first. */
+  private shrink(
+    count: number,
+    staying: ReadonlyArray<Sighting>,
+    chooseVictim: (candidates: ReadonlyArray<number>) => number,
+    nowMs: number
+  ): ReadonlyArray<FleetOrder> {
+    const orders: Array<FleetOrder> = []
+    const absent = staying.filter(({ state }) => state === "absent").map(({ index }) => index)
+    let connected = staying.filter(({ state }) => state !== "absent").map(({ index }) => index)
+    for (let left = count; left > 0; left--) {
+      const idle = absent.pop()
+      const index = idle ?? chooseVictim(connected)
+      connected = connected.filter((other) => other !== index)
+      this.leaving.set(index, nowMs)
+      orders.push({ _tag: idle === undefined ? "Drain" : "Stop", index })
+    }
+    return orders
+  }
+}

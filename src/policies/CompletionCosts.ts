@@ -1,0 +1,85 @@
+import type { PoolView } from "../domain/PoolView.ts"
+import type { RequestView } from "../domain/RequestView.ts"
+import { grow } from "../structures/grow.ts"
+import { externalityMs, kvWaitMs, pendingMs, prefillMs, stepsMs } from "./costs.ts"
+
+/**
+ * What a request costs on each worker of a pool: its predicted time to first token, and a share `externality` of the delay that it inflicts on
+ * those who are there. Prompts are computed in chunks of `chunkTokens`. One column, grown to the largest slot seen; nothing else is allocated.
+ */
+export class CompletionCosts {
+  private readonly chunkTokens: number
+  private readonly externality: number
+  private costMs = new Float64Array(0)
+
+  constructor(chunkTokens: number, externality: number) {
+    this.chunkTokens = chunkTokens
+    this.externality = externality
+  }
+
+  /**
+   * By slot, for the workers slots[0 .. count): `ttftMs + externality · externalityMs` of the request with an answer of `outputTokens`. Valid
+   * until the next call. The formulas of `costs.ts` once more, with the columns at hand: 2.5 times as fast as calling those.
+   */
+  of(
+    request: RequestView,
+    pool: PoolView,
+    slots: Int32Array,
+    count: number,
+    outputTokens: number
+  ): Float64Array {
+    const { inFlight, prefilling, contextTokens, pendingPrefillTokens, pendingPrefillAttention } =
+      pool.workers
+    const { baseMs, prefillTokenMs, prefillAttentionMs, decodeSequenceMs, decodeContextMs } = pool.workers
+    const { kvCapacityTokens } = pool.workers
+    if (inFlight.length > this.costMs.length) this.costMs = grow(this.costMs, inFlight.length - 1, column)
+    const { chunkTokens, costMs, externality } = this
+    const { promptTokens } = request
+    const cachedTokens = pool.cachedTokens(request)
+    const allTokens = promptTokens + outputTokens
+    const meanContext = promptTokens + outputTokens / 2
+    for (let i = 0; i < count; i++) {
+      const worker = slots[i]!
+      const cached = cachedTokens[worker]!
+      const n = promptTokens - cached
+      const tokenMs = prefillTokenMs[worker]!
+      const attentionMs = prefillAttentionMs[worker]!
+      const sequenceMs = decodeSequenceMs[worker]!
+      const contextMs = decodeContextMs[worker]!
+      const pending = pendingPrefillTokens[worker]!
+      const others = inFlight[worker]!
+      const held = contextTokens[worker]!
+      const excess = held + allTokens - kvCapacityTokens[worker]!
+      const ownMs = tokenMs * n + attentionMs * n * (cached + n / 2)
+      const stepMs = baseMs[worker]! + sequenceMs * (others - prefilling[worker]!) + contextMs * held
+      const steps = Math.max(1, Math.ceil((pending + n) / chunkTokens))
+      const kvSteps =
+        excess > 0 && kvCapacityTokens[worker]! > 0 ? Math.min(1, excess / held) * outputTokens : 0
+      costMs[worker] =
+        tokenMs * pending +
+        attentionMs * pendingPrefillAttention[worker]! +
+        ownMs +
+        (steps + kvSteps) * stepMs +
+        externality * others * (ownMs + outputTokens * (sequenceMs + contextMs * meanContext))
+    }
+    return costMs
+  }
+
+  /** What the cost on one worker is made of, in seconds. */
+  terms(request: RequestView, pool: PoolView, worker: number, outputTokens: number) {
+    const { workers } = pool
+    const { promptTokens } = request
+    const cached = pool.cachedTokens(request)[worker]!
+    const n = promptTokens - cached
+    const othersMs = externalityMs(workers, worker, promptTokens, cached, outputTokens)
+    return {
+      waitingPrompts: pendingMs(workers, worker) / 1000,
+      ownPrefill: prefillMs(workers, worker, n, cached) / 1000,
+      steps: stepsMs(workers, worker, n, this.chunkTokens) / 1000,
+      kvWait: kvWaitMs(workers, worker, promptTokens, outputTokens) / 1000,
+      externality: (this.externality * othersMs) / 1000
+    }
+  }
+}
+
+const column = (length: number): Float64Array<ArrayBuffer> => new Float64Array(length)

@@ -1,0 +1,38 @@
+import type { PoolView } from "../domain/PoolView.ts"
+import type { RequestView } from "../domain/RequestView.ts"
+import { mix } from "../structures/hash.ts"
+import { pendingMs, ttftMs } from "./costs.ts"
+import { LeastCost } from "./LeastCost.ts"
+
+const least = new LeastCost()
+const found = { worker: -1, ttftMs: Number.POSITIVE_INFINITY }
+
+/**
+ * The eligible worker other than `worker` that is predicted to start the request soonest, and when; -1 and Infinity where there is none.
+ * The result is reused by the next call. O(N).
+ */
+export const soonestElsewhere = (
+  request: RequestView,
+  worker: number,
+  pool: PoolView
+): { readonly worker: number; readonly ttftMs: number } => {
+  const { eligible, eligibleCount, forecast, workers } = pool
+  const cached = pool.cachedTokens(request)
+  const outputTokens = forecast.meanOutputTokens(request)
+  least.start(mix(0, request.idHigh, request.idLow))
+  for (let i = 0; i < eligibleCount; i++) {
+    const other = eligible[i]!
+    if (other === worker) continue
+    least.offer(workers, other, ttftMs(workers, other, request.promptTokens, cached[other]!, outputTokens))
+  }
+  found.worker = least.worker
+  found.ttftMs = least.cost
+  return found
+}
+
+/** No eligible worker is predicted to start anything sooner; Infinity where there is none. O(N), and much less than to ask for each request. */
+export const soonestMs = ({ eligible, eligibleCount, workers }: PoolView): number => {
+  let soonest = Number.POSITIVE_INFINITY
+  for (let i = 0; i < eligibleCount; i++) soonest = Math.min(soonest, pendingMs(workers, eligible[i]!))
+  return soonest
+}

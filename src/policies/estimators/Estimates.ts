@@ -1,0 +1,51 @@
+import { Reason } from "../../domain/Outcome.ts"
+import type { Forecast, PoolView } from "../../domain/PoolView.ts"
+import type { RequestView } from "../../domain/RequestView.ts"
+import { grow } from "../../structures/grow.ts"
+import { ttftMs } from "../costs.ts"
+import type { PolicyEvents } from "../Policy.ts"
+import { OutputLengths } from "./OutputLengths.ts"
+import { TtftRatio } from "./TtftRatio.ts"
+
+/** What one pool learns from its requests. 16 bytes for each slot up to the largest seen. */
+export class Estimates implements Forecast, PolicyEvents {
+  private readonly lengths = new OutputLengths()
+  private readonly ratio = new TtftRatio()
+  /** By request slot, of the live attempt. */
+  private predictedMs = new Float64Array(0)
+  private placedMs = new Float64Array(0)
+
+  readonly outputTokens = ({ maxTokens, tenant }: RequestView, quantile: number): number =>
+    this.lengths.quantile(tenant, quantile, maxTokens)
+
+  readonly meanOutputTokens = ({ maxTokens, tenant }: RequestView): number =>
+    this.lengths.mean(tenant, maxTokens)
+
+  get ttftRatio(): number {
+    return this.ratio.value
+  }
+
+  /** The columns count the attempt already, so the prediction is that of what is pending there. */
+  readonly placed = ({ slot }: RequestView, worker: number, pool: PoolView, nowMs: number): void => {
+    if (slot >= this.placedMs.length) {
+      this.placedMs = grow(this.placedMs, slot, (length) => new Float64Array(length))
+      this.predictedMs = grow(this.predictedMs, slot, (length) => new Float64Array(length))
+    }
+    this.placedMs[slot] = nowMs
+    this.predictedMs[slot] = ttftMs(pool.workers, worker, 0, 0, 0)
+  }
+
+  readonly started = ({ slot }: RequestView, _worker: number, _pool: PoolView, nowMs: number): void =>
+    this.ratio.record(this.predictedMs[slot]!, nowMs - this.placedMs[slot]!, nowMs)
+
+  readonly ended = (
+    { outputTokens, tenant }: RequestView,
+    reason: Reason,
+    _pool: PoolView,
+    nowMs: number
+  ): void => {
+    if (reason === Reason.none && outputTokens > 0) this.lengths.record(tenant, outputTokens, nowMs)
+  }
+
+  readonly observed = (_worker: number, _pool: PoolView, nowMs: number): void => this.ratio.review(nowMs)
+}

@@ -1,0 +1,232 @@
+import { assert } from "../../structures/assert.ts"
+
+/** What a step of an engine costs, as `CostColumns` has it by worker. */
+export interface StepPrices {
+  readonly baseMs: number
+  readonly prefillTokenMs: number
+  readonly prefillAttentionMs: number
+  readonly decodeSequenceMs: number
+  readonly decodeContextMs: number
+}
+
+/** The columns that hold the fitted prices by worker; `WorkerColumns` has them. */
+export type CostColumns = { readonly [Price in keyof StepPrices]: Float64Array }
+
+/** What a worker's engine has done since it started, as its heartbeats say. */
+export interface StepTotals {
+  readonly steps: number
+  /** Time its steps took. */
+  readonly busyMs: number
+  readonly stepPrefillTokens: number
+  /** Σ n·(context + n/2) over the prefill chunks of the steps, n their tokens. */
+  readonly stepAttention: number
+  /** Sequences that decoded, summed over the steps, and the tokens before theirs. */
+  readonly stepDecodes: number
+  readonly stepContextTokens: number
+}
+
+/** About an 8B model on one H100: of the right order for what is likely to be served, until heartbeats say better. */
+const usualPrices: StepPrices = {
+  baseMs: 8,
+  prefillTokenMs: 0.04,
+  prefillAttentionMs: 2e-6,
+  decodeSequenceMs: 0.03,
+  decodeContextMs: 6e-5
+}
+
+/**
+ * Fits the step costs of every worker of one model to its heartbeats, and writes them into the columns.
+ *
+ * What a worker did between two heartbeats, priced, is compared with how long it took. A second fit, over all workers with their times
+ * multiplied by their speeds, says what a worker of speed 1 costs: a worker that joins begins with that, and `expectedMs` measures a
+ * worker by it. Cost of a heartbeat: O(1), some microseconds. Memory: 0.5 KB a worker.
+ */
+export class StepCosts {
+  /** Of the last `observe` that said true: how long the work took, and how long the prices of the fleet say at the worker's speed. */
+  actualMs = 0
+  expectedMs = 0
+  private readonly columns: CostColumns
+  private readonly fleet: StepFit
+  private readonly members: Array<Member | undefined> = []
+  /** Done since the heartbeat before, in the order of the terms. */
+  private readonly work = new Float64Array(TERMS)
+
+  /** `prior` says what a worker of speed 1 costs before any was heard; all of it > 0. */
+  constructor(columns: CostColumns, prior: StepPrices = usualPrices) {
+    this.columns = columns
+    this.fleet = new StepFit(listOf(prior), 1)
+  }
+
+  /** `worker` registered, or did so anew: what was known of its slot is forgotten. `speed` > 0. */
+  joined(worker: number, speed: number): void {
+    assert(speed > 0 && Number.isFinite(speed), "a speed is positive")
+    const fit = new StepFit(this.fleet.prices, speed)
+    this.members[worker] = { speed, fit, heard: undefined }
+    this.write(worker, fit)
+  }
+
+  left(worker: number): void {
+    this.members[worker] = undefined
+  }
+
+  /**
+   * A heartbeat of a worker that joined; whether it did any work since the one before. Totals that shrank are those of an engine that
+   * started anew: the next heartbeat is compared with them.
+   */
+  observe(worker: number, totals: StepTotals): boolean {
+    const member = this.members[worker]
+    if (member === undefined) return false
+    const { heard, fit, speed } = member
+    if (heard === undefined) {
+      member.heard = { ...totals }
+      return false
+    }
+    const { work } = this
+    work[0] = totals.steps - heard.steps
+    work[1] = totals.stepPrefillTokens - heard.stepPrefillTokens
+    work[2] = totals.stepAttention - heard.stepAttention
+    work[3] = totals.stepDecodes - heard.stepDecodes
+    work[4] = totals.stepContextTokens - heard.stepContextTokens
+    const actualMs = totals.busyMs - heard.busyMs
+    Object.assign(heard, totals)
+    if (!(work[0] > 0 && actualMs > 0 && actualMs < Infinity && work.every(isAmount))) return false
+    this.actualMs = actualMs
+    this.expectedMs = this.fleet.priceOf(work) / speed
+    this.fleet.learn(work, actualMs * speed)
+    fit.learn(work, actualMs)
+    this.write(worker, fit)
+    return true
+  }
+
+  private write(worker: number, { prices }: StepFit): void {
+    const { columns } = this
+    columns.baseMs[worker] = prices[0]!
+    columns.prefillTokenMs[worker] = prices[1]!
+    columns.prefillAttentionMs[worker] = prices[2]!
+    columns.decodeSequenceMs[worker] = prices[3]!
+    columns.decodeContextMs[worker] = prices[4]!
+  }
+}
+
+interface Member {
+  readonly speed: number
+  readonly fit: StepFit
+  /** The totals of the last heartbeat. */
+  heard: { -readonly [Total in keyof StepTotals]: number } | undefined
+}
+
+const TERMS = 5
+
+const listOf = (prices: StepPrices): Float64Array =>
+  Float64Array.of(
+    prices.baseMs,
+    prices.prefillTokenMs,
+    prices.prefillAttentionMs,
+    prices.decodeSequenceMs,
+    prices.decodeContextMs
+  )
+
+const isAmount = (done: number): boolean => done >= 0 && done < Infinity
+
+/** Share of what is known in the direction of an observation that the observation replaces: when predictions hold, and at most. */
+const FORGETTING = 0.005
+const FORGETTING_MAX = 0.1
+/** What the prior counts, in observations that show one term alone: a price off by half is as likely as a prediction off by 1/50. */
+const PRIOR_WEIGHT = 0.002
+/** A residual counts in full up to so many times the median one, which is tracked in steps of this size and starts wide. */
+const RESIDUALS_MAX = 1.5
+const RESIDUAL_STEP = 1.08
+const RESIDUAL_START = 0.5
+const RESIDUAL_MIN = 0.01
+const RESIDUAL_MAX = 100
+/** Of its prior, so that nothing is ever free. */
+const FACTOR_MIN = 0.001
+/** Of coordinate descent; it starts from the last solution, and what is left over is done with the next observation. */
+const SWEEPS = 24
+
+/**
+ * Recursive least squares with forgetting, on work priced in shares: a term counts by the share it has in the predicted time, and the
+ * unknowns are factors on the prior prices. So every observation weighs the same whatever its length, and no unit matters.
+ *
+ * Forgetting goes in the direction of the observation alone: what a worker that only decodes has shown of prefill is kept. A residual
+ * beyond 1.5 times the median one counts in inverse proportion, so a stalled step moves little, and slow workers that are few move the
+ * fleet's prices little. A lasting change is believed after some dozens of observations, as it becomes usual; then the more is
+ * forgotten the further off predictions are. No price falls to 0: the solution is the least square over prices above that.
+ *
+ * Source: Cao and Schwartz, A directional forgetting algorithm based on the decomposition of the information matrix, Automatica 36(11),
+ * 2000; Huber, Annals of Mathematical Statistics 35(1), 1964, for the weights.
+ */
+class StepFit {
+  readonly prices: Float64Array
+  private readonly priors: Float64Array
+  private readonly factors = new Float64Array(TERMS).fill(1)
+  /** The normal equations: `information · factors = evidence`. */
+  private readonly information = new Float64Array(TERMS * TERMS)
+  private readonly evidence = new Float64Array(TERMS).fill(PRIOR_WEIGHT)
+  private readonly shares = new Float64Array(TERMS)
+  private readonly known = new Float64Array(TERMS)
+  private residual = RESIDUAL_START
+
+  constructor(priors: Float64Array, speed: number) {
+    for (const price of priors) assert(price > 0 && Number.isFinite(price), "a prior price is positive")
+    this.priors = priors.map((price) => price / speed)
+    this.prices = this.priors.slice()
+    for (let i = 0; i < TERMS; i++) this.information[i * TERMS + i] = PRIOR_WEIGHT
+  }
+
+  /** What the work of some steps costs. Finite, > 0 for one step or more. */
+  priceOf(work: Float64Array): number {
+    let sum = 0
+    for (let i = 0; i < TERMS; i++) sum += this.prices[i]! * work[i]!
+    return sum
+  }
+
+  learn(work: Float64Array, actualMs: number): void {
+    const predictedMs = this.priceOf(work)
+    if (!Number.isFinite(predictedMs + actualMs)) return
+    for (let i = 0; i < TERMS; i++) this.shares[i] = (this.priors[i]! * work[i]!) / predictedMs
+    const ratio = actualMs / predictedMs
+    const away = Math.abs(ratio - 1)
+    const limit = RESIDUALS_MAX * this.residual
+    this.residual *= away > this.residual ? RESIDUAL_STEP : 1 / RESIDUAL_STEP
+    this.residual = Math.min(Math.max(this.residual, RESIDUAL_MIN), RESIDUAL_MAX)
+    const weight = Math.min(1, limit / away)
+    this.forget(Math.min(FORGETTING_MAX, FORGETTING * weight + FORGETTING_MAX * (weight * away) ** 2))
+    for (let i = 0; i < TERMS; i++) {
+      const share = this.shares[i]! * weight
+      this.evidence[i]! += share * ratio
+      for (let j = 0; j < TERMS; j++) this.information[i * TERMS + j]! += share * this.shares[j]!
+    }
+    this.solve()
+  }
+
+  /** Takes off a share of what is known in the direction of `shares`, and leaves the solution as it is. */
+  private forget(share: number): void {
+    const { information, evidence, shares, known } = this
+    let total = 0
+    let seen = 0
+    for (let i = 0; i < TERMS; i++) {
+      known[i] = 0
+      for (let j = 0; j < TERMS; j++) known[i]! += information[i * TERMS + j]! * shares[j]!
+      total += shares[i]! * known[i]!
+      seen += shares[i]! * evidence[i]!
+    }
+    for (let i = 0; i < TERMS; i++) {
+      const part = (share * known[i]!) / total
+      evidence[i]! -= part * seen
+      for (let j = 0; j < TERMS; j++) information[i * TERMS + j]! -= part * known[j]!
+    }
+  }
+
+  /** Coordinate descent to the factors of least squared residuals, none below its minimum. */
+  private solve(): void {
+    const { information, evidence, factors } = this
+    for (let sweep = 0; sweep < SWEEPS; sweep++)
+      for (let i = 0; i < TERMS; i++) {
+        let rest = evidence[i]!
+        for (let j = 0; j < TERMS; j++) if (j !== i) rest -= information[i * TERMS + j]! * factors[j]!
+        factors[i] = Math.max(FACTOR_MIN, rest / information[i * TERMS + i]!)
+      }
+    for (let i = 0; i < TERMS; i++) this.prices[i] = this.priors[i]! * factors[i]!
+  }
+}

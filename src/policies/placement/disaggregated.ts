@@ -1,0 +1,145 @@
+import type { PoolView } from "../../domain/PoolView.ts"
+import type { RequestView } from "../../domain/RequestView.ts"
+import { sessionOrRequestState } from "../affinity.ts"
+import { CompletionCosts } from "../CompletionCosts.ts"
+import { CHUNK_TOKENS, decodeMs, kvWaitMs } from "../costs.ts"
+import { LeastCost } from "../LeastCost.ts"
+import { definePlacement } from "../Placement.ts"
+
+/**
+ * Splits a request only where that is predicted to pay: handing over a KV cache costs as much as computing a good part of it, and a
+ * cached or short prompt disturbs nobody where it is answered.
+ */
+export const disaggregated = definePlacement(
+  {
+    name: "disaggregated",
+    summary:
+      "Long uncached prompts are read by workers that only read, answered by workers that only answer, when that is sooner.",
+    definition:
+      "Locally: least TTFT + externality·E over the workers that do both, as in predicted-completion. Split: least TTFT over the prefill " +
+      "workers, for the prompt and one token, + over the decode workers least transfer + KV wait + externality · requests in flight × what the " +
+      "answer adds to their steps; the transfer is (prompt − tokens held there) · kvBytesPerToken at `bandwidth`. A request is split when at the local worker " +
+      "`threshold` tokens or more are not cached, and the split sum is the smaller one; or when no worker that does both is eligible. Never " +
+      "without an eligible worker of either role. Ties go to the highest rendezvous score of (session or, without one, request id; worker key), and a tie of the " +
+      "sums stays local.",
+    cost: "O(N)",
+    source:
+      "llm-d prefix-based-pd-decider (llm-d-router docs/disaggregation.md), with the comparison in seconds; DistServe, OSDI 2024",
+    stability: "experimental",
+    family: "filtered",
+    unit: "seconds",
+    uses: ["prefixes", "forecast"]
+  },
+  {
+    threshold: {
+      kind: "integer",
+      default: 2048,
+      minimum: 1,
+      maximum: 10_000_000,
+      unit: "tokens",
+      summary:
+        "Least uncached tokens of a prompt that is split. Larger values keep more requests whole; smaller ones trust the prediction more."
+    },
+    kvBytesPerToken: {
+      kind: "integer",
+      default: 262_144,
+      minimum: 1,
+      maximum: 2 ** 30,
+      unit: "bytes",
+      summary:
+        "Size of the KV cache of one token: 2 · layers · KV heads · head size · bytes per number. Larger values split less."
+    },
+    bandwidth: {
+      kind: "number",
+      default: 100,
+      minimum: 0.001,
+      maximum: 1_000_000,
+      unit: "Gbit/s",
+      summary:
+        "What one hand-over gets of the network between prefill and decode workers. Larger values split more."
+    },
+    externality: {
+      kind: "number",
+      default: 0.25,
+      minimum: 0,
+      maximum: 1,
+      summary:
+        "Weight of the delay inflicted on others, here and there. Larger values split more where decodes are busy."
+    },
+    chunkTokens: {
+      kind: "integer",
+      default: CHUNK_TOKENS,
+      minimum: 16,
+      maximum: 1_048_576,
+      unit: "tokens",
+      summary:
+        "Prompt tokens that the engines compute in one step. Smaller values charge more steps for the same prompts."
+    }
+  },
+  ({ threshold, kvBytesPerToken, bandwidth, externality, chunkTokens }) => {
+    const local = new LeastCost()
+    const reader = new LeastCost()
+    const writer = new LeastCost()
+    const localCosts = new CompletionCosts(chunkTokens, externality)
+    const readingCosts = new CompletionCosts(chunkTokens, 0)
+    /** 10⁹ bits a second are 125 000 bytes in a millisecond. */
+    const transferTokenMs = kvBytesPerToken / (bandwidth * 125_000)
+    let decodeWorker = -1
+
+    const pickLocal = (request: RequestView, pool: PoolView): void => {
+      const { workers, eligible, eligibleCount, forecast } = pool
+      const costMs = localCosts.of(request, pool, eligible, eligibleCount, forecast.meanOutputTokens(request))
+      local.start(sessionOrRequestState(request))
+      for (let i = 0; i < eligibleCount; i++) local.offer(workers, eligible[i]!, costMs[eligible[i]!]!)
+    }
+
+    const pickReader = (request: RequestView, pool: PoolView): void => {
+      const { workers, prefill, prefillCount } = pool
+      const costMs = readingCosts.of(request, pool, prefill, prefillCount, 1)
+      reader.start(sessionOrRequestState(request))
+      for (let i = 0; i < prefillCount; i++) reader.offer(workers, prefill[i]!, costMs[prefill[i]!]!)
+    }
+
+    const pickWriter = (request: RequestView, pool: PoolView): void => {
+      const { workers, decode, decodeCount } = pool
+      const { promptTokens } = request
+      const cachedTokens = pool.cachedTokens(request)
+      const outputTokens = pool.forecast.meanOutputTokens(request)
+      writer.start(sessionOrRequestState(request))
+      for (let i = 0; i < decodeCount; i++) {
+        const worker = decode[i]!
+        const transferMs = transferTokenMs * (promptTokens - cachedTokens[worker]!)
+        const othersMs = workers.inFlight[worker]! * decodeMs(workers, worker, promptTokens, outputTokens)
+        writer.offer(
+          workers,
+          worker,
+          transferMs + kvWaitMs(workers, worker, promptTokens, outputTokens) + externality * othersMs
+        )
+      }
+    }
+
+    return {
+      pick: (request, pool) => {
+        decodeWorker = -1
+        pickLocal(request, pool)
+        if (pool.prefillCount === 0 || pool.decodeCount === 0) return local.worker
+        if (local.worker >= 0) {
+          const uncachedTokens = request.promptTokens - pool.cachedTokens(request)[local.worker]!
+          if (uncachedTokens < threshold) return local.worker
+        }
+        pickReader(request, pool)
+        pickWriter(request, pool)
+        if (reader.cost + writer.cost >= local.cost) return local.worker
+        decodeWorker = writer.worker
+        return reader.worker
+      },
+      decodeOn: () => decodeWorker,
+      terms: (request, worker, pool) => {
+        if (!pool.prefill.subarray(0, pool.prefillCount).includes(worker))
+          return localCosts.terms(request, pool, worker, pool.forecast.meanOutputTokens(request))
+        pickWriter(request, pool)
+        return { ...readingCosts.terms(request, pool, worker, 1), handOver: writer.cost / 1000 }
+      }
+    }
+  }
+)

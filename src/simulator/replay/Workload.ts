@@ -1,0 +1,68 @@
+import { limitOf, type Trace } from "../../domain/Trace.ts"
+import { BLOCK_TOKENS, traceChain } from "../../domain/traceChain.ts"
+import { chainKeys } from "../../engines/simulated/chainKeys.ts"
+import { hash64 } from "../../structures/hash.ts"
+import { Names } from "../../structures/Names.ts"
+import { saltChain } from "../../structures/PrefixChain.ts"
+
+/** One request to come. */
+export interface PlannedRequest {
+  readonly arrivalMs: number
+  readonly promptTokens: number
+  /** What the answer is going to have; no policy is told. */
+  readonly outputTokens: number
+  readonly maxTokens: number
+  readonly tenant: number
+  readonly sessionHigh: number
+  readonly sessionLow: number
+  /** Keys of its prefix blocks, as the engines' caches know them. */
+  readonly keys: Float64Array
+}
+
+/** Requests in order of arrival, ready for replay. */
+export interface Workload {
+  readonly name: string
+  /** Tokens of one prefix block. */
+  readonly blockTokens: number
+  readonly tenants: ReadonlyArray<string>
+  readonly requests: ReadonlyArray<PlannedRequest>
+}
+
+const TENANTS_MAX = 16_384
+
+/**
+ * Traces laid over each other as a workload, all arrivals `speed` times closer together. Requests are as a live replay sends them: the
+ * same prefix chains, salted by tenant, so that tenants share nothing; and as limit of the answer the next power of two. Tenants and
+ * sessions of different traces are different ones. Tenants beyond 16,384 count as the first.
+ */
+export const workloadOf = (traces: ReadonlyArray<Trace>, speed: number): Workload => {
+  const tenants = new Names(TENANTS_MAX)
+  const requests = traces.flatMap(({ header, requests }) => {
+    const qualified = (label: string): string => (traces.length > 1 ? `${header.name}/${label}` : label)
+    return requests.map((request): PlannedRequest => {
+      const tenant = qualified(request.tenant ?? "default")
+      const session = request.session === undefined ? none : hash64(qualified(request.session))
+      const chain = traceChain(request, header.blockSize)
+      const salt = hash64(tenant)
+      saltChain(chain, 0, chain.length / 8, salt.high, salt.low)
+      return {
+        arrivalMs: request.arrivalMs / speed,
+        promptTokens: request.promptTokens,
+        outputTokens: request.outputTokens,
+        maxTokens: limitOf(request),
+        tenant: Math.max(0, tenants.add(tenant)),
+        sessionHigh: session.high,
+        sessionLow: session.low,
+        keys: chainKeys(chain)
+      }
+    })
+  })
+  return {
+    name: traces.map(({ header }) => header.name).join(" + "),
+    blockTokens: BLOCK_TOKENS,
+    tenants: tenants.all(),
+    requests: traces.length > 1 ? requests.toSorted((a, b) => a.arrivalMs - b.arrivalMs) : requests
+  }
+}
+
+const none = { high: 0, low: 0 }

@@ -1,0 +1,90 @@
+import { Reason } from "../../domain/Outcome.ts"
+import { imbalance } from "../../structures/imbalance.ts"
+import type { ReplayResult } from "../replay/Replay.ts"
+import type { Bounds, Targets } from "./bounds.ts"
+import type { Figures } from "./measures.ts"
+
+/** What is counted, and against what. */
+export interface Yardstick {
+  readonly targets: Targets
+  /** Requests with a lower number warm the caches up and do not count. */
+  readonly from: number
+  readonly bounds: Bounds
+  /** The goodput that none exceeds. */
+  readonly goodputMax: number
+}
+
+/** The figures of one replay. O(requests · log requests). */
+export const figuresOf = (
+  { options, outcomes, workers }: Pick<ReplayResult, "options" | "outcomes" | "workers">,
+  { bounds, from, goodputMax, targets }: Yardstick
+): Figures => {
+  const { requests, tenants } = options.workload
+  const { arrivedMs, cachedTokens, endedMs, firstMs, reasons } = outcomes
+  const count = requests.length - from
+  const ttfts: Array<number> = []
+  const tpots: Array<number> = []
+  const computed = workers.map(() => 0)
+  const asked = tenants.map(() => 0)
+  const served = tenants.map(() => 0)
+  let [met, refused, leastTtftMs, e2eMs, promptTokens, hitTokens] = [0, 0, 0, 0, 0, 0]
+  for (let number = from; number < requests.length; number++) {
+    const request = requests[number]!
+    const tokens = request.promptTokens + request.outputTokens
+    asked[request.tenant]! += tokens
+    if (reasons[number] !== Reason.none) {
+      if (endedMs[number] === arrivedMs[number]) refused++
+      continue
+    }
+    const ttftMs = firstMs[number]! - arrivedMs[number]!
+    const tpotMs = (endedMs[number]! - firstMs[number]!) / (request.outputTokens - 1)
+    ttfts.push(ttftMs)
+    if (request.outputTokens > 1) tpots.push(tpotMs)
+    leastTtftMs += bounds.ttftMs[number]!
+    e2eMs += endedMs[number]! - arrivedMs[number]!
+    promptTokens += request.promptTokens
+    hitTokens += cachedTokens[number]!
+    computed[outcomes.workers[number]!]! += tokens - cachedTokens[number]!
+    if (ttftMs > targets.ttftMs || (request.outputTokens > 1 && tpotMs > targets.tpotMs)) continue
+    met++
+    served[request.tenant]! += tokens
+  }
+  const spanMs = (requests.at(-1)?.arrivalMs ?? 0) - (requests[from]?.arrivalMs ?? 0)
+  const busy = imbalance(computed)
+  const ttft = Float64Array.from(ttfts).toSorted()
+  const tpot = Float64Array.from(tpots).toSorted()
+  const goodput = met / count
+  return {
+    goodput,
+    goodputGap: goodputMax - goodput,
+    goodputRps: spanMs > 0 ? (1000 * met) / spanMs : Number.NaN,
+    ttftMsMean: mean(ttft),
+    ttftMsP50: quantile(ttft, 0.5),
+    ttftMsP95: quantile(ttft, 0.95),
+    ttftMsP99: quantile(ttft, 0.99),
+    ttftOverBound: (mean(ttft) * ttft.length) / leastTtftMs,
+    tpotMsMean: mean(tpot),
+    tpotMsP99: quantile(tpot, 0.99),
+    e2eMsMean: e2eMs / ttft.length,
+    prefixHitRate: hitTokens / promptTokens,
+    imbalanceCv: busy.cv,
+    imbalanceMaxOverMean: busy.maxOverMean,
+    tenantJain: jain(served.flatMap((tokens, tenant) => (asked[tenant]! > 0 ? tokens / asked[tenant]! : []))),
+    rejectedShare: refused / count,
+    failedShare: (count - ttft.length - refused) / count
+  }
+}
+
+const mean = (values: Float64Array): number => values.reduce((sum, value) => sum + value, 0) / values.length
+
+/** By nearest rank, of ascending values. */
+const quantile = (values: Float64Array, share: number): number =>
+  values[Math.max(0, Math.ceil(share * values.length) - 1)] ?? Number.NaN
+
+/** (Σx)² / (n · Σx²); of nothing at all everybody has the same. NaN for one, who has no others to be compared with. */
+const jain = (shares: ReadonlyArray<number>): number => {
+  if (shares.length < 2) return Number.NaN
+  const sum = shares.reduce((total, share) => total + share, 0)
+  const squares = shares.reduce((total, share) => total + share * share, 0)
+  return squares === 0 ? 1 : (sum * sum) / (shares.length * squares)
+}

@@ -1,0 +1,217 @@
+import { describe, expect, test } from "bun:test"
+import { join } from "node:path"
+import { contendersOf, presetContender } from "../../src/cluster/simulate/contenders.ts"
+import { generatedTraffic } from "../../src/cluster/simulate/generated.ts"
+import { choiceOf, makePipeline, pipelines } from "../../src/policies/pipelines.ts"
+import { placements, rivals } from "../../src/policies/registry.ts"
+import { measureNames } from "../../src/simulator/report/measures.ts"
+import { makeRng } from "../../src/structures/Rng.ts"
+import { root } from "../support/repository.ts"
+import { run } from "./support/commands.ts"
+
+const targets = { ttftMs: 2000, tpotMs: 50 }
+
+describe("a list of policies", () => {
+  const named = (list: string) => {
+    const found = contendersOf(list, "default", targets)
+    if (typeof found === "string") throw new Error(found)
+    return found
+  }
+
+  test("stands for what it names, each once, and all of it can be made", () => {
+    const all = named("all,random")
+    const names = all.map(({ name }) => name)
+    expect(new Set(names).size).toBe(names.length)
+    expect(names).toEqual(
+      expect.arrayContaining([...Object.keys(pipelines), ...placements.map(({ name }) => name)])
+    )
+    for (const { pipeline } of all) makePipeline(pipeline, makeRng(1))
+  })
+
+  test("names rivals with each of their sets of parameters", () => {
+    const names = named("rivals").map(({ name }) => name)
+    for (const rival of rivals) expect(names.some((name) => name.split(":")[0] === rival.name)).toBe(true)
+    expect(names).toEqual(expect.arrayContaining(["dynamo-kv:form=linear", "dynamo-kv:form=lmetric"]))
+  })
+
+  test("gives a placement the pipeline of the preset, which knows the targets", () => {
+    const [one] = named("power-of-two:d=3")
+    expect(one!.pipeline.placement).toEqual({ policy: "power-of-two", options: { d: 3 } })
+    const preset = presetContender("default", targets)
+    expect({ ...one!.pipeline, placement: preset.pipeline.placement }).toEqual(preset.pipeline)
+    expect(preset.pipeline.admission.map(({ policy }) => policy)).toEqual(
+      choiceOf(pipelines.default).admission.map(({ policy }) => policy)
+    )
+    expect(preset.pipeline.admission).toContainEqual({
+      policy: "slo-feasible",
+      options: { ttft: 2000, itl: 50 }
+    })
+  })
+
+  test.each([
+    [
+      "leest-work",
+      '"leest-work" is no placement, rival, preset or group of these. Did you mean "least-work"?'
+    ],
+    [
+      "xyzzy",
+      '"xyzzy" is no placement, rival, preset or group of these. `bun run policies list` shows them all.'
+    ],
+    ["", '"" is no placement, rival, preset or group of these. `bun run policies list` shows them all.'],
+    ["default:d=2", "default is a preset, which has no options of its own: name a placement."],
+    ["random:d=2", 'random has no option "d". It has none.'],
+    ["power-of-two:e=2", 'power-of-two has no option "e". Did you mean "d"?'],
+    ["power-of-two:d=99", "Option d of power-of-two must be at most 16."],
+    ["power-of-two:d=", "Option d of power-of-two must be a finite number."],
+    ["dynamo-kv:form=cube", "Option form of dynamo-kv must be one of linear, lmetric."],
+    [
+      "random,,random",
+      '"" is no placement, rival, preset or group of these. `bun run policies list` shows them all.'
+    ]
+  ])("%j is refused with what to do", (list, problem) => {
+    expect(contendersOf(list, "default", targets)).toBe(problem)
+  })
+})
+
+describe("traffic to make up", () => {
+  test("has defaults for all but its rate", () => {
+    expect(generatedTraffic("rate=5, dispersion=2,tenants=3,sessions=0.5")).toEqual({
+      requests: 5000,
+      requestsPerSecond: 5,
+      dispersion: 2,
+      promptTokens: { mean: 1000, variation: 1 },
+      outputTokens: { mean: 200, variation: 1 },
+      tenants: { count: 3, skew: 1 },
+      sessions: { share: 0.5, turns: 6, thinkMs: 10_000 }
+    })
+  })
+
+  test.each([
+    ["prompt=100", "rate must be given, as in rate=20."],
+    ["rte=5", '"rte" is no setting. Did you mean "rate"?'],
+    ["rate=0", "rate must be a number of at least 0.001, as in rate=20."],
+    ["rate=1,prompt=many", "prompt must be a number of at least 1, as in prompt=1000."],
+    ["rate=1,shared=2", "shared must be a number of at least 0 and at most 1, as in shared=0."],
+    ["rate=1,requests=Infinity", "requests must be a number of at least 1, as in requests=5000."]
+  ])("%j is refused with what to do", (list, problem) => {
+    expect(generatedTraffic(list)).toBe(problem)
+  })
+})
+
+describe("simulate", () => {
+  const traffic = ["--generate", "rate=40,requests=150,prompt=800,shared=0.5,tenants=2", "--workers", "2"]
+
+  test("prints a table, and the same one again", async () => {
+    const args = ["simulate", ...traffic, "--policies", "simple,random"]
+    const first = await run(args)
+    expect(first).toMatchObject({ exitCode: 0, err: "" })
+    expect(first.out).toMatch(/^policy +goodput %/m)
+    expect(first.out).toMatch(/^simple +\d/m)
+    expect(first.out).toMatch(/^bound: each alone +\d/m)
+    expect(await run(args)).toEqual(first)
+  })
+
+  test("writes one document with every figure, all of them explained", async () => {
+    const { exitCode, err, out } = await run([
+      "simulate",
+      ...traffic,
+      "--policies",
+      "simple,random",
+      "--seeds",
+      "2",
+      "--json"
+    ])
+    expect({ exitCode, err }).toEqual({ exitCode: 0, err: "" })
+    expect(out.trimEnd()).not.toContain("\n")
+    const report = JSON.parse(out)
+    expect(report).toMatchObject({ workers: 2, engine: "8b-h100", seeds: [1, 2], requests: 135 })
+    expect(report.results.map(({ policy }: { policy: string }) => policy)).toEqual(["simple", "random"])
+    for (const result of report.results) {
+      expect(Object.keys(result)).toEqual(["policy", ...measureNames])
+      expect(result.goodput.low).toBeLessThanOrEqual(result.goodput.mean)
+      expect(result.goodput.high).toBeGreaterThanOrEqual(result.goodput.mean)
+    }
+    const page = await Bun.file(join(root, "docs/simulation.md")).text()
+    const keys = [...measureNames, ...Object.keys(report), ...Object.keys(report.bounds)]
+    expect(keys.filter((key) => !page.includes(`\`${key}\``))).toEqual([])
+  })
+
+  test("writes CSV", async () => {
+    const { exitCode, out } = await run(["simulate", ...traffic, "--policies", "random", "--csv"])
+    expect(exitCode).toBe(0)
+    expect(out).toMatch(/^kind,policy,goodput\.mean,/)
+    expect(out).toMatch(/^policy,random,/m)
+  })
+
+  test("lays traces over each other", async () => {
+    const file = "test/fixtures/small.jsonl"
+    const args = ["simulate", "--warm-up", "0", "--policies", "random", "--json"]
+    const one = JSON.parse((await run([...args, "--trace", file])).out)
+    const two = JSON.parse((await run([...args, "--trace", `${file}, ${file}`])).out)
+    expect([one.requests, two.requests]).toEqual([80, 160])
+  })
+
+  test.each([
+    ["", /^What is the traffic\? Give --trace FILE, or --generate rate=20/],
+    ["--generate rate=1 --trace x", /^--trace and --generate both say what the traffic is/],
+    ["--generate rate=1 --json --csv", /^--json and --csv are two formats/],
+    ["--trace absent.jsonl", /^absent\.jsonl cannot be read: /],
+    ["--generate rate=1 --policies nearest", /^--policies: "nearest" is no placement/],
+    ["--generate speed=1", /^--generate: "speed" is no setting/],
+    ["--generate rate=1 --engine 9b", /^Invalid value for flag --engine: "9b"\. Expected: .*8b-h100/],
+    [
+      "--generate rate=1 --warm-up 1",
+      /^Invalid value for flag --warm-up: "1"\. Expected: a number from 0 to 0\.9/
+    ],
+    ["--generate rate=1 --workers 0", /^Invalid value for flag --workers: "0"\. Expected: at least 1/],
+    ["--generate rate=1 --seeds 0", /^Invalid value for flag --seeds: "0"\. Expected: at least 1/]
+  ])("%s is refused with exit code 2", async (args, err) => {
+    const ran = await run(["simulate", ...args.split(" ").filter((arg) => arg !== "")])
+    expect(ran).toMatchObject({ exitCode: 2, out: "" })
+    expect(ran.err).toMatch(err)
+  })
+
+  test("a trace that breaks its format fails with line and field", async () => {
+    expect(await run(["simulate", "--trace", "test/fixtures/broken.jsonl"])).toMatchObject({
+      exitCode: 1,
+      out: "",
+      err: expect.stringMatching(
+        /^test\/fixtures\/broken\.jsonl:2:in: must be a whole number of at least 1\n$/
+      )
+    })
+  })
+})
+
+describe("policies recommend", () => {
+  const args = ["policies", "recommend", "--trace", "test/fixtures/small.jsonl", "--workers", "4"]
+
+  test("says what and why", async () => {
+    const { exitCode, err, out } = await run(args)
+    expect({ exitCode, err }).toEqual({ exitCode: 0, err: "" })
+    expect(out).toMatch(/^Start from the preset "fair":$/m)
+    expect(out).toMatch(/^ {2}placement {2}predicted-completion/m)
+    expect(out).toMatch(/^Because:\n {2}69 % of the prompt tokens came before/m)
+  })
+
+  test("with --json is one document", async () => {
+    const report = JSON.parse((await run([...args, "--latency-target", "--speed", "2", "--json"])).out)
+    expect(report).toMatchObject({
+      trace: "fixture",
+      fleet: { workers: 4, speedRatio: 1, latencyTarget: true },
+      preset: "fair",
+      pipeline: { placement: { policy: "predicted-completion" } }
+    })
+    const once = JSON.parse((await run([...args, "--json"])).out)
+    expect(report.traffic.requestsPerSecond / once.traffic.requestsPerSecond).toBeCloseTo(2, 3)
+  })
+
+  test.each([
+    [["--trace", "absent.jsonl"], 2, /^absent\.jsonl cannot be read/],
+    [["--trace", "test/fixtures/broken.jsonl"], 1, /^test\/fixtures\/broken\.jsonl:2:in: /],
+    [[], 2, /^Missing required flag: --trace/]
+  ])("%j fails", async (flags, exitCode, err) => {
+    const ran = await run(["policies", "recommend", ...flags])
+    expect(ran).toMatchObject({ exitCode, out: "" })
+    expect(ran.err).toMatch(err)
+  })
+})

@@ -1,0 +1,270 @@
+import { describe, expect, test } from "bun:test"
+import * as fc from "fast-check"
+import type { PoolView, WorkerColumns } from "../../../src/domain/PoolView.ts"
+import type { RequestView } from "../../../src/domain/RequestView.ts"
+import type { Placement } from "../../../src/policies/Placement.ts"
+import { findPlacement } from "../../../src/policies/registry.ts"
+import { makeRng } from "../../../src/structures/Rng.ts"
+import { candidates, holds, request } from "../../support/arbitraries.ts"
+import { answerOf, cachedOf, naiveCosts as naive, tieScore } from "../../support/naiveCosts.ts"
+import { findsAll, keepsAll, type Planted } from "../../support/planted.ts"
+import { type Candidate, chainOf, charge, equalWorkers, oneRequest, poolOf } from "../../support/pools.ts"
+
+const entry = findPlacement("predicted-completion")
+
+/** A placement by predicted completion with some weight of the externality and size of chunks. */
+type Subject = (externality: number, chunkTokens: number) => Pick<Placement, "pick">
+
+const real: Subject = (externality, chunkTokens) => entry.make({ externality, chunkTokens }, makeRng(1))
+
+const weight = fc.constantFrom(0, 0.25, 1)
+const chunk = fc.constantFrom(512, 8192)
+
+const eligible = candidates({ minLength: 1, maxLength: 6 }).map((rows) =>
+  rows.map((row) => ({ ...row, eligible: true }))
+)
+
+/** Nothing pending, steps without length, nobody longer for another sequence: what is left is the own prefill, and who waits for it. */
+const nothingWaits = (rows: ReadonlyArray<Candidate>): ReadonlyArray<Candidate> =>
+  rows.map((row) => ({
+    ...row,
+    pendingPrefillTokens: 0,
+    pendingPrefillAttention: 0,
+    contextTokens: 0,
+    baseMs: 2 ** -40,
+    prefillTokenMs: 0.03125,
+    prefillAttentionMs: 0,
+    decodeSequenceMs: 0,
+    decodeContextMs: 0
+  }))
+
+const costOf = (row: Candidate, one: RequestView, externality: number, chunkTokens: number): number => {
+  const cached = cachedOf(row, one)
+  return (
+    naive.ttftMs(row, one.promptTokens, cached, answerOf(one), chunkTokens) +
+    externality * naive.externalityMs(row, one.promptTokens, cached, answerOf(one))
+  )
+}
+
+/** The law that the cost of the picked row is the least. */
+const leastIs = (
+  subject: Subject,
+  rows: fc.Arbitrary<ReadonlyArray<Candidate>>,
+  externalities: fc.Arbitrary<number>,
+  cost: typeof costOf
+): void =>
+  holds(
+    fc.property(rows, request, externalities, chunk, (workers, one, externality, chunkTokens) => {
+      const picked = workers[subject(externality, chunkTokens).pick(one, poolOf(workers), 0)]!
+      const costs = workers.map((row) => cost(row, one, externality, chunkTokens))
+      expect(cost(picked, one, externality, chunkTokens)).toBeLessThanOrEqual(
+        Math.min(...costs) * (1 + 1e-12)
+      )
+    })
+  )
+
+const laws = [
+  {
+    id: "completion-least",
+    check: (subject: Subject) => leastIs(subject, eligible, weight, costOf)
+  },
+  {
+    id: "completion-earliest",
+    check: (subject: Subject) =>
+      leastIs(subject, eligible, fc.constant(0), (row, one, _, chunkTokens) =>
+        naive.ttftMs(row, one.promptTokens, cachedOf(row, one), answerOf(one), chunkTokens)
+      )
+  },
+  {
+    id: "completion-lmetric",
+    check: (subject: Subject) =>
+      leastIs(
+        subject,
+        eligible.map(nothingWaits),
+        fc.constant(1),
+        (row, one) => (one.promptTokens - cachedOf(row, one)) * (1 + row.inFlight)
+      )
+  },
+  {
+    id: "completion-ties",
+    check: (subject: Subject) =>
+      holds(
+        fc.property(eligible, request, (workers, one) => {
+          const equal = workers.map(({ keyHigh, keyLow }) => ({ ...equalWorkers(1)[0]!, keyHigh, keyLow }))
+          const picked = equal[subject(0.25, 8192).pick(one, poolOf(equal), 0)]!
+          expect(tieScore(picked, one)).toBe(Math.max(...equal.map((row) => tieScore(row, one))))
+        })
+      )
+  },
+  {
+    // Prompts of one size, all at once, with workers up to four times as fast as others: what is pending is never uneven by more than one.
+    id: "completion-speeds",
+    check: (subject: Subject) =>
+      holds(
+        fc.property(
+          fc.array(fc.constantFrom(1, 2, 4), { minLength: 2, maxLength: 6 }),
+          fc.integer({ min: 1, max: 40 }),
+          (slowness, burst) => {
+            const rows = equalWorkers(slowness.length, { inFlight: 0, decodeSequenceMs: 0 })
+            const pool = poolOf(
+              rows.map((row, i) => ({
+                ...row,
+                baseMs: 2 ** -20 * slowness[i]!,
+                prefillTokenMs: row.prefillTokenMs * slowness[i]!,
+                speed: 1 / slowness[i]!
+              }))
+            )
+            const placement = subject(0, 8192)
+            for (let i = 0; i < burst; i++) {
+              const one = { ...oneRequest, idLow: i }
+              charge(pool, placement.pick(one, pool, 0), one)
+            }
+            const { pendingPrefillTokens: pending, prefillTokenMs } = pool.workers
+            const next = [...pending].map((tokens, i) => (tokens + 100) * prefillTokenMs[i]!)
+            for (const [i, tokens] of pending.entries())
+              expect(tokens * prefillTokenMs[i]!).toBeLessThanOrEqual(Math.min(...next) + 1e-3)
+          }
+        )
+      )
+  }
+]
+
+/** The policy, given other columns than the pool has. */
+const given =
+  (columns: (pool: PoolView) => Partial<WorkerColumns>): Subject =>
+  (externality, chunkTokens) => {
+    const placement = real(externality, chunkTokens)
+    return {
+      pick: (one, pool, nowMs) =>
+        placement.pick(one, { ...pool, workers: { ...pool.workers, ...columns(pool) } }, nowMs)
+    }
+  }
+
+const zeros = (pool: PoolView): Float64Array => new Float64Array(pool.workers.inFlight.length)
+
+const defects: ReadonlyArray<Planted<Subject>> = [
+  [
+    "charges the whole prompt, cached or not",
+    "completion-least",
+    (externality, chunkTokens) => ({
+      pick: (one, pool, nowMs) =>
+        real(externality, chunkTokens).pick(one, { ...pool, cachedTokens: () => zeros(pool) }, nowMs)
+    })
+  ],
+  ["charges chunks of one size, whatever the option", "completion-least", (one) => real(one, 8192)],
+  [
+    "knows no size of the KV cache",
+    "completion-earliest",
+    given((pool) => ({ kvCapacityTokens: zeros(pool) }))
+  ],
+  [
+    "looks at the prompts that wait as the last heartbeat has them",
+    "completion-earliest",
+    given((pool) => ({ pendingPrefillTokens: zeros(pool) }))
+  ],
+  [
+    "counts the delay of others where it should not",
+    "completion-earliest",
+    (_, chunkTokens) => real(1, chunkTokens)
+  ],
+  [
+    "forgets that those who decode wait for the prompt too",
+    "completion-lmetric",
+    given(({ workers }) => ({ inFlight: workers.prefilling }))
+  ],
+  [
+    "divides by a speed that the step costs hold already",
+    "completion-speeds",
+    given(({ workers }) => ({
+      prefillTokenMs: workers.prefillTokenMs.map((ms, i) => ms / workers.speed[i]!)
+    }))
+  ],
+  [
+    "settles ties by the first id it saw",
+    "completion-ties",
+    (externality, chunkTokens) => ({
+      pick: (_, pool, nowMs) => real(externality, chunkTokens).pick(oneRequest, pool, nowMs)
+    })
+  ]
+]
+
+describe("predicted-completion", () => keepsAll(laws, real))
+describe("planted defects", () => findsAll(laws, defects))
+
+describe("three workers, by hand", () => {
+  const [first, second, third] = equalWorkers(3)
+  const idle = { ...first!, inFlight: 0, baseMs: 10, prefillTokenMs: 0.1, prefillAttentionMs: 1e-5 }
+  const busy: Candidate = {
+    ...second!,
+    inFlight: 4,
+    prefilling: 1,
+    pendingPrefillTokens: 300,
+    contextTokens: 5000,
+    cachedTokens: 800,
+    baseMs: 10,
+    prefillTokenMs: 0.1,
+    decodeSequenceMs: 0.05,
+    decodeContextMs: 1e-4
+  }
+  const full: Candidate = {
+    ...third!,
+    inFlight: 2,
+    contextTokens: 6000,
+    kvCapacityTokens: 6600,
+    baseMs: 10,
+    prefillTokenMs: 0.1,
+    decodeSequenceMs: 0.05
+  }
+  const workers = [idle, busy, full]
+  const one = { ...oneRequest, promptTokens: 1000, maxTokens: 200, chain: chainOf([1, 2, 3]) }
+  const placement = (externality: number) => entry.make({ externality, chunkTokens: 512 }, makeRng(1))
+
+  test.each([
+    // 1000 tokens of 0.1 ms, each behind 500 others on average at 10⁻⁵ ms; two steps of 10 ms; nobody is there.
+    ["idle", 0, { waitingPrompts: 0, ownPrefill: 0.105, steps: 0.02, kvWait: 0, externality: 0 }],
+    // 232 of its tokens are not cached; 3 sequences decode in steps of 10.65 ms; 4 × (23.2 + 100 × 0.155) ms for the others.
+    ["busy", 1, { waitingPrompts: 0.03, ownPrefill: 0.0232, steps: 0.0213, kvWait: 0, externality: 0.1548 }],
+    // 500 tokens too many of 6000 that go within 100 steps of 10.1 ms.
+    ["full", 2, { waitingPrompts: 0, ownPrefill: 0.1, steps: 0.0202, kvWait: 1.01 / 12, externality: 0.21 }]
+  ])("the terms of the worker that is %s", (_, worker, terms) => {
+    const found = placement(1).terms!(one, worker, poolOf(workers), 0)
+    expect(Object.keys(found)).toEqual(Object.keys(terms))
+    for (const [name, seconds] of Object.entries(terms)) expect(found[name]).toBeCloseTo(seconds, 12)
+  })
+
+  test.each([
+    [0, 1],
+    [0.25, 1],
+    [1, 0]
+  ])("with externality %d it is worker %d", (externality, worker) => {
+    expect(placement(externality).pick(one, poolOf(workers), 0)).toBe(worker)
+  })
+})
+
+describe("an idle worker", () => {
+  const [row] = equalWorkers(1, { inFlight: 0 })
+  const terms = (one: RequestView, worker: Candidate = row!) =>
+    entry.make({ externality: 1 }, makeRng(1)).terms!(one, 0, poolOf([worker]), 0)
+
+  test("is charged its own step, and nothing for others", () => {
+    expect(terms(oneRequest)).toEqual({
+      waitingPrompts: 0,
+      ownPrefill: 0.003125,
+      steps: 0.008,
+      kvWait: 0,
+      externality: 0
+    })
+  })
+
+  test("takes a step for a prompt that is cached but for its last token", () => {
+    const cached = { ...oneRequest, promptTokens: 512, chain: chainOf([1, 2]) }
+    expect(terms(cached, { ...row!, cachedTokens: 512 })).toMatchObject({
+      ownPrefill: 0.00003125,
+      steps: 0.008
+    })
+  })
+
+  test("waits as long as for all of a full cache where a request never fits", () => {
+    expect(terms(oneRequest, { ...row!, kvCapacityTokens: 100 })).toMatchObject({ kvWait: 50 * 0.008 })
+  })
+})

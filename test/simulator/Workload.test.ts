@@ -1,0 +1,145 @@
+import { describe, expect, test } from "bun:test"
+import { limitOf, parseTrace, type Trace } from "../../src/domain/Trace.ts"
+import { traceChain } from "../../src/domain/traceChain.ts"
+import { type Workload, workloadOf } from "../../src/simulator/replay/Workload.ts"
+import { makeTrace } from "../fixtures/makeTrace.ts"
+import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
+
+const fixture = (requests: number): Trace => {
+  const trace = parseTrace(makeTrace(requests), Infinity)
+  if (!("header" in trace)) throw new Error(trace.join("\n"))
+  return trace
+}
+
+type Maker = typeof workloadOf
+
+const commonLength = (a: ArrayLike<unknown>, b: ArrayLike<unknown>): number => {
+  let i = 0
+  while (i < a.length && i < b.length && a[i] === b[i]) i++
+  return i
+}
+
+const trace = fixture(150)
+
+const laws = [
+  {
+    id: "workload-chains",
+    check: (make: Maker) => {
+      const { requests, blockTokens } = make([trace], 1)
+      const sent = trace.requests.map((request) =>
+        new BigUint64Array(traceChain(request, trace.header.blockSize).buffer).slice()
+      )
+      expect(blockTokens).toBe(256)
+      for (const [i, a] of trace.requests.entries()) {
+        expect(requests[i]!.keys).toHaveLength(sent[i]!.length)
+        for (const [j, b] of trace.requests.slice(0, i).entries())
+          expect(commonLength(requests[i]!.keys, requests[j]!.keys)).toBe(
+            a.tenant === b.tenant ? commonLength(sent[i]!, sent[j]!) : 0
+          )
+      }
+    }
+  },
+  {
+    id: "workload-requests",
+    check: (make: Maker) => {
+      const { requests, tenants } = make([trace], 4)
+      expect(requests).toHaveLength(trace.requests.length)
+      for (const [i, request] of trace.requests.entries()) {
+        const planned = requests[i]!
+        expect(planned.arrivalMs * 4).toBe(request.arrivalMs)
+        expect(tenants[planned.tenant]).toBe(request.tenant)
+        expect(planned).toMatchObject({
+          promptTokens: request.promptTokens,
+          outputTokens: request.outputTokens,
+          maxTokens: limitOf(request)
+        })
+      }
+    }
+  },
+  {
+    id: "workload-superposition",
+    check: (make: Maker) => {
+      const traces = ["a", "b"].map((name) => ({ ...trace, header: { ...trace.header, name } }))
+      const { requests, tenants } = make(traces, 2)
+      expect(requests).toHaveLength(2 * trace.requests.length)
+      expect(requests.map((one) => one.arrivalMs)).toEqual(
+        requests.map((one) => one.arrivalMs).toSorted((a, b) => a - b)
+      )
+      const own = (name: string) => requests.filter(({ tenant }) => tenants[tenant]!.startsWith(`${name}/`))
+      const alone = make([trace], 2)
+      for (const name of ["a", "b"])
+        expect(own(name).map((one) => [one.arrivalMs, one.promptTokens, one.keys.length])).toEqual(
+          alone.requests.map((one) => [one.arrivalMs, one.promptTokens, one.keys.length])
+        )
+      const keys = new Set(own("a").flatMap((one) => [...one.keys]))
+      const sessions = new Set(own("a").map((one) => one.sessionLow))
+      for (const one of own("b")) {
+        expect([...one.keys].some((key) => keys.has(key))).toBe(false)
+        expect(sessions.has(one.sessionLow)).toBe(false)
+      }
+    }
+  }
+]
+
+const changed =
+  (change: (workload: Workload) => Workload): Maker =>
+  (traces, speed) =>
+    change(workloadOf(traces, speed))
+
+const defects: ReadonlyArray<Planted<Maker>> = [
+  [
+    "takes the trace's own blocks",
+    "workload-chains",
+    changed((workload) => ({
+      ...workload,
+      requests: workload.requests.map((request, i) => ({
+        ...request,
+        keys: Float64Array.from(trace.requests[i]!.blocks)
+      }))
+    }))
+  ],
+  [
+    "lets tenants share blocks",
+    "workload-chains",
+    (traces, speed) =>
+      workloadOf(
+        traces.map(({ header, requests }) => ({
+          header,
+          requests: requests.map((request) => ({ ...request, tenant: undefined }))
+        })),
+        speed
+      )
+  ],
+  [
+    "tells the balancer how long the answer is",
+    "workload-requests",
+    changed((workload) => ({
+      ...workload,
+      requests: workload.requests.map((request) => ({ ...request, maxTokens: request.outputTokens }))
+    }))
+  ],
+  [
+    "lays traces one after the other",
+    "workload-superposition",
+    changed((workload) => ({
+      ...workload,
+      requests: workload.requests.toSorted((a, b) => a.tenant - b.tenant)
+    }))
+  ],
+  [
+    "mixes up what belongs to different traces",
+    "workload-superposition",
+    (traces, speed) => {
+      const one = workloadOf(traces.slice(0, 1), speed)
+      return { ...one, requests: one.requests.flatMap((request) => [request, request]) }
+    }
+  ]
+]
+
+describe("a workload", () => keepsAll(laws, workloadOf))
+describe("planted defects", () => findsAll(laws, defects))
+
+test("a trace without blocks has no chains", () => {
+  const { requests } = workloadOf([{ ...trace, header: { ...trace.header, blockSize: null } }], 1)
+  expect(requests.every(({ keys }) => keys.length === 0)).toBe(true)
+})

@@ -1,0 +1,305 @@
+import { describe, expect, test } from "bun:test"
+import * as fc from "fast-check"
+import { presets } from "../../src/engines/simulated/CostModel.ts"
+import { choiceOf, pipelines } from "../../src/policies/pipelines.ts"
+import { generateTraffic } from "../../src/simulator/replay/generate.ts"
+import { replay, type ReplayOptions, type ReplayResult } from "../../src/simulator/replay/Replay.ts"
+import { workloadOf } from "../../src/simulator/replay/Workload.ts"
+import { estimate } from "../../src/simulator/report/bootstrap.ts"
+import { boundsOf } from "../../src/simulator/report/bounds.ts"
+import {
+  compare,
+  type CompareOptions,
+  type Comparison,
+  type Progress
+} from "../../src/simulator/report/compare.ts"
+import { figuresOf } from "../../src/simulator/report/figuresOf.ts"
+import { type Figures, measureNames } from "../../src/simulator/report/measures.ts"
+import { comparisonCsv, comparisonTable } from "../../src/simulator/report/table.ts"
+import { makeRng } from "../../src/structures/Rng.ts"
+import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
+import { replays } from "../support/replays.ts"
+
+const targets = { ttftMs: 200, tpotMs: 20 }
+
+type Counting = typeof figuresOf
+
+const laws = [
+  {
+    id: "report-figures",
+    check: (count: Counting) =>
+      fc.assert(
+        fc.property(replays, fc.nat(5), (options, skipped) => {
+          const from = Math.min(skipped, options.workload.requests.length - 1)
+          const result = replay(options)
+          const figures = count(result, { bounds: boundsOf(options), from, targets, goodputMax: 1 })
+          for (const [name, value] of Object.entries(naiveFigures(result, from)))
+            expect([name, figures[name as keyof Figures]]).toEqual([
+              name,
+              Number.isNaN(value) ? Number.NaN : expect.closeTo(value, 6)
+            ])
+          const { failedShare, goodput, rejectedShare, tenantJain } = figures
+          expect(goodput + failedShare + rejectedShare).toBeLessThanOrEqual(1 + 1e-9)
+          if (!Number.isNaN(tenantJain))
+            expect(tenantJain).toBeWithin(1 / options.workload.tenants.length - 1e-9, 1 + 1e-9)
+        }),
+        { numRuns: 60 }
+      )
+  }
+]
+
+const defects: ReadonlyArray<Planted<Counting>> = [
+  [
+    "forgets who was refused",
+    "report-figures",
+    (result, yardstick) => {
+      const figures = figuresOf(result, yardstick)
+      return { ...figures, goodput: figures.goodput / (1 - figures.rejectedShare) }
+    }
+  ],
+  [
+    "counts the warm-up",
+    "report-figures",
+    (result, yardstick) => figuresOf(result, { ...yardstick, from: 0 })
+  ],
+  [
+    "has no target for further tokens",
+    "report-figures",
+    (result, yardstick) =>
+      figuresOf(result, { ...yardstick, targets: { ...targets, tpotMs: Number.POSITIVE_INFINITY } })
+  ],
+  [
+    "takes the mean for the median",
+    "report-figures",
+    (result, yardstick) => {
+      const figures = figuresOf(result, yardstick)
+      return { ...figures, ttftMsP50: figures.ttftMsMean }
+    }
+  ]
+]
+
+describe("figures", () => keepsAll(laws, figuresOf))
+describe("planted defects", () => findsAll(laws, defects))
+
+describe("the Jain index", () => {
+  const ofTenants = (tenants: ReadonlyArray<number>, late: ReadonlyArray<number>): Figures => {
+    const requests = tenants.map((tenant, i) => ({
+      arrivalMs: 1000 * i,
+      promptTokens: 10,
+      outputTokens: 10,
+      maxTokens: 16,
+      tenant,
+      sessionHigh: 0,
+      sessionLow: 0,
+      keys: new Float64Array(0)
+    }))
+    const options: ReplayOptions = {
+      workload: { name: "", blockTokens: 256, tenants: ["a", "b", "c"], requests },
+      workers: [{ name: "worker", preset: presets["8b-h100"] }],
+      pipeline: choiceOf(pipelines.simple),
+      seed: 1
+    }
+    const result = replay(options)
+    for (const number of late) result.outcomes.firstMs[number]! += 500
+    for (const number of late) result.outcomes.endedMs[number]! += 500
+    return figuresOf(result, { bounds: boundsOf(options), from: 0, targets, goodputMax: 1 })
+  }
+
+  test.each([
+    ["everybody is served", [0, 1], [], 1],
+    ["nobody is served", [0, 1], [0, 1], 1],
+    ["one of two is served", [0, 1], [0], 0.5],
+    ["one of three has half", [0, 0, 1, 2], [0], (2.5 * 2.5) / (3 * 2.25)],
+    ["a tenant that asked for nothing does not count", [0, 2], [], 1]
+  ])("when %s", (_, tenants, late, jain) => {
+    expect(ofTenants(tenants, late).tenantJain).toBeCloseTo(jain, 9)
+  })
+})
+
+const naiveFigures = ({ options, outcomes, workers }: ReplayResult, from: number): Partial<Figures> => {
+  const numbers = [...options.workload.requests.keys()].slice(from)
+  const request = (i: number) => options.workload.requests[i]!
+  const done = numbers.filter((i) => outcomes.reasons[i] === 0)
+  const mean = (values: ReadonlyArray<number>): number =>
+    values.reduce((sum, value) => sum + value, 0) / values.length
+  const ttft = (i: number): number => outcomes.firstMs[i]! - outcomes.arrivedMs[i]!
+  const tpot = (i: number): number =>
+    (outcomes.endedMs[i]! - outcomes.firstMs[i]!) / (request(i).outputTokens - 1)
+  const met = done.filter((i) => ttft(i) <= 200 && (request(i).outputTokens === 1 || tpot(i) <= 20))
+  const sorted = done.map(ttft).toSorted((a, b) => a - b)
+  const work = workers.map((_, worker) =>
+    done
+      .filter((i) => outcomes.workers[i] === worker)
+      .reduce(
+        (sum, i) => sum + request(i).promptTokens + request(i).outputTokens - outcomes.cachedTokens[i]!,
+        0
+      )
+  )
+  return {
+    goodput: met.length / numbers.length,
+    goodputGap: 1 - met.length / numbers.length,
+    ttftMsMean: mean(done.map(ttft)),
+    // The least value that half of all do not exceed.
+    ttftMsP50:
+      sorted.find((ms) => sorted.filter((other) => other <= ms).length >= 0.5 * sorted.length) ?? Number.NaN,
+    ttftMsP99:
+      sorted.find((ms) => sorted.filter((other) => other <= ms).length >= 0.99 * sorted.length) ?? Number.NaN,
+    tpotMsMean: mean(done.filter((i) => request(i).outputTokens > 1).map(tpot)),
+    e2eMsMean: mean(done.map((i) => outcomes.endedMs[i]! - outcomes.arrivedMs[i]!)),
+    prefixHitRate:
+      mean(done.map((i) => outcomes.cachedTokens[i]!)) / mean(done.map((i) => request(i).promptTokens)),
+    imbalanceMaxOverMean: mean(work) > 0 ? Math.max(...work) / mean(work) : 1,
+    failedShare:
+      numbers.filter((i) => outcomes.reasons[i] !== 0 && outcomes.endedMs[i]! > outcomes.arrivedMs[i]!)
+        .length / numbers.length
+  }
+}
+
+describe("an estimate over seeds", () => {
+  const finite = fc.double({ min: -1e6, max: 1e6, noNaN: true })
+
+  test("has its mean inside its interval, which lies inside the values", () => {
+    fc.assert(
+      fc.property(fc.array(finite, { minLength: 2, maxLength: 10 }), (values) => {
+        const { high, low, mean } = estimate(values)
+        const slack = 1e-9 * Math.max(...values.map(Math.abs))
+        expect(low).toBeLessThanOrEqual(mean + slack)
+        expect(high).toBeGreaterThanOrEqual(mean - slack)
+        expect(low).toBeGreaterThanOrEqual(Math.min(...values) - slack)
+        expect(high).toBeLessThanOrEqual(Math.max(...values) + slack)
+        expect(estimate(values)).toEqual({ high, low, mean })
+      })
+    )
+  })
+
+  test("of one value has no interval, and leaves out what is not there", () => {
+    expect(estimate([3])).toEqual({ mean: 3, low: Number.NaN, high: Number.NaN })
+    expect(estimate([3, Number.NaN, 5]).mean).toBe(4)
+    expect(estimate([]).mean).toBeNaN()
+  })
+
+  test("covers the true mean about as often as it says", () => {
+    const rng = makeRng(5)
+    const normal = (): number => Math.sqrt(-2 * Math.log(1 - rng.next())) * Math.cos(2 * Math.PI * rng.next())
+    const covered = Array.from({ length: 300 }, () => estimate(Array.from({ length: 20 }, normal))).filter(
+      ({ high, low }) => low <= 0 && high >= 0
+    )
+    // Percentile intervals of few values are a little narrow.
+    expect(covered.length / 300).toBeWithin(0.88, 0.98)
+  })
+})
+
+describe("a comparison", () => {
+  const options: CompareOptions = {
+    workloadOf: (seed) =>
+      workloadOf(
+        [
+          generateTraffic({
+            seed,
+            requests: 120,
+            requestsPerSecond: 40,
+            promptTokens: { mean: 1500, variation: 1 },
+            outputTokens: { mean: 30, variation: 1 },
+            sharedPrefix: { count: 20, tokens: 2048, share: 0.7 }
+          })
+        ],
+        1
+      ),
+    workers: 2,
+    preset: presets["8b-h100"],
+    contenders: [
+      { name: "default", pipeline: choiceOf(pipelines.default) },
+      {
+        name: "turns",
+        pipeline: { ...choiceOf(pipelines.default), placement: { policy: "round-robin", options: {} } }
+      }
+    ],
+    reference: { name: "default", pipeline: choiceOf(pipelines.default) },
+    targets,
+    warmUp: 0.1,
+    seeds: [1, 2, 3]
+  }
+  const run = (some: Partial<CompareOptions> = {}): { comparison: Comparison; steps: Array<Progress> } => {
+    const steps: Array<Progress> = []
+    const running = compare({ ...options, ...some })
+    while (true) {
+      const { done, value } = running.next()
+      if (done === true) return { comparison: value, steps }
+      steps.push(value)
+    }
+  }
+  const { comparison, steps } = run()
+
+  test("is the same when it is made again, and says how far it is", () => {
+    expect(run().comparison).toEqual(comparison)
+    expect(steps.map(({ done, total }) => `${done}/${total}`)).toEqual(
+      Array.from({ length: 9 }, (_, i) => `${i + 1}/9`)
+    )
+    expect(steps.map(({ policy }) => policy).slice(0, 3)).toEqual(["default", "turns", "default"])
+  })
+
+  test("has each policy's means over the seeds, alone or beside others", () => {
+    for (const [i, contender] of options.contenders.entries()) {
+      const alone = run({ contenders: [contender] }).comparison
+      expect(alone.results).toEqual([comparison.results[i]!])
+      const single = options.seeds.map(
+        (seed) => run({ contenders: [contender], seeds: [seed] }).comparison.results[0]!.estimates.goodput
+      )
+      expect(single.every(({ low }) => Number.isNaN(low))).toBe(true)
+      expect(comparison.results[i]!.estimates.goodput.mean).toBeCloseTo(
+        single.reduce((sum, { mean }) => sum + mean, 0) / 3,
+        9
+      )
+    }
+  })
+
+  test("has bounds that nobody passes, and a shared cache that finds what came before", () => {
+    const { alone, capacity, sharedCache } = comparison.bounds
+    for (const { estimates } of comparison.results) {
+      expect(estimates.goodput.mean).toBeLessThanOrEqual(Math.min(alone.goodput, capacity.goodput))
+      expect(estimates.ttftOverBound.mean).toBeGreaterThanOrEqual(1)
+      expect(estimates.prefixHitRate.mean).toBeLessThan(sharedCache.estimates.prefixHitRate.mean)
+    }
+    // Who comes while a prompt is computed finds only its beginning.
+    expect(sharedCache.estimates.prefixHitRate.mean / comparison.repeatedShare).toBeWithin(0.95, 1.05)
+  })
+
+  test("as a table marks the best of each column", () => {
+    const lines = comparisonTable(comparison).split("\n")
+    expect(lines.map((line) => line.slice(0, 10).trim())).toEqual([
+      "policy",
+      "default",
+      "",
+      "turns",
+      "",
+      "",
+      "bound: eac",
+      "bound: tim",
+      "one infini",
+      ""
+    ])
+    expect(lines[2]).toContain("±")
+    const [default_, turns] = comparison.results.map(({ estimates }) => estimates.ttftMsMean.mean)
+    expect(default_!).toBeLessThan(turns!)
+    expect(lines[1]).toContain(`${default_!.toFixed(default_! < 100 ? 1 : 0)}*`)
+    expect(lines[3]).not.toContain(`${turns!.toFixed(turns! < 100 ? 1 : 0)}*`)
+    expect(lines.slice(6).join("")).not.toContain("*")
+    const without = comparisonTable(run({ seeds: [1] }).comparison)
+    expect(without).not.toContain("±")
+  })
+
+  test("as CSV has a value for each measure and end, and as many in each line", () => {
+    const [head, ...lines] = comparisonCsv(comparison).trimEnd().split("\n")
+    expect(head!.split(",")).toHaveLength(2 + 3 * measureNames.length)
+    expect(lines.map((line) => line.split(",").slice(0, 2))).toEqual([
+      ["policy", "default"],
+      ["policy", "turns"],
+      ["sharedCache", "default"],
+      ["alone", ""],
+      ["capacity", ""]
+    ])
+    for (const line of lines) expect(line.split(",")).toHaveLength(2 + 3 * measureNames.length)
+    const at = head!.split(",").indexOf("ttftMsP95.high")
+    expect(Number(lines[1]!.split(",")[at])).toBeCloseTo(comparison.results[1]!.estimates.ttftMsP95.high, 2)
+  })
+})
