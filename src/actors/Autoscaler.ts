@@ -86,6 +86,10 @@ export const startAutoscaler = Effect.fnUntraced(function* (options: AutoscalerO
   return autoscaler
 })
 
+/** Doubled each time, up to the longest. */
+export const restartDelays = (afterMs: number, atMostMs: number): Schedule.Schedule<unknown> =>
+  Schedule.min([Schedule.exponential(afterMs, 2), Schedule.spaced(atMostMs)])
+
 /** The processes of one model: what is seen of them, and how orders about them are carried out. */
 class Fleet {
   private readonly model: ScaledModel
@@ -171,7 +175,7 @@ class Fleet {
           // One that was drained is not wanted, or started anew at the next look.
           restart: "transient",
           shutdown: shutdownMs,
-          backoff: Schedule.min([Schedule.exponential(restartAfterMs, 2), Schedule.spaced(restartAtMostMs)])
+          backoff: restartDelays(restartAfterMs, restartAtMostMs)
         })
         return Effect.match(start, {
           onFailure: () => this.state.startFailed(nowMs),

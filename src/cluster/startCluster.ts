@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import { type ScaledModel, startAutoscaler } from "../actors/Autoscaler.ts"
+import { restartDelays, type ScaledModel, startAutoscaler } from "../actors/Autoscaler.ts"
 import { processLauncher, type WorkerCommand } from "../actors/Launcher.ts"
 import { supervise, type Supervisor } from "../actors/runtime/Supervisor.ts"
 import { randomU32 } from "../client/randomU32.ts"
@@ -19,7 +19,10 @@ export interface RunningCluster extends RunningBalancer {
   readonly workers: number
 }
 
-/** Restarts of worker processes within 30 s that are taken calmly: their delays grow, and a model without workers says so by itself. */
+/**
+ * Restarts within 30 s that are taken calmly, of worker processes and of the autoscaler: their delays grow, a model without workers says
+ * so by itself, and the workers there are serve on without an autoscaler.
+ */
 const RESTARTS_MAX = 10_000
 const READY_LOOK_MS = 10
 /** A worker may drain as long as the cluster does, and then has this long to leave. */
@@ -68,8 +71,13 @@ export const startCluster = Effect.fnUntraced(function* (
       strategy: "restForOne",
       children: [
         { id: "workers", start: workersSpec, shutdown: "infinity" },
-        { id: "autoscaler", start: autoscaler }
+        {
+          id: "autoscaler",
+          start: autoscaler,
+          backoff: restartDelays(config.scaling.restartAfterMs, config.scaling.restartAtMostMs)
+        }
       ],
+      intensity: RESTARTS_MAX,
       onEvent
     })
   )

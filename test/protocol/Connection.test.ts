@@ -235,7 +235,17 @@ describe("greeting", () => {
 describe("roles", () => {
   const own: Record<Role, ReadonlyArray<keyof typeof Type>> = {
     client: ["request", "cancel", "credit", "resume"],
-    worker: ["register", "heartbeat", "token", "done", "error", "drain", "prefilled", "kvStored", "kvRemoved"],
+    worker: [
+      "register",
+      "heartbeat",
+      "token",
+      "done",
+      "error",
+      "drain",
+      "prefilled",
+      "kvStored",
+      "kvRemoved"
+    ],
     balancer: [
       "accepted",
       "rejected",

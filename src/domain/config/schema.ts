@@ -409,38 +409,42 @@ const retry = section("Second chances of a request whose worker fails before the
   })
 })
 
-const scaling = section("How the worker processes of this machine are kept alive, and their number decided.", {
-  period: duration(
-    {
-      fallback: "15 seconds",
-      minimum: SECOND_MS,
-      maximum: HOUR_MS,
-      summary: "How often the scaling policy of a model with `workersMax` is asked.",
-      consequence: "Shorter follows the load sooner, from figures of fewer requests."
-    },
-    "Ms"
-  ),
-  restartAfter: duration(
-    {
-      fallback: "100 millis",
-      minimum: 1,
-      maximum: MINUTE_MS,
-      summary: "Wait before a worker that ended is started again; it doubles each time it ends soon after.",
-      consequence: "Shorter brings capacity back sooner and restarts a broken worker more often."
-    },
-    "Ms"
-  ),
-  restartAtMost: duration(
-    {
-      fallback: "10 seconds",
-      minimum: 1,
-      maximum: HOUR_MS,
-      summary: "Longest wait between two starts.",
-      consequence: "Longer spares the machine while a worker cannot start."
-    },
-    "Ms"
-  )
-})
+const scaling = section(
+  "How the worker processes of this machine are kept alive, and their number decided.",
+  {
+    period: duration(
+      {
+        fallback: "15 seconds",
+        minimum: SECOND_MS,
+        maximum: HOUR_MS,
+        summary: "How often the scaling policy of a model with `workersMax` is asked.",
+        consequence: "Shorter follows the load sooner, from figures of fewer requests."
+      },
+      "Ms"
+    ),
+    restartAfter: duration(
+      {
+        fallback: "100 millis",
+        minimum: 1,
+        maximum: MINUTE_MS,
+        summary:
+          "Wait before a worker that crashed is started again; it doubles each time it crashes soon after.",
+        consequence: "Shorter brings capacity back sooner and restarts a broken worker more often."
+      },
+      "Ms"
+    ),
+    restartAtMost: duration(
+      {
+        fallback: "10 seconds",
+        minimum: 1,
+        maximum: HOUR_MS,
+        summary: "Longest wait between two starts.",
+        consequence: "Longer spares the machine while a worker cannot start."
+      },
+      "Ms"
+    )
+  }
+)
 
 const drain = section("How the cluster stops.", {
   timeout: duration(

@@ -4,7 +4,8 @@ import { placesOf, presentOf, stabilised, stabilisedOptions, stabilisedRule } fr
 /** Most that one period of late requests multiplies the workers by: times under overload say little about how much is missing. */
 const GROWTH_MAX = 2
 /** A queue that is gone after so many more periods needs no more workers. */
-const PERIODS = 2
+const DRAIN_PERIODS = 2
+
 /** Follows what users feel. Once fewer workers were too few it does not guess again, so that it does not go up and down for ever. */
 export const latencyDriven = defineScaling(
   {
@@ -18,7 +19,7 @@ export const latencyDriven = defineScaling(
       "but once there have been too few, never with more arrivals per worker than have been served in time since. In between, as many as " +
       `there are. None where no request is here and none had a token. ${stabilisedRule}.`,
     cost: "O(1)",
-    source: "a step controller with a dead band, as in AIBrix's and Dynamo's latency planners",
+    source: "a step controller with a dead band",
     stability: "stable",
     signals: ["ttftMsP95", "arrivalsPerSecond", "inFlight", "queued"]
   },
@@ -60,7 +61,7 @@ export const latencyDriven = defineScaling(
       const { arrivalsPerSecond, queued, ready, ttftMsP95 } = view
       const present = presentOf(view)
       const worked = queuedBefore - queued
-      const settles = worked > 0 ? queued <= PERIODS * worked : ready > readyBefore && !(queued > 0)
+      const settles = worked > 0 ? queued <= DRAIN_PERIODS * worked : ready > readyBefore && !(queued > 0)
       readyBefore = ready
       queuedBefore = queued
       if (Number.isNaN(ttftMsP95)) return present === 0 ? 0 : Number.NaN

@@ -18,7 +18,7 @@ export const queueDriven = defineScaling(
       "`concurrency` if it is less. While nothing that arrived has ended, the requests in flight and queued stand for the upper part. " +
       `${stabilisedRule}.`,
     cost: "O(1)",
-    source: "Little's law; the queue length scaler of KEDA with the rate at which the queue is to shrink",
+    source: "Little's law, for what arrives and for what is to be worked off",
     stability: "stable",
     signals: ["arrivalsPerSecond", "serviceMs", "queued", "inFlight"]
   },
