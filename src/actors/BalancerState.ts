@@ -542,7 +542,7 @@ export class BalancerState {
     attempt.placedMs = this.nowMs
     this.workers.charge(attempt.charge, worker, promptTokens, cachedTokens, outputTokens)
     if (prefixes !== undefined && request.chain.count > 0) {
-      attempt.expectation = prefixes.expect(worker, request.chain, Number.POSITIVE_INFINITY)
+      attempt.expectation = prefixes.expect(worker, request.chain, request.deadlineMs)
       pool.unmatch()
     }
     this.refresh(worker)

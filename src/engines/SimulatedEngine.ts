@@ -275,7 +275,10 @@ export class SimulatedEngine implements Engine {
     this.idle = true
     this.stepEndMs = this.batch.nextArrivalMs
     if (this.stepEndMs === Number.POSITIVE_INFINITY) return
-    this.cancelWake = clock.after(Math.max(0, this.stepEndMs - this.engineNowMs()) / this.timeScale, this.wake)
+    this.cancelWake = clock.after(
+      Math.max(0, this.stepEndMs - this.engineNowMs()) / this.timeScale,
+      this.wake
+    )
   }
 
   private readonly stall = (forMs: number): void => {

@@ -4,13 +4,13 @@ import fc from "fast-check"
 import { startWorker, stopped, Worker, type WorkerOptions } from "../../src/actors/Worker.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
 import { idleLoad } from "../../src/domain/WorkerLoad.ts"
-import type { Engine, EngineRequest, EngineSink } from "../../src/engines/Engine.ts"
+import { type Engine, type EngineRequest, type EngineSink, KV_KEPT_MS } from "../../src/engines/Engine.ts"
 import { presets } from "../../src/engines/simulated/CostModel.ts"
 import { tokenText } from "../../src/engines/simulated/tokenText.ts"
 import { SimulatedEngine } from "../../src/engines/SimulatedEngine.ts"
 import { bunTransport } from "../../src/protocol/BunTransport.ts"
 import { encodeFrame } from "../../src/protocol/Codec.ts"
-import { Type } from "../../src/protocol/Header.ts"
+import { Flag, Type } from "../../src/protocol/Header.ts"
 import { defaultLimits } from "../../src/protocol/Limits.ts"
 import { systemTimers } from "../../src/protocol/Timers.ts"
 import { Turn } from "../../src/protocol/Turn.ts"
@@ -88,6 +88,96 @@ const makeRig = (
 
 const ended = (balancer: StubBalancer, stream: number, attempt = 1) =>
   balancer.answer(stream, attempt).ends.map(({ type, a, c }) => ({ type, a, c }))
+
+describe("a worker and the part it does of requests", () => {
+  const { prefillOnly, handedOver } = Flag
+  const prompt = { promptTokens: 50, flags: prefillOnly }
+  const answer = { promptTokens: 50, flags: handedOver, kvTokens: 50 }
+  const prefilled = (balancer: StubBalancer) =>
+    balancer.frames
+      .filter(({ type }) => type === Type.prefilled)
+      .map(({ stream, a, b }) => ({ stream, a, b }))
+
+  test.each([
+    ["both", { whole: [], prompt: [], answer: [] }],
+    ["prefill", { whole: [Reason.workerRefused], prompt: [], answer: [Reason.workerRefused] }],
+    ["decode", { whole: [Reason.workerRefused], prompt: [Reason.workerRefused], answer: [] }]
+  ] as const)("a worker for %s says so, and refuses what is not its part", (role, refused) => {
+    const { world, balancer, engine } = makeRig({ role })
+    expect(balancer.frames[0]!.payload).toMatchObject({ role })
+    balancer.assign(1)
+    balancer.assign(2, prompt)
+    balancer.assign(3, answer)
+    world.settle()
+    const reasons = [1, 2, 3].map((stream) => ended(balancer, stream).map(({ a }) => a))
+    expect(reasons).toEqual([[...refused.whole], [...refused.prompt], [...refused.answer]])
+    const parts: Readonly<Record<number, string | undefined>> = { 2: "prefill", 3: "decode" }
+    for (const { request } of engine.runs)
+      expect(request.part as string | undefined).toBe(parts[request.idLow])
+    expect(engine.runs).toHaveLength(reasons.filter((reason) => reason.length === 0).length)
+  })
+
+  test("an answer is refused where the KV cache is not that of its prompt", () => {
+    const { world, balancer } = makeRig({ role: "decode" })
+    balancer.assign(1, { ...answer, kvTokens: 49 })
+    world.settle()
+    expect(ended(balancer, 1)).toMatchObject([{ a: Reason.workerRefused }])
+  })
+
+  test("a prompt that is read is PREFILLED at once, and is the engine's to keep until its CANCEL", () => {
+    const { world, balancer, engine, worker } = makeRig({ role: "prefill" })
+    balancer.assign(1, prompt)
+    world.settle()
+    engine.finish(0)
+    world.settle()
+    expect(prefilled(balancer)).toEqual([{ stream: 1, a: 50, b: 3 }])
+    expect(ended(balancer, 1)).toEqual([])
+    worker.drain()
+    world.advance(1_000)
+    expect([engine.runs[0]!.cancels, balancer.goodbyes]).toEqual([0, []])
+    balancer.cancel(1)
+    balancer.cancel(1)
+    world.settle()
+    expect(engine.runs[0]!.cancels).toBe(1)
+    expect(balancer.goodbyes).toHaveLength(1)
+  })
+
+  test("what nobody asks for any more is let go after its time, and with the link", () => {
+    const { world, balancer, engine } = makeRig({ role: "prefill" })
+    balancer.assign(1, prompt)
+    world.settle()
+    engine.finish(0)
+    world.advance(KV_KEPT_MS)
+    expect(engine.runs[0]!.cancels).toBe(0)
+    world.advance(500)
+    expect(engine.runs[0]!.cancels).toBe(1)
+    expect(ended(balancer, 1)).toEqual([])
+    balancer.assign(2, prompt)
+    world.settle()
+    engine.finish(1)
+    world.settle()
+    balancer.connection!.cut("gone")
+    world.settle()
+    expect(engine.runs.map(({ cancels }) => cancels)).toEqual([1, 1])
+  })
+
+  test("what is kept takes no place, up to as much again", () => {
+    const { world, balancer, engine } = makeRig({ role: "prefill" })
+    for (let stream = 1; stream <= 9; stream++) balancer.assign(stream, prompt)
+    world.settle()
+    expect(ended(balancer, 9)).toMatchObject([{ a: Reason.workerRefused }])
+    for (let run = 0; run < 8; run++) engine.finish(run)
+    world.settle()
+    balancer.assign(10, prompt)
+    world.settle()
+    expect(ended(balancer, 10)).toMatchObject([{ a: Reason.workerRefused }])
+    balancer.cancel(1)
+    balancer.assign(11, prompt)
+    world.settle()
+    expect(ended(balancer, 11)).toEqual([])
+    expect(engine.runs).toHaveLength(9)
+  })
+})
 
 describe("a worker and its balancer", () => {
   test("it greets, registers what it offers, and beats at once and then four times a second", () => {

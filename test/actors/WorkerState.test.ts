@@ -7,6 +7,7 @@ import {
   TOKEN_FRAME_BYTES,
   WorkerState
 } from "../../src/actors/WorkerState.ts"
+import { KV_KEPT_MS } from "../../src/engines/Engine.ts"
 import { FIRST_CREDIT } from "../../src/protocol/Limits.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
 
@@ -75,7 +76,7 @@ class Rig {
 
   tokens(stream: number, count: number): void {
     const known = this.live(stream)
-    if (known === undefined || known.attempt.finish !== undefined) return
+    if (known === undefined || known.attempt.finish !== undefined || known.attempt.keptSinceMs >= 0) return
     for (let i = 0; i < count; i++) {
       if (this.state.token(known.attempt, `${known.told++} `)) continue
       known.overflowed = true
@@ -87,6 +88,17 @@ class Rig {
   finish(stream: number): void {
     const known = this.live(stream)
     if (known !== undefined) known.attempt.finish = finish
+  }
+
+  keep(stream: number): void {
+    const known = this.live(stream)
+    if (known === undefined || known.told > 0 || known.attempt.finish !== undefined) return
+    if (known.attempt.keptSinceMs < 0) this.state.keep(known.attempt, this.nowMs)
+  }
+
+  /** Live attempts that are kept, or the others. */
+  count(isKept: boolean): number {
+    return this.known.filter(({ attempt }) => !attempt.ended && attempt.keptSinceMs >= 0 === isKept).length
   }
 
   turn(): void {
@@ -112,6 +124,12 @@ class Rig {
       expect(known.told).toBeGreaterThan(known.creditUpTo)
       this.end(known)
     }
+    const late = this.known.filter(
+      ({ attempt }) =>
+        !attempt.ended && attempt.keptSinceMs >= 0 && this.nowMs - attempt.keptSinceMs > KV_KEPT_MS
+    )
+    expect(this.state.forgotten(this.nowMs)).toEqual(late.map(({ attempt }) => attempt))
+    for (const known of late) this.end(known)
   }
 
   clear(): void {
@@ -126,7 +144,7 @@ class Rig {
   }
 }
 
-const stream = fc.integer({ min: 1, max: 5 })
+const stream = fc.integer({ min: 1, max: 9 })
 const number = fc.integer({ min: 1, max: 2 })
 const count = fc.oneof(fc.integer({ min: 1, max: 300 }), fc.integer({ min: 3000, max: 5000 }))
 const operation = fc.oneof(
@@ -146,6 +164,7 @@ const operation = fc.oneof(
     arbitrary: fc.record({ kind: fc.constant("credit" as const), stream, number, upTo: fc.nat(2000) })
   },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("finish" as const), stream }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("keep" as const), stream }) },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant("turn" as const) }) },
   {
     weight: 1,
@@ -165,7 +184,7 @@ describe("the rules of a worker", () => {
           const key = "stream" in step && "number" in step ? `${step.stream}/${step.number}` : ""
           if (step.kind === "assign") {
             const busy = rig.live(step.stream) !== undefined
-            const full = rig.state.size === CAPACITY
+            const full = rig.count(false) === CAPACITY || rig.count(true) === CAPACITY
             const taken = rig.assign(step.stream, step.number, step.epoch)
             const cancelled = rig.nowMs - (early.get(key) ?? -Infinity) <= 30_000
             if (step.epoch < epoch) expect(taken).toBe(Reason.staleEpoch)
@@ -187,6 +206,7 @@ describe("the rules of a worker", () => {
           } else if (step.kind === "tokens") rig.tokens(step.stream, step.count)
           else if (step.kind === "credit") rig.credit(step.stream, step.number, step.upTo)
           else if (step.kind === "finish") rig.finish(step.stream)
+          else if (step.kind === "keep") rig.keep(step.stream)
           else if (step.kind === "turn") rig.turn()
           else if (step.kind === "sweep") rig.sweep(step.ms)
           else {
@@ -194,7 +214,7 @@ describe("the rules of a worker", () => {
             early.clear()
           }
           expect(rig.state.size).toBe(rig.known.filter(({ attempt }) => !attempt.ended).length)
-          expect(rig.state.size).toBeLessThanOrEqual(CAPACITY)
+          expect(rig.count(false)).toBeLessThanOrEqual(CAPACITY)
           for (const { attempt } of rig.known)
             expect(attempt.held.length).toBeLessThanOrEqual(HELD_TOKENS_MAX + 1)
         }

@@ -484,6 +484,7 @@ describe("a request whose KV cache comes from another engine", () => {
     rig.submit(60, 60, noChain, true)
     rig.finish()
     expect(rig.batch.preemptions).toBeGreaterThan(0)
+    expect(rig.batch.stepPrefillTokens).toBeGreaterThan(60 + 1 + 60)
     expect([...rig.told.values()]).toEqual([60, 60])
   })
 

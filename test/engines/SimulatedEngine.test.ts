@@ -582,11 +582,19 @@ describe("a split request", () => {
     expect(answer.finish).toMatchObject({ cachedTokens: 49, queueMs: 0, prefillMs: 60, totalMs: 100 })
   })
 
+  test("begins then also where timers are late", () => {
+    const { clock, submit } = makeRig(slow)
+    const answer = submit({ part: "decode", promptTokens: 50 })
+    for (let ms = 0; ms < 120; ms += 7) clock.move(7)
+    expect(answer.finish).toMatchObject({ prefillMs: 60, totalMs: 100 })
+  })
+
   test("that is under way holds up nobody, comes in time whatever else comes, and goes when it is cancelled", () => {
     const { clock, engine, submit } = makeRig(slow)
     const [first, second] = [50, 75].map((promptTokens) => submit({ part: "decode", promptTokens }))
     clock.move(20)
     const whole = submit({ maxTokens: 2 })
+    expect(clock.pending).toBe(1)
     for (let ms = 0; ms < 60; ms++) clock.move(1)
     expect(whole.atMs).toEqual([30, 40])
     // Its KV cache came at 50, when the engine was idle.

@@ -40,7 +40,7 @@ const inLives =
       const all = lived(subject, one)
       check(all.actions, subject, all)
     })
-    fc.assert(property, { numRuns: 150, endOnFailure: subject.isPlanted ?? false })
+    fc.assert(property, { numRuns: 100, endOnFailure: subject.isPlanted ?? false })
   }
 
 /** Of a row of spendings, each with what was earned before it: no stretch costs more than what was saved and the share of what came. */
@@ -266,7 +266,7 @@ export const rescueLaws: ReadonlyArray<RescueLaw> = [
           const slots = one.workers.map((_, i) => one.workers.length - 1 - i)
           expect(lived(subject, one, slots).actions).toEqual(lived(subject, one).actions)
         }),
-        { numRuns: 80, endOnFailure: subject.isPlanted ?? false }
+        { numRuns: 60, endOnFailure: subject.isPlanted ?? false }
       )
   }
 ]

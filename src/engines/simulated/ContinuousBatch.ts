@@ -111,7 +111,8 @@ export class ContinuousBatch<R extends BatchRequest> {
   submit(request: R, nowMs: number): Sequence<R> | undefined {
     const { promptTokens, outputTokens } = request
     assert(promptTokens >= 1 && outputTokens >= 0, "a request has a prompt")
-    if (this.pagesOf(promptTokens + Math.max(0, outputTokens - 1)) > this.cache.capacityPages) return undefined
+    if (this.pagesOf(promptTokens + Math.max(0, outputTokens - 1)) > this.cache.capacityPages)
+      return undefined
     const sequence = new Sequence(request, nowMs)
     this.enqueue(sequence, false)
     return sequence

@@ -25,8 +25,7 @@ export const steal = defineRescue(
       "with less pending than the victim had. Twice for each request at most. Ties go to the highest rendezvous score of the worker's " +
       "key, and among requests placed at one moment to the lower id.",
     cost: "O(N)",
-    source:
-      "work stealing with a guard; Blumofe and Leiserson, J. ACM 46(5), 1999; guard as measured in the project's own simulations",
+    source: "work stealing, with a guard; Blumofe and Leiserson, J. ACM 46(5), 1999",
     stability: "stable",
     uses: ["prefixes", "forecast"]
   },
@@ -50,7 +49,8 @@ export const steal = defineRescue(
     let secondMs = new Float64Array(0)
 
     const note = (request: RequestView, worker: number, placedMs: number): void => {
-      const [one, two] = [oldest[worker], second[worker]]
+      const one = oldest[worker]
+      const two = second[worker]
       counts[worker]!++
       if (one === undefined || comparePlaced(request, placedMs, one, oldestMs[worker]!) < 0) {
         second[worker] = one

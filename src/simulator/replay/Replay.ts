@@ -27,7 +27,10 @@ export interface ReplayOptions {
   readonly heartbeatMs?: number
   readonly requestTimeoutMs?: number
   readonly prefixBytesMax?: number
-  /** Whether a prefix block that one worker computes is in all their caches at once: a reference, nothing that can be built. */
+  /**
+   * Whether all workers have one store of unlimited size behind their caches, which holds every prefix block that any of them computed,
+   * and from which a block comes back at once: a reference, nothing that can be built.
+   */
   readonly sharedCache?: boolean
   /** Share of each tenant, by its number; 1 where nothing is said. */
   readonly weightOf?: (tenant: number) => number
@@ -119,8 +122,9 @@ export class Replay implements BalancerEffects {
   private ended = 0
   private eventCount = 0
   private current: ReplayWorker | undefined
-  /** Whether what a cache tells of is a copy. */
-  private sharing = false
+  /** Keys of the blocks in the store, where there is one; and whether one is being filled from it. */
+  private readonly store: Set<number> | undefined
+  private recalling = false
 
   constructor(options: ReplayOptions) {
     const { workload, workers, pipeline, seed } = options
@@ -145,6 +149,7 @@ export class Replay implements BalancerEffects {
     })
     this.beats = workers.map(() => [])
     this.unheard = workers.map(() => [])
+    this.store = options.sharedCache === true ? new Set() : undefined
     const made = makePipeline(pipeline, makeRng(seed))
     this.core = new BalancerState({
       table: this.table,
@@ -199,26 +204,19 @@ export class Replay implements BalancerEffects {
 
   private start(slot: number, options: ReplayWorkerOptions, tells: boolean): void {
     const { columns } = this
-    const unheard = this.unheard[slot]!
-    const tell = (stored: boolean, keys: Float64Array, from: number, to: number): void => {
-      const heardMs = this.nowMs + this.networkMs
-      if (unheard.at(-1)?.heardMs !== heardMs) this.events.add(heardMs, Event.cache, slot)
-      unheard.push({ heardMs, stored, keys, from, to })
-    }
     const worker = new ReplayWorker(
       options,
       this.options.workload.blockTokens,
       { token: this.token, finished: this.finished },
-      tells || this.options.sharedCache === true
-        ? {
-            stored: (keys, from, to) => {
-              tell(true, keys, from, to)
-              if (this.options.sharedCache === true) this.share(slot, keys, to)
-            },
-            // The run may grow into other keys before this is heard.
-            removed: (keys, from, to) => tell(false, keys.slice(from, to), 0, to - from)
-          }
-        : undefined
+      this.store === undefined
+        ? tells
+          ? {
+              stored: (keys, from, to) => this.tell(slot, true, keys, from, to),
+              // The run may grow into other keys before this is heard.
+              removed: (keys, from, to) => this.tell(slot, false, keys.slice(from, to), 0, to - from)
+            }
+          : undefined
+        : { stored: this.share, removed: () => undefined }
     )
     const key = hash64(options.name)
     this.workers.push(worker)
@@ -232,11 +230,18 @@ export class Replay implements BalancerEffects {
     this.core.member(0, slot, true, 0)
   }
 
-  private share(slot: number, keys: Float64Array, to: number): void {
-    if (this.sharing) return
-    this.sharing = true
-    for (const [other, worker] of this.workers.entries()) if (other !== slot) worker.adopt(keys, to)
-    this.sharing = false
+  private tell(slot: number, stored: boolean, keys: Float64Array, from: number, to: number): void {
+    const unheard = this.unheard[slot]!
+    const heardMs = this.nowMs + this.networkMs
+    if (unheard.at(-1)?.heardMs !== heardMs) this.events.add(heardMs, Event.cache, slot)
+    unheard.push({ heardMs, stored, keys, from, to })
+  }
+
+  /** Blocks that some worker computes are in the store, as good as cached at every worker. */
+  private readonly share = (keys: Float64Array, from: number, to: number): void => {
+    if (this.recalling) return
+    for (let i = from; i < to; i++) this.store!.add(keys[i]!)
+    for (const slot of this.workers.keys()) this.tell(slot, true, keys, from, to)
   }
 
   private handle(kind: number, a: number, b: number): void {
@@ -395,6 +400,11 @@ export class Replay implements BalancerEffects {
   private step(slot: number): void {
     const worker = this.workers[slot]!
     this.current = worker
+    if (this.store !== undefined) {
+      this.recalling = true
+      worker.recall(this.store)
+      this.recalling = false
+    }
     const endMs = worker.step(this.nowMs)
     if (endMs >= 0) return this.events.add(endMs, Event.step, slot)
     const { nextArrivalMs } = worker.batch

@@ -49,6 +49,8 @@ export class Job implements BatchRequest {
 }
 
 const CAPACITY = 256
+/** Requests that may join a batch in one step, nearly always. */
+const RECALLED_MAX = 8
 
 /** A worker in virtual time: the pure engine core, and the clock of its steps. */
 export class ReplayWorker {
@@ -106,12 +108,21 @@ export class ReplayWorker {
     this.cachedTokens += cachedTokens
   }
 
-  /** Caches the first `count` blocks of a chain as if it had computed them, where there is room. */
-  adopt(keys: Float64Array, count: number): void {
+  /** Fills the cache with what the next requests to run need of a store of blocks, given by their keys, as far as there is room. */
+  recall(store: ReadonlySet<number>): void {
     const { cache } = this.batch
-    const held = cache.pin(keys, count)
-    const pages = ((count - held.end) * cache.blockTokens) / cache.pageTokens
-    cache.unpin(cache.take(pages) ? cache.extend(held, keys, count) : held)
+    let next = 0
+    for (const { phase, request } of this.jobs.values()) {
+      if (phase !== "waiting") continue
+      if (++next > RECALLED_MAX) return
+      const { chain } = request
+      let known = 0
+      while (known < chain.length && store.has(chain[known]!)) known++
+      const held = cache.pin(chain, known)
+      const hasRoom = cache.take(((known - held.end) * cache.blockTokens) / cache.pageTokens)
+      cache.unpin(hasRoom ? cache.extend(held, chain, known) : held)
+      if (!hasRoom) return
+    }
   }
 
   load(): WorkerLoad {

@@ -46,7 +46,7 @@ export interface Comparison {
     readonly alone: { readonly goodput: number; readonly ttftMsMean: number; readonly tpotMsMean: number }
     /** As many requests as there is time for, and workers that are busy on average when all are served. */
     readonly capacity: { readonly goodput: number; readonly workersNeeded: number }
-    /** A replay in which all workers have one infinite prefix cache. */
+    /** A replay in which all workers have one unlimited store of prefix blocks behind their caches. */
     readonly sharedCache: Result
   }
 }
@@ -59,9 +59,6 @@ export interface Progress {
   readonly seed: number
   readonly events: number
 }
-
-/** More than all caches of any worker. */
-const INFINITE_TOKENS = 2 ** 40
 
 /**
  * Replays one workload under each of several pipelines, once for each seed, and sums up. A seed gives policies their randomness, workers
@@ -94,7 +91,6 @@ export function* compare(options: CompareOptions): Generator<Progress, Compariso
     }
     for (const [i, contender] of contenders.entries()) yield* run(contender, figures[i]!, {})
     yield* run(reference, references, {
-      workers: fleet.map((worker) => ({ ...worker, kvCapacityTokens: INFINITE_TOKENS })),
       // A request that was moved would find its own blocks again.
       pipeline: { ...reference.pipeline, rescue: [] },
       sharedCache: true

@@ -108,6 +108,9 @@ export class StubBalancer {
     over: {
       readonly attempt?: number
       readonly epoch?: number
+      readonly flags?: number
+      /** Tokens of the KV cache that is kept elsewhere. */
+      readonly kvTokens?: number
       readonly model?: number
       readonly promptTokens?: number
       readonly maxTokens?: number
@@ -122,7 +125,8 @@ export class StubBalancer {
       promptTokens: over.promptTokens ?? 10,
       maxTokens: over.maxTokens ?? 5
     }
-    const fields = { stream, attempt: over.attempt ?? 1, epoch: over.epoch ?? EPOCH }
+    const { attempt = 1, epoch = EPOCH, flags = 0, kvTokens = 0 } = over
+    const fields = { stream, attempt, epoch, flags, a: kvTokens }
     const body = { chain: over.chain, payload: pack(over.payload ?? { prompt: "hello" }) }
     this.connection!.send(encodeFrame(Type.assign, fields, body, routing))
   }

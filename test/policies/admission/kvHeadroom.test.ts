@@ -218,6 +218,21 @@ describe("kv-headroom", () => {
     expect(ask(request(1, 700, 200))).toBeNull()
   })
 
+  test("a split request counts where it was handed over to, from then on", () => {
+    const { pool, admission, admit, ask } = started(1000, 2)
+    admit(request(1, 900, 100), 1)
+    const one = admit(request(0, 600, 100), 0)
+    expect(ask(request(2, 500, 100))).not.toBeNull()
+    admission.released?.(request(1, 900, 100), 1, Reason.none, pool, 0)
+    admission.ended?.(request(1, 900, 100), Reason.none, pool, 0)
+    admission.handedOver?.(one, 0, 1, pool, 0)
+    expect(ask(request(2, 900, 100))).toBeNull()
+    admit(request(2, 900, 100), 0)
+    expect(ask(request(3, 500, 100))).not.toBeNull()
+    admission.released?.(one, 1, Reason.none, pool, 0)
+    expect(ask(request(3, 500, 100))).toBeNull()
+  })
+
   test("a worker of unknown size takes anything", () => {
     const { admit, ask } = started(0)
     admit(request(0, 1e6, 100), 0)

@@ -1,0 +1,172 @@
+import { describe, expect, test } from "bun:test"
+import fc from "fast-check"
+import { Reason } from "../../src/domain/Outcome.ts"
+import { KV_KEPT_MS } from "../../src/engines/Engine.ts"
+import { presets, stepMs, transferTokenMs } from "../../src/engines/simulated/CostModel.ts"
+import { choiceOf, pipelines } from "../../src/policies/pipelines.ts"
+import { type Outcomes, Replay, replay, type ReplayOptions } from "../../src/simulator/replay/Replay.ts"
+import type { ReplayWorkerOptions } from "../../src/simulator/replay/ReplayWorker.ts"
+import { replays } from "../support/replays.ts"
+
+const preset = presets["8b-h100"]
+const { cost } = preset
+const NETWORK_MS = 0.5
+
+/** Some that do both, and two of either part. */
+const fleet = (whole: number, more: Partial<ReplayWorkerOptions> = {}): ReplayOptions["workers"] =>
+  (["prefill", "prefill", "decode", "decode", ...new Array<"both">(whole).fill("both")] as const).map(
+    (role, i) => ({ name: `worker-${i}`, role, preset, ...more })
+  )
+
+const disaggregated = { policy: "disaggregated", options: { threshold: 1, bandwidth: 1_000_000 } }
+const pipeline = { ...choiceOf(pipelines.simple), placement: disaggregated }
+
+const one = (promptTokens: number, outputTokens: number, keys = new Float64Array(0), arrivalMs = 0) => ({
+  arrivalMs,
+  promptTokens,
+  outputTokens,
+  maxTokens: outputTokens,
+  tenant: 0,
+  sessionHigh: 0,
+  sessionLow: 0,
+  keys
+})
+
+const optionsOf = (
+  requests: ReadonlyArray<ReturnType<typeof one>>,
+  workers: ReplayOptions["workers"]
+): ReplayOptions => ({
+  workload: { name: "made", blockTokens: 256, tenants: ["default"], requests },
+  workers,
+  pipeline,
+  seed: 1,
+  networkMs: NETWORK_MS
+})
+
+const roleOf = ({ workers }: ReplayOptions, at: number): string => workers[at]!.role ?? "both"
+
+/** To be compared: NaN where it never came so far. */
+const timesOf = ({ firstMs, endedMs }: Outcomes): ReadonlyArray<string> =>
+  [...firstMs, ...endedMs].map(String)
+
+/** A replay in which a last small request comes when all that was said is heard, and all that was kept has had its time. */
+const runOut = (options: ReplayOptions) => {
+  const { workload } = options
+  const lastMs = Math.max(...replay(options).outcomes.endedMs) + KV_KEPT_MS + 1_000
+  const requests = [...workload.requests, one(1, 1, new Float64Array(0), lastMs)]
+  const made = new Replay({ ...options, workload: { ...workload, requests } })
+  return { ...made.run(), made: made.workers }
+}
+
+describe("a split request in virtual time", () => {
+  test("alone takes the closed-form time: read, handed over, answered", () => {
+    const [prompt, output] = [2000, 4]
+    const { outcomes, workers } = replay(optionsOf([one(prompt, output)], fleet(0)))
+    const readMs = stepMs(cost, prompt, prompt * (prompt / 2), 0, 0)
+    const firstMs =
+      4 * NETWORK_MS + readMs + transferTokenMs(preset) * prompt + stepMs(cost, 1, prompt - 0.5, 0, 0)
+    expect(outcomes.placedMs[0]).toBe(0)
+    expect(outcomes.firstMs[0]).toBeCloseTo(firstMs, 9)
+    let decodeMs = 0
+    for (let token = 1; token < output; token++) decodeMs += stepMs(cost, 0, 0, 1, prompt + token - 1)
+    expect(outcomes.endedMs[0]).toBeCloseTo(firstMs + decodeMs, 9)
+    expect(outcomes.cachedTokens[0]).toBe(0)
+    const work = workers.map(({ promptTokens, outputTokens, stepPrefillTokens }) =>
+      [promptTokens, outputTokens, stepPrefillTokens].join(" ")
+    )
+    expect(work.slice(0, 2).toSorted()).toEqual(["0 0 0", `${prompt} 0 ${prompt}`])
+    expect(work.slice(2).toSorted()).toEqual(["0 0 0", `0 ${output} 1`])
+  })
+
+  test("reports what its reader had cached", () => {
+    const keys = Float64Array.from({ length: 7 }, (_, i) => (i + 1) * 2 ** 32 + 5)
+    const requests = [one(2000, 4, keys), one(2000, 4, keys, 1000)]
+    const { outcomes } = replay(optionsOf(requests, fleet(0)))
+    expect([...outcomes.cachedTokens]).toEqual([0, 7 * 256])
+  })
+
+  test("is answered by whoever has to compute its prompt again, where the network is too slow", () => {
+    const options = optionsOf([one(2000, 4)], fleet(0, { transferGbps: 0.1 }))
+    const { workers, totals } = replay(options)
+    expect(totals.done).toBe(1)
+    expect(workers.slice(2).reduce((sum, { stepPrefillTokens }) => sum + stepPrefillTokens, 0)).toBe(2000)
+  })
+
+  test("waits in the queue for as long as its answer would have no place", () => {
+    const requests = [0, 1, 2].map(() => one(500, 50))
+    const { outcomes } = replay(optionsOf(requests, fleet(0, { capacity: 1 })))
+    const [first, second] = [outcomes.endedMs[0]!, outcomes.endedMs[1]!].toSorted((a, b) => a - b)
+    expect(outcomes.placedMs[2]).toBe(first)
+    expect(second).toBeLessThan(outcomes.endedMs[2]!)
+  })
+
+  test("leaves room where it was read as soon as its answer begins", () => {
+    const workers = fleet(0, { kvCapacityTokens: 5_000 }).filter((_, i) => i !== 1)
+    const { outcomes } = replay(optionsOf([one(3_000, 50), one(3_000, 50)], workers))
+    const [first, second] = [outcomes.firstMs[0]!, outcomes.firstMs[1]!].toSorted((a, b) => a - b)
+    const readMs = stepMs(cost, 2_048, 2_048 * 1_024, 0, 0) + stepMs(cost, 952, 952 * 2_524, 0, 0)
+    const transferMs = transferTokenMs(preset) * 3_000
+    const answerMs = stepMs(cost, 1, 2_999.5, 0, 0)
+    expect(first).toBeCloseTo(4 * NETWORK_MS + readMs + transferMs + answerMs, 6)
+    expect(second! - first!).toBeCloseTo(4 * NETWORK_MS + readMs + transferMs + answerMs, 6)
+  })
+
+  test("whose KV cache nobody asks for leaves room for others after its time", () => {
+    // The answer waits behind another one, for longer than its KV cache is kept.
+    const workers = fleet(0, { kvCapacityTokens: 40_000, maxNumSeqs: 1 }).filter((_, i) => i % 2 === 0)
+    const long = one(300, 3000)
+    const requests = [long, one(30_000, 2), one(30_000, 2, new Float64Array(0), 100)]
+    const { outcomes, workers: loads } = replay(optionsOf(requests, workers))
+    expect([...outcomes.reasons]).toEqual([Reason.none, Reason.none, Reason.none])
+    expect(outcomes.firstMs[1]).toBeGreaterThan(KV_KEPT_MS)
+    // Each answer of the last two came too late for its KV cache, and computed the prompt again.
+    expect(loads[1]!.stepPrefillTokens).toBe(1 + 30_000 + 30_000)
+  })
+
+  test("in any traffic: same seed, same result; each token comes from who produces, and no KV cache stays pinned", () => {
+    let split = 0
+    fc.assert(
+      fc.property(
+        replays,
+        fc.nat({ max: 2 }),
+        fc.constantFrom(100, 1, 0.01),
+        (given, whole, transferGbps) => {
+          const worker: ReplayWorkerOptions = given.workers[0]!
+          const options = {
+            ...given,
+            pipeline: { ...given.pipeline, placement: disaggregated },
+            workers: fleet(whole, { ...worker, transferGbps }).map((each, i) => ({ ...each, name: `w${i}` }))
+          }
+          const { outcomes, totals, workers, made } = runOut(options)
+          expect(timesOf(runOut(options).outcomes)).toEqual(timesOf(outcomes))
+          let due = 0
+          const { requests } = given.workload
+          for (const [number, request] of [...requests, one(1, 1)].entries()) {
+            if (outcomes.workers[number]! < 0 || outcomes.reasons[number] !== Reason.none) continue
+            const role = roleOf(options, outcomes.workers[number]!)
+            expect(role).toBeOneOf(["both", "decode"])
+            if (role === "decode") split++
+            due += request.outputTokens
+          }
+          expect(totals.outputTokens).toBe(due)
+          for (const [at, { promptTokens, outputTokens }] of workers.entries()) {
+            if (roleOf(options, at) === "prefill") expect(outputTokens).toBe(0)
+            if (roleOf(options, at) === "decode") expect(promptTokens).toBe(0)
+          }
+          // Of the last request, the word that it is over may be on its way.
+          let pages = 0
+          for (const { jobs } of made)
+            for (const { phase, request } of jobs.values()) {
+              if (phase === "ended") continue
+              expect(request.request).toBe(requests.length)
+              pages++
+            }
+          const usedPages = made.reduce((sum, { batch }) => sum + batch.cache.usedPages, 0)
+          expect(usedPages).toBeLessThanOrEqual(pages)
+        }
+      ),
+      { numRuns: 60 }
+    )
+    expect(split).toBeGreaterThan(100)
+  })
+})
