@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test"
 import { join } from "node:path"
-import { contendersOf, presetContender } from "../../src/cluster/simulate/contenders.ts"
+import { contendersOf } from "../../src/cluster/simulate/contenders.ts"
 import { generatedTraffic } from "../../src/cluster/simulate/generated.ts"
 import { choiceOf, makePipeline, pipelines } from "../../src/policies/pipelines.ts"
 import { placements, rivals } from "../../src/policies/registry.ts"
@@ -37,12 +37,12 @@ describe("a list of policies", () => {
   test("gives a placement the pipeline of the preset, which knows the targets", () => {
     const [one] = named("power-of-two:d=3")
     expect(one!.pipeline.placement).toEqual({ policy: "power-of-two", options: { d: 3 } })
-    const preset = presetContender("default", targets)
-    expect({ ...one!.pipeline, placement: preset.pipeline.placement }).toEqual(preset.pipeline)
-    expect(preset.pipeline.admission.map(({ policy }) => policy)).toEqual(
+    const [preset] = named("default")
+    expect({ ...one!.pipeline, placement: preset!.pipeline.placement }).toEqual(preset!.pipeline)
+    expect(preset!.pipeline.admission.map(({ policy }) => policy)).toEqual(
       choiceOf(pipelines.default).admission.map(({ policy }) => policy)
     )
-    expect(preset.pipeline.admission).toContainEqual({
+    expect(preset!.pipeline.admission).toContainEqual({
       policy: "slo-feasible",
       options: { ttft: 2000, itl: 50 }
     })
@@ -143,6 +143,22 @@ describe("simulate", () => {
     expect(out).toMatch(/^policy,random,/m)
   })
 
+  test("sweep prints rates, and writes them as one document", async () => {
+    const args = ["simulate", "sweep", ...traffic, "--policies", "simple,random", "--goal", "0.8"]
+    const table = await run(args)
+    expect(table).toMatchObject({ exitCode: 0, err: "" })
+    expect(table.out).toMatch(/^policy +requests\/s/m)
+    expect(table.out).toMatch(/^bound +\d/m)
+    const report = JSON.parse((await run([...args, "--json"])).out)
+    expect(report).toMatchObject({ workers: 2, goal: 0.8, bounds: { sharedCache: { policy: "default" } } })
+    expect(report.results.map(({ policy }: { policy: string }) => policy)).toEqual(["simple", "random"])
+    for (const { goodput, requestsPerSecond, speed } of report.results) {
+      expect(goodput).toBeGreaterThanOrEqual(0.8)
+      expect(requestsPerSecond).toBeGreaterThan(0)
+      expect(speed).toBeGreaterThan(0)
+    }
+  })
+
   test("lays traces over each other", async () => {
     const file = "test/fixtures/small.jsonl"
     const args = ["simulate", "--warm-up", "0", "--policies", "random", "--json"]
@@ -163,6 +179,11 @@ describe("simulate", () => {
       "--generate rate=1 --warm-up 1",
       /^Invalid value for flag --warm-up: "1"\. Expected: a number from 0 to 0\.9/
     ],
+    [
+      "sweep --generate rate=1 --goal 2",
+      /^Invalid value for flag --goal: "2"\. Expected: a number from 0 to 1/
+    ],
+    ["sweep --generate rate=1 --speed 2", /^Unrecognized flag: --speed/],
     ["--generate rate=1 --workers 0", /^Invalid value for flag --workers: "0"\. Expected: at least 1/],
     ["--generate rate=1 --seeds 0", /^Invalid value for flag --seeds: "0"\. Expected: at least 1/]
   ])("%s is refused with exit code 2", async (args, err) => {

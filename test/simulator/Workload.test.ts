@@ -1,14 +1,15 @@
 import { describe, expect, test } from "bun:test"
-import { limitOf, parseTrace, type Trace } from "../../src/domain/Trace.ts"
+import { limitOf, type Trace } from "../../src/domain/Trace.ts"
+import { parseTrace } from "../../src/domain/traces/parseTrace.ts"
 import { traceChain } from "../../src/domain/traceChain.ts"
 import { type Workload, workloadOf } from "../../src/simulator/replay/Workload.ts"
 import { makeTrace } from "../fixtures/makeTrace.ts"
 import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
 
 const fixture = (requests: number): Trace => {
-  const trace = parseTrace(makeTrace(requests), Infinity)
-  if (!("header" in trace)) throw new Error(trace.join("\n"))
-  return trace
+  const parsed = parseTrace(makeTrace(requests))
+  if (!("trace" in parsed)) throw new Error(parsed.join("\n"))
+  return parsed.trace
 }
 
 type Maker = typeof workloadOf

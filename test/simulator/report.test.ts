@@ -15,6 +15,7 @@ import {
 } from "../../src/simulator/report/compare.ts"
 import { figuresOf } from "../../src/simulator/report/figuresOf.ts"
 import { type Figures, measureNames } from "../../src/simulator/report/measures.ts"
+import { sweep, type Sweep, type SweepOptions, type Trial } from "../../src/simulator/report/sweep.ts"
 import { comparisonCsv, comparisonTable } from "../../src/simulator/report/table.ts"
 import { makeRng } from "../../src/structures/Rng.ts"
 import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
@@ -217,7 +218,11 @@ describe("a comparison", () => {
         pipeline: { ...choiceOf(pipelines.default), placement: { policy: "round-robin", options: {} } }
       }
     ],
-    reference: { name: "default", pipeline: choiceOf(pipelines.default) },
+    reference: {
+      name: "default",
+      pipeline: { ...choiceOf(pipelines.default), rescue: [] },
+      sharedCache: true
+    },
     targets,
     warmUp: 0.1,
     seeds: [1, 2, 3]
@@ -304,5 +309,73 @@ describe("a comparison", () => {
     for (const line of lines) expect(line.split(",")).toHaveLength(2 + 3 * measureNames.length)
     const at = head!.split(",").indexOf("ttftMsP95.high")
     expect(Number(lines[1]!.split(",")[at])).toBeCloseTo(comparison.results[1]!.estimates.ttftMsP95.high, 2)
+  })
+})
+
+describe("a sweep", () => {
+  const pipeline = choiceOf(pipelines.default)
+  const options: SweepOptions = {
+    workloadOf: (seed, speed) =>
+      workloadOf(
+        [
+          generateTraffic({
+            seed,
+            requests: 150,
+            requestsPerSecond: 4,
+            promptTokens: { mean: 2000, variation: 1 },
+            outputTokens: { mean: 30, variation: 1 }
+          })
+        ],
+        speed
+      ),
+    workers: 2,
+    preset: presets["8b-h100"],
+    contenders: [
+      { name: "default", pipeline },
+      { name: "random", pipeline: { ...pipeline, placement: { policy: "random", options: {} } } }
+    ],
+    reference: { name: "store", pipeline, sharedCache: true },
+    targets: { ttftMs: 500, tpotMs: 20 },
+    warmUp: 0.1,
+    seeds: [1, 2],
+    goal: 0.9
+  }
+  const run = (some: Partial<SweepOptions> = {}): { found: Sweep; trials: ReadonlyArray<Trial> } => {
+    const trials: Array<Trial> = []
+    const running = sweep({ ...options, ...some })
+    while (true) {
+      const { done, value } = running.next()
+      if (done === true) return { found: value, trials }
+      trials.push(value)
+    }
+  }
+  const { found, trials } = run()
+
+  test("ends with a speed at which the goal is met, next to one at which it is missed", () => {
+    for (const { goodput, policy, speed } of [...found.results, found.bounds.bound]) {
+      const tried = trials.filter((trial) => trial.policy === policy)
+      const missed = tried.filter((trial) => trial.goodput < options.goal).map((trial) => trial.speed)
+      expect(goodput).toBeGreaterThanOrEqual(options.goal)
+      expect(tried).toContainEqual({ policy, speed, goodput })
+      expect(Math.min(...missed) / speed).toBeWithin(1, 1.02)
+    }
+  })
+
+  test("says the rate of that speed, ranks policies, and keeps below the bound", () => {
+    const [ours, random] = found.results
+    const rates = options.seeds.map((seed) => {
+      const { requests } = options.workloadOf(seed, ours!.speed)
+      return (149 * 1000) / (requests.at(-1)!.arrivalMs - requests[0]!.arrivalMs)
+    })
+    expect(ours!.requestsPerSecond).toBeCloseTo((rates[0]! + rates[1]!) / 2, 9)
+    expect(ours!.speed).toBeGreaterThan(random!.speed)
+    expect(found.bounds.bound.speed).toBeGreaterThan(ours!.speed)
+    expect(run().found).toEqual(found)
+  })
+
+  test("finds nothing where no speed is slow enough", () => {
+    const { found, trials } = run({ targets: { ttftMs: 1, tpotMs: 1 }, seeds: [1] })
+    expect(found.results[0]).toEqual({ policy: "default", speed: 0, requestsPerSecond: 0, goodput: 0 })
+    expect(trials.filter(({ policy }) => policy === "random").length).toBeLessThan(12)
   })
 })

@@ -44,3 +44,12 @@ const above =
 export const countFlag = above(Flag.Int, 1, "at least 1")
 /** A number above 0. */
 export const factorFlag = above(Flag.Finite, Number.MIN_VALUE, "a number above 0")
+
+/** The files that `readTrace` reads. */
+export const traceFormats =
+  "llm-trace/1, Mooncake's JSON lines, or the CSV of Azure's or BurstGPT's traces, gzipped or not"
+
+export const skipBadFlag = switchFlag(
+  "skip-bad",
+  "Leave out lines that break the format, and say how many they were."
+)

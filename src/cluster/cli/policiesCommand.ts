@@ -9,7 +9,7 @@ import { decisionPoints } from "../../policies/registry.ts"
 import { describePolicy, optionRange } from "../describePolicy.ts"
 import { misused } from "./CliFailure.ts"
 import { readTrace } from "../readTrace.ts"
-import { countFlag, factorFlag, jsonFlag, switchFlag } from "./flags.ts"
+import { countFlag, factorFlag, jsonFlag, skipBadFlag, switchFlag, traceFormats } from "./flags.ts"
 import { jsonLine } from "./jsonLine.ts"
 import { Shell } from "./Shell.ts"
 
@@ -85,9 +85,10 @@ const recommendation = Command.make(
   "recommend",
   {
     trace: Flag.String("trace").pipe(
-      Flag.withDescription("Traffic to serve: a file in the format llm-trace/1, .jsonl or .jsonl.gz."),
+      Flag.withDescription(`Traffic to serve: a file in the format ${traceFormats}.`),
       Flag.withMetavar("path")
     ),
+    skipBad: skipBadFlag,
     workers: countFlag("workers", "Workers that serve it. Default: 8.", 8),
     speed: factorFlag("speed", "How many times closer together requests arrive. Default: 1.", 1),
     speedRatio: factorFlag(
@@ -98,9 +99,8 @@ const recommendation = Command.make(
     latencyTarget: switchFlag("latency-target", "Answers that come too late are worth nothing."),
     json: jsonFlag("the traffic, the pipeline and the reasons")
   },
-  Effect.fnUntraced(function* ({ json, latencyTarget, speed, speedRatio, trace: name, workers }) {
-    const { directory } = yield* Shell
-    const { header, requests } = yield* readTrace(directory, name, Number.POSITIVE_INFINITY)
+  Effect.fnUntraced(function* ({ json, latencyTarget, skipBad, speed, speedRatio, trace: name, workers }) {
+    const { header, requests } = yield* readTrace(name, { limit: Number.POSITIVE_INFINITY, skipBad })
     const traffic = summarize({
       header,
       requests: requests.map((request) => ({ ...request, arrivalMs: request.arrivalMs / speed }))

@@ -1,15 +1,13 @@
 import * as Effect from "effect/Effect"
 import { Argument, Command } from "effect/cli"
-import { configFlag, countFlag, factorFlag, jsonFlag, textFlag } from "./flags.ts"
+import { configFlag, countFlag, factorFlag, jsonFlag, textFlag, traceFormats } from "./flags.ts"
 import { optionFlag } from "./optionFlag.ts"
 
 /** `parallax replay-live`: recorded traffic, in real time, through real sockets. */
 export const replayCommand = Command.make(
   "replay-live",
   {
-    trace: Argument.String("trace").pipe(
-      Argument.withDescription("File in the format llm-trace/1, .jsonl or .jsonl.gz.")
-    ),
+    trace: Argument.String("trace").pipe(Argument.withDescription(`File in the format ${traceFormats}.`)),
     address: textFlag(
       "address",
       "Replay through the cluster that runs here. Default: through one started for the purpose.",

@@ -39,7 +39,7 @@ export const runReplay = Effect.fnUntraced(function* (
 ): Effect.fn.Return<void, CliFailure, Shell | Scope.Scope> {
   const shell = yield* Shell
   const { speed, timeScale } = flags
-  const trace = yield* readTrace(shell.directory, flags.trace, flags.limit)
+  const trace = yield* readTrace(flags.trace, { limit: flags.limit })
   const target = yield* flags.address === undefined
     ? ownTarget({ config: flags.config, flags: flags.options, timeScale })
     : Effect.succeed(runningTarget(flags.address, shell))

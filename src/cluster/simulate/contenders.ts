@@ -6,7 +6,7 @@ import { choiceOf, type PipelineChoice, pipelines } from "../../policies/pipelin
 import { optionProblem, type OptionSpec, type OptionValue, type PolicyEntry } from "../../policies/Policy.ts"
 import { findAdmission, placements, rivals } from "../../policies/registry.ts"
 import type { Targets } from "../../simulator/report/bounds.ts"
-import type { Contender } from "../../simulator/report/compare.ts"
+import type { Contender } from "../../simulator/report/ground.ts"
 
 export type PresetName = keyof typeof pipelines
 
@@ -39,10 +39,11 @@ export const contendersOf = (
   return [...contenders].map(([name, pipeline]) => ({ name, pipeline }))
 }
 
-/** A preset whose policies know the targets. */
-export const presetContender = (preset: PresetName, targets: Targets): Contender => ({
+/** A preset with a store of prefix blocks for all. Without rescues: a request that was moved would find its own blocks there. */
+export const referenceOf = (preset: PresetName, targets: Targets): Contender => ({
   name: preset,
-  pipeline: toldTargets(choiceOf(pipelines[preset]), targets)
+  pipeline: { ...toldTargets(choiceOf(pipelines[preset]), targets), rescue: [] },
+  sharedCache: true
 })
 
 const pipelineOf = (text: string, preset: PresetName): PipelineChoice | string => {

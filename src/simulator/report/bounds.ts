@@ -18,8 +18,9 @@ export interface Bounds {
   readonly tpotMs: Float64Array
   /** Prompt tokens that came before, those an engine computes anyway left out. */
   readonly knownTokens: Float64Array
-  /** How long one worker is busy with it at least, in the company that shares its steps best. */
+  /** How long one worker is busy with it at least, in the company that shares its steps best; and up to its first token. */
   readonly workMs: Float64Array
+  readonly prefillMs: Float64Array
 }
 
 type Fleet = Pick<ReplayOptions, "workload" | "workers" | "networkMs">
@@ -34,6 +35,7 @@ export const boundsOf = ({ networkMs = NETWORK_MS, workers, workload }: Fleet): 
   const ttftMs = new Float64Array(count).fill(Number.POSITIVE_INFINITY)
   const tpotMs = new Float64Array(count).fill(Number.POSITIVE_INFINITY)
   const workMs = new Float64Array(count).fill(Number.POSITIVE_INFINITY)
+  const prefillMs = new Float64Array(count).fill(Number.POSITIVE_INFINITY)
   for (const engine of kindsOf(workers)) {
     const stepsOf = sharedSteps(engine, workload, knownTokens)
     for (const [number, request] of workload.requests.entries()) {
@@ -41,10 +43,11 @@ export const boundsOf = ({ networkMs = NETWORK_MS, workers, workload }: Fleet): 
       const known = knownTokens[number]!
       ttftMs[number] = Math.min(ttftMs[number]!, aloneTtftMs(engine, request, known) + 2 * networkMs)
       tpotMs[number] = Math.min(tpotMs[number]!, aloneTpotMs(engine, request))
+      prefillMs[number] = Math.min(prefillMs[number]!, leastPrefillMs(engine, request, known))
       workMs[number] = Math.min(workMs[number]!, leastWorkMs(engine, request, known, stepsOf(request, known)))
     }
   }
-  return { ttftMs, tpotMs, knownTokens, workMs }
+  return { ttftMs, tpotMs, knownTokens, workMs, prefillMs }
 }
 
 /** The share of the requests from number `from` on that some policy could serve within the targets, were it not for all the others. */
@@ -59,30 +62,34 @@ export const aloneShare = ({ ttftMs, tpotMs }: Bounds, targets: Targets, from: n
 
 /**
  * The share of the requests from number `from` on that the workers have time for: those with the least work, as long as all workers
- * together are not busy for longer than from the first arrival to when the last must be over. 1 without a target for both times.
+ * together are not busy for longer than from the first arrival to when the last must be over; and of prompts alone, to when the last must
+ * have its first token. 1 without a target.
  */
 export const capacityShare = (
-  { workMs }: Bounds,
+  { prefillMs, workMs }: Bounds,
   { workers, workload }: Fleet,
-  targets: Targets,
+  { tpotMs, ttftMs }: Targets,
   from: number
 ): number => {
   const requests = workload.requests.slice(from)
   if (requests.length === 0) return 0
   const startMs = requests[0]!.arrivalMs
+  let firstsMs = startMs
   let endMs = startMs
   for (const { arrivalMs, outputTokens } of requests) {
-    const decodeMs = outputTokens === 1 ? 0 : targets.tpotMs * (outputTokens - 1)
-    endMs = Math.max(endMs, arrivalMs + targets.ttftMs + decodeMs)
+    const decodeMs = outputTokens === 1 ? 0 : tpotMs * (outputTokens - 1)
+    firstsMs = Math.max(firstsMs, arrivalMs + ttftMs)
+    endMs = Math.max(endMs, arrivalMs + ttftMs + decodeMs)
   }
-  let leftMs = workers.length * (endMs - startMs)
-  let served = 0
-  for (const ms of workMs.slice(from).toSorted()) {
-    leftMs -= ms
-    if (leftMs < 0) break
-    served++
+  const fitting = (ms: Float64Array, untilMs: number): number => {
+    let leftMs = workers.length * (untilMs - startMs)
+    const after = ms
+      .slice(from)
+      .toSorted()
+      .findIndex((each) => (leftMs -= each) < 0)
+    return after === -1 ? requests.length : after
   }
-  return served / requests.length
+  return Math.min(fitting(prefillMs, firstsMs), fitting(workMs, endMs)) / requests.length
 }
 
 /** Workers that are busy on average, had each request the work of its bound: with fewer, queues grow for ever. */
@@ -164,6 +171,17 @@ const sharedSteps = (
   for (const [number, request] of requests.entries())
     more += bySequences(request) - byTokens(request, knownTokens[number]!)
   return more > 0 ? bySequences : byTokens
+}
+
+/** Steps that are full of this prompt and others. */
+const leastPrefillMs = (
+  { cost, maxBatchedTokens, slowFactor }: Engine,
+  { promptTokens }: PlannedRequest,
+  knownTokens: number
+): number => {
+  const uncached = promptTokens - knownTokens
+  const oneStepMs = stepMs(cost, uncached, uncached * (knownTokens + uncached / 2), 0, 0)
+  return (oneStepMs + (uncached / maxBatchedTokens - 1) * cost.baseMs) * slowFactor
 }
 
 const leastWorkMs = (

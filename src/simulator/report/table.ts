@@ -85,7 +85,7 @@ const bestOf = (results: ReadonlyArray<Result>, name: MeasureName): string | und
 }
 
 /** The first column to the left, the others to the right. */
-const aligned = (rows: ReadonlyArray<Row>): ReadonlyArray<string> => {
+export const aligned = (rows: ReadonlyArray<Row>): ReadonlyArray<string> => {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
   return rows.map((row) =>
     row

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
 import { join } from "node:path"
-import { parseTrace, type Trace } from "../../../src/domain/Trace.ts"
+import type { Trace } from "../../../src/domain/Trace.ts"
+import { parseTrace } from "../../../src/domain/traces/parseTrace.ts"
 import { BLOCK_TOKENS, traceChain } from "../../../src/domain/traceChain.ts"
 import { makeTrace } from "../../fixtures/makeTrace.ts"
 import { exists, root } from "../../support/repository.ts"
@@ -10,9 +11,9 @@ const header = { format: "llm-trace/1", name: "x", kind: "real", blockSize: 64, 
 const textOf = (...lines: ReadonlyArray<unknown>): string =>
   lines.map((line) => (typeof line === "string" ? line : JSON.stringify(line))).join("\n")
 const parsed = (text: string, limit = Infinity): Trace => {
-  const trace = parseTrace(text, limit)
-  if (!("header" in trace)) throw new Error(trace.join("\n"))
-  return trace
+  const parsed = parseTrace(text, { limit })
+  if (!("trace" in parsed)) throw new Error(parsed.join("\n"))
+  return parsed.trace
 }
 
 test("the fixture is what its script makes", async () => {
@@ -97,12 +98,12 @@ describe("a trace", () => {
     ],
     [textOf(header, "[1]"), ["2: must be a JSON object"]]
   ])("%j is refused with line and field", (text, problems) => {
-    const found = parseTrace(text, Infinity)
-    expect("header" in found ? [] : found.slice(0, problems.length)).toEqual(problems)
+    const found = parseTrace(text)
+    expect("trace" in found ? [] : found.slice(0, problems.length)).toEqual(problems)
   })
 
   test("full of mistakes is refused with the first five", () => {
-    const found = parseTrace(textOf(header, ...Array.from({ length: 1000 }, () => "x")), Infinity)
+    const found = parseTrace(textOf(header, ...Array.from({ length: 1000 }, () => "x")))
     expect(found).toHaveLength(5)
   })
 

@@ -1,0 +1,82 @@
+/** Problems reported at once; a file with more is hardly a trace. */
+export const PROBLEMS_MAX = 5
+
+/** One line of a file that holds a trace. Its readers note a problem and give a stand-in for a field that breaks its rule. */
+export class TraceLine {
+  private readonly fields: Readonly<Record<string, unknown>>
+  private readonly number: number
+  private readonly problems: Array<string>
+
+  constructor(fields: Readonly<Record<string, unknown>>, number: number, problems: Array<string>) {
+    this.fields = fields
+    this.number = number
+    this.problems = problems
+  }
+
+  problem(field: string, rule: string): void {
+    if (this.problems.length < PROBLEMS_MAX) this.problems.push(`${this.number}:${field}: ${rule}`)
+  }
+
+  value(field: string): unknown {
+    return this.fields[field]
+  }
+
+  integer(field: string, minimum: number): number {
+    const value = this.fields[field]
+    if (isCount(value) && value >= minimum) return value
+    this.problem(field, `must be a whole number of at least ${minimum}`)
+    return minimum
+  }
+
+  decimal(field: string, minimum: number): number {
+    const value = this.fields[field]
+    if (typeof value === "number" && Number.isFinite(value) && value >= minimum) return value
+    this.problem(field, `must be a number of at least ${minimum}`)
+    return minimum
+  }
+
+  /** Milliseconds from 1970 on of a date and a time as in `2023-11-16 18:17:03.9799600`, UTC where nothing is said. */
+  moment(field: string): number {
+    const parts = MOMENT.exec(String(this.fields[field]))
+    if (parts !== null) {
+      const [year, month, day, hours, minutes, seconds] = parts.slice(1, 7).map(Number)
+      const away =
+        parts[7] === undefined ? 0 : (parts[7] === "-" ? -1 : 1) * (60 * Number(parts[8]) + Number(parts[9]))
+      const wholeMinutes = (daysFrom1970(year!, month!, day!) * 24 + hours!) * 60 + minutes! - away
+      return wholeMinutes * 60_000 + seconds! * 1000
+    }
+    this.problem(field, "must be a date and a time, as 2023-11-16 18:17:03.979")
+    return 0
+  }
+
+  integers(field: string): ReadonlyArray<number> {
+    const value = this.fields[field]
+    if (value === undefined) return []
+    if (Array.isArray(value) && value.every(isCount)) return value
+    this.problem(field, "must be a list of whole numbers")
+    return []
+  }
+
+  label(field: string): string | undefined {
+    const value = this.fields[field]
+    if (value === undefined) return undefined
+    if (typeof value === "string" && /^[\x21-\x7e]{1,128}$/.test(value)) return value
+    this.problem(field, "must be 1 to 128 visible characters")
+    return undefined
+  }
+}
+
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && Number(value) >= 0
+
+const MOMENT = /^(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d(?:\.\d+)?)(?:Z|([+-])(\d\d):(\d\d))?$/
+
+/** Of a date of the Gregorian calendar. Source: Howard Hinnant, chrono-compatible low-level date algorithms, 2013. */
+const daysFrom1970 = (year: number, month: number, day: number): number => {
+  // Years begin in March, so that the leap day is the last.
+  const shifted = month <= 2 ? year - 1 : year
+  const era = Math.floor(shifted / 400)
+  const yearOfEra = shifted - era * 400
+  const dayOfYear = Math.floor((153 * ((month + 9) % 12) + 2) / 5) + day - 1
+  const leapDays = Math.floor(yearOfEra / 4) - Math.floor(yearOfEra / 100)
+  return era * 146_097 + yearOfEra * 365 + leapDays + dayOfYear - 719_468
+}

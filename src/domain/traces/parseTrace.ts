@@ -1,0 +1,81 @@
+import type { Trace, TraceRequest } from "../Trace.ts"
+import { formatOf } from "./formats.ts"
+import { PROBLEMS_MAX, TraceLine } from "./TraceLine.ts"
+
+export interface ParseOptions {
+  /** Requests to read at most, from the start. */
+  readonly limit?: number
+  /** What the trace is called where it does not say. */
+  readonly name?: string
+  /** Whether lines that break a rule are left out and counted, rather than held against the whole file. */
+  readonly skipBad?: boolean
+}
+
+export interface ParsedTrace {
+  readonly trace: Trace
+  /** Lines that were left out. */
+  readonly skipped: number
+}
+
+/**
+ * Reads the text of a trace: llm-trace/1, Mooncake's JSON lines, or the CSV of Azure or BurstGPT, as its first line tells. Gives the trace,
+ * or what is wrong with the text, as `line:field: rule`, the five first ones. Fields it does not know are ignored. Cost: one pass.
+ */
+export const parseTrace = (
+  text: string,
+  { limit = Number.POSITIVE_INFINITY, name = "", skipBad = false }: ParseOptions = {}
+): ParsedTrace | ReadonlyArray<string> => {
+  const problems: Array<string> = []
+  const lines = linesOf(text)
+  let next = lines.next()
+  if (next.done === true) return ["1: the file is empty"]
+  const format = formatOf(next.value.text)
+  const read = ({ number, text }: NumberedText): TraceLine => {
+    const fields = format.fieldsOf(text)
+    if (fields === undefined) problems.push(`${number}: must be ${format.rule}`)
+    return new TraceLine(fields ?? {}, number, problems)
+  }
+
+  const header = format.readHeader?.(read(next.value)) ?? { ...format.header, name }
+  if (problems.length > 0) return problems
+  if (!format.startsAtOnce) next = lines.next()
+  const requests: Array<TraceRequest> = []
+  let skipped = 0
+  let startMs = format.isRelative ? 0 : Number.NaN
+  let lastMs = Number.NEGATIVE_INFINITY
+  for (
+    ;
+    next.done !== true && requests.length < limit && problems.length < PROBLEMS_MAX;
+    next = lines.next()
+  ) {
+    const before = problems.length
+    const line = read(next.value)
+    const request = format.readRequest(line, header)
+    if (request.arrivalMs < lastMs) line.problem(format.timeField, "must not be before the line above it")
+    if (skipBad && problems.length > before) {
+      problems.length = before
+      skipped++
+      continue
+    }
+    lastMs = request.arrivalMs
+    if (Number.isNaN(startMs)) startMs = lastMs
+    requests.push({ ...request, arrivalMs: lastMs - startMs })
+  }
+  return problems.length === 0 ? { trace: { header, requests }, skipped } : problems
+}
+
+interface NumberedText {
+  readonly text: string
+  /** From 1 on. */
+  readonly number: number
+}
+
+/** The lines of a text that are not empty. */
+function* linesOf(text: string): Generator<NumberedText, undefined> {
+  for (let at = 0, number = 1; at < text.length; number++) {
+    const end = text.indexOf("\n", at)
+    const line = text.slice(at, end === -1 ? text.length : end).trim()
+    at = end === -1 ? text.length : end + 1
+    if (line !== "") yield { text: line, number }
+  }
+}
