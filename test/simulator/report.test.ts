@@ -224,6 +224,7 @@ describe("a comparison", () => {
       sharedCache: true
     },
     targets,
+    world: {},
     warmUp: 0.1,
     seeds: [1, 2, 3]
   }
@@ -336,6 +337,7 @@ describe("a sweep", () => {
     ],
     reference: { name: "store", pipeline, sharedCache: true },
     targets: { ttftMs: 500, tpotMs: 20 },
+    world: {},
     warmUp: 0.1,
     seeds: [1, 2],
     goal: 0.9

@@ -62,6 +62,7 @@ export const settingOf = (
   const contenders = contendersOf(policies, preset, targets)
   if (typeof contenders === "string") return Effect.fail(misused(`--policies: ${contenders}`))
   return Effect.succeed({
+    world: {},
     workers,
     preset: presets[engine],
     kvCapacityTokens: Number.isFinite(kvTokens) ? kvTokens : undefined,

@@ -1,6 +1,6 @@
 import type { EnginePreset } from "../../engines/simulated/CostModel.ts"
 import type { PipelineChoice } from "../../policies/pipelines.ts"
-import { replay } from "../replay/Replay.ts"
+import { replay, type ReplayOptions } from "../replay/Replay.ts"
 import type { ReplayWorkerOptions } from "../replay/ReplayWorker.ts"
 import type { Workload } from "../replay/Workload.ts"
 import { aloneShare, type Bounds, boundsOf, capacityShare, type Targets } from "./bounds.ts"
@@ -15,8 +15,12 @@ export interface Contender {
   readonly sharedCache?: boolean
 }
 
+/** What a replay is told of the world around workers and policies. */
+export type World = Omit<ReplayOptions, "workload" | "workers" | "pipeline" | "seed" | "sharedCache">
+
 /** Who competes, on what, for what. */
 export interface Setting {
+  readonly world: World
   readonly workers: number
   readonly preset: EnginePreset
   readonly kvCapacityTokens?: number | undefined
@@ -31,6 +35,7 @@ export interface Setting {
 /** What is the same for all contenders with one seed, and at any speed. */
 export interface Ground {
   readonly seed: number
+  readonly world: World
   readonly workers: ReadonlyArray<ReplayWorkerOptions>
   readonly targets: Targets
   /** Number of the first request that counts. */
@@ -39,7 +44,7 @@ export interface Ground {
 }
 
 export const groundOf = (
-  { kvCapacityTokens, preset, targets, warmUp, workers: count }: Setting,
+  { kvCapacityTokens, preset, targets, warmUp, workers: count, world }: Setting,
   seed: number,
   workload: Workload
 ): Ground => {
@@ -49,17 +54,17 @@ export const groundOf = (
     ...(kvCapacityTokens === undefined ? {} : { kvCapacityTokens })
   }))
   const from = Math.floor(warmUp * workload.requests.length)
-  return { seed, workers, targets, from, bounds: boundsOf({ workload, workers }) }
+  return { seed, world, workers, targets, from, bounds: boundsOf({ workload, workers }) }
 }
 
 /** Replays a workload under a contender. */
 export const contend = (
-  { bounds, from, seed, targets, workers }: Ground,
+  { bounds, from, seed, targets, workers, world }: Ground,
   workload: Workload,
   { pipeline, sharedCache = false }: Contender,
   goodputMax: number
 ): { readonly figures: Figures; readonly events: number } => {
-  const result = replay({ workload, workers, pipeline, seed, sharedCache })
+  const result = replay({ ...world, workload, workers, pipeline, seed, sharedCache })
   return { figures: figuresOf(result, { bounds, from, targets, goodputMax }), events: result.events }
 }
 
