@@ -1,7 +1,7 @@
 /*
  * What does the balancer's own code cost per request and per token frame, with sockets and kernel left out?
  *
- * `bun bench/balancer.bench.ts [--json] [--samples 25] [--rounds 60] [--cell request] [--cold]`. Connections, links, actors and
+ * `bun bench/balancer.bench.ts [--json] [--samples 25] [--rounds 60] [--cell request] [--preset default] [--cold]`. Connections, links, actors and
  * policies are the real ones; sockets hand bytes over in memory, and a turn of the event loop ends when the bench says so. CPU time of
  * the whole process (compiler and collector included) around the balancer's part alone: what the peers do between is not counted.
  * `--cold` empties the core's caches before every turn, as the kernel's work on sockets does.
@@ -34,6 +34,7 @@ const { values: flags } = parseArgs({
     samples: { type: "string", default: "25" },
     rounds: { type: "string", default: "60" },
     cell: { type: "string" },
+    preset: { type: "string", default: "default" },
     cold: { type: "boolean", default: false }
   }
 })
@@ -62,13 +63,9 @@ const timers: Timers = {
 }
 const dispatcher = new Dispatcher(turn, timers.nowMs)
 
-/** `--preset default`: another pipeline than the simple one. */
-const presetAt = process.argv.indexOf("--preset")
-const preset = choiceOf(
-  presetAt < 0
-    ? pipelines.simple
-    : Object.entries(pipelines).find(([name]) => name === process.argv[presetAt + 1])![1]
-)
+const preset = Object.entries(pipelines).find(([name]) => name === flags.preset)?.[1]
+assert(preset !== undefined, `--preset is one of ${Object.keys(pipelines).join(", ")}`)
+const choice = choiceOf(preset)
 
 const host: BalancerHost = new BalancerHost({
   name: "bench",
@@ -81,8 +78,8 @@ const host: BalancerHost = new BalancerHost({
     violation: (kind, hint) => assert(false, `${kind}: ${hint}`)
   },
   models: [],
-  pipeline: () => makePipeline(preset, makeRng(1)),
-  usesPrefixes: makePipeline(preset, makeRng(1)).usesPrefixes,
+  pipeline: () => makePipeline(choice, makeRng(1)),
+  usesPrefixes: makePipeline(choice, makeRng(1)).usesPrefixes,
   blockTokens: 256,
   prefixBytesMax: 2 ** 28,
   salt: "bench",

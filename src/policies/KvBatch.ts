@@ -9,9 +9,10 @@ const AGE_MS_MAX = 10
  * and nothing else joins. One that has outlived its expectation is expected to end with its next token.
  *
  * Of those with the k-th most tokens left or more, all are there when the k-th ends, and hold what they hold at this moment and as many
- * tokens more: the peak is at one of these ends. `add` costs O(1), `remove` O(n), `peakWith` O(log n), and after a change or 10 ms once
- * O(n) when requests come to their ends in the order expected before, O(n²) at worst. n is bounded by the attempts that a worker takes
- * at once. Memory: 48 bytes a request.
+ * tokens more: the peak is at one of these ends. `add` costs O(1), `remove` a scan of 4 n bytes, `peakWith` O(log n), and after a change or
+ * 10 ms once O(n) when requests come to their ends in the order expected before, O(n²) at worst. `fits` is O(1) as long as there is room
+ * for all that came since to be at its longest at the peak. n is bounded by the attempts that a worker takes at once. Memory: 52 bytes a
+ * request.
  *
  * Source: ModelTC/lightllm, docs/EN/source/framework/router.rst.
  */
@@ -21,6 +22,7 @@ export class KvBatch {
   promptTokens = 0
   /** By falling tokens left, as far as they were looked at; later ones behind them. */
   private readonly requests: Array<RequestView> = []
+  private slots = new Int32Array(0)
   private ends = new Float64Array(0)
   private lefts = new Float64Array(0)
   /** Held by this request and those before it. */
@@ -29,11 +31,15 @@ export class KvBatch {
   private peaksTo = new Float64Array(0)
   private peaksFrom = new Float64Array(0)
   private seenMs = Number.NEGATIVE_INFINITY
+  private stale = false
+  /** The peak when it was last looked for, with the whole of each request that came since: no peak is higher. */
+  private peakMost = 0
 
   /** `outputTokens` ≥ 1 is the length expected of its answer. */
   add(request: RequestView, outputTokens: number): void {
     const at = this.count++
     if (at >= this.ends.length) {
+      this.slots = grow(this.slots, at, (length) => new Int32Array(length))
       this.ends = grow(this.ends, at, floats)
       this.lefts = grow(this.lefts, at, floats)
       this.held = grow(this.held, at, floats)
@@ -41,26 +47,37 @@ export class KvBatch {
       this.peaksFrom = grow(this.peaksFrom, at, floats)
     }
     this.requests[at] = request
+    this.slots[at] = request.slot
     this.ends[at] = outputTokens
     this.promptTokens += request.promptTokens
-    this.seenMs = Number.NEGATIVE_INFINITY
+    this.peakMost += request.promptTokens + outputTokens
+    this.stale = true
   }
 
   /** Takes the request of a slot out; false when it is not there. */
   remove(slot: number): boolean {
-    const { requests } = this
-    const at = requests.findIndex((request) => request.slot === slot)
-    if (at < 0) return false
+    const { ends, requests, slots } = this
+    const at = slots.indexOf(slot)
+    if (at < 0 || at >= this.count) return false
     this.promptTokens -= requests[at]!.promptTokens
     requests.splice(at, 1)
-    this.ends.copyWithin(at, at + 1, this.count--)
-    this.seenMs = Number.NEGATIVE_INFINITY
+    slots.copyWithin(at, at + 1, this.count)
+    ends.copyWithin(at, at + 1, this.count--)
+    this.stale = true
     return true
+  }
+
+  /** Whether one more request fits into `roomTokens` at the peak. `nowMs` never decreases. */
+  fits(promptTokens: number, outputTokens: number, roomTokens: number, nowMs: number): boolean {
+    if (this.promptTokens + promptTokens > roomTokens) return false
+    const isRecent = nowMs - this.seenMs < AGE_MS_MAX
+    if (isRecent && this.peakMost + promptTokens + outputTokens <= roomTokens) return true
+    return this.peakWith(promptTokens, outputTokens, nowMs) <= roomTokens
   }
 
   /** The peak with one more request. `nowMs` never decreases. */
   peakWith(promptTokens: number, outputTokens: number, nowMs: number): number {
-    if (nowMs - this.seenMs >= AGE_MS_MAX) this.look(nowMs)
+    if (this.stale || nowMs - this.seenMs >= AGE_MS_MAX) this.look(nowMs)
     const { lefts, count } = this
     let before = 0
     let to = count
@@ -77,19 +94,22 @@ export class KvBatch {
 
   private look(nowMs: number): void {
     this.seenMs = nowMs
+    this.stale = false
     this.sort()
     const { requests, lefts, held, peaksTo, peaksFrom, count } = this
-    for (let i = 0, sum = 0, peak = 0; i < count; i++) {
+    let peak = 0
+    for (let i = 0, sum = 0; i < count; i++) {
       sum += requests[i]!.promptTokens + requests[i]!.outputTokens
       held[i] = sum
       peaksTo[i] = peak = Math.max(peak, sum + (i + 1) * lefts[i]!)
     }
+    this.peakMost = peak
     for (let i = count - 1, peak = 0; i >= 0; i--)
       peaksFrom[i] = peak = Math.max(peak, held[i]! + (i + 2) * lefts[i]!)
   }
 
   private sort(): void {
-    const { requests, ends, lefts, count } = this
+    const { requests, slots, ends, lefts, count } = this
     for (let i = 0; i < count; i++) {
       const request = requests[i]!
       const end = ends[i]!
@@ -97,10 +117,12 @@ export class KvBatch {
       let at = i
       for (; at > 0 && lefts[at - 1]! < left; at--) {
         requests[at] = requests[at - 1]!
+        slots[at] = slots[at - 1]!
         ends[at] = ends[at - 1]!
         lefts[at] = lefts[at - 1]!
       }
       requests[at] = request
+      slots[at] = request.slot
       ends[at] = end
       lefts[at] = left
     }

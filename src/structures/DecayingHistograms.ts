@@ -3,7 +3,7 @@ import { grow } from "./grow.ts"
 
 /** Buckets per doubling. The middle of a bucket is at most 1/32 away from any value in it, relative to that value. */
 const SUBBUCKET_BITS = 4
-const SUBBUCKETS = 2 ** SUBBUCKET_BITS
+const SUBBUCKETS = 1 << SUBBUCKET_BITS
 /** Values are resolved from 2⁻⁵ to 2²⁰; smaller and larger ones count in the bucket at the end. */
 const EXPONENT_MIN = -5
 const OCTAVES = 25
@@ -94,25 +94,27 @@ export class DecayingHistograms {
    */
   quantile(row: number, q: number, prior: number, priorWeight: number): number {
     const { counts, octaves, totals } = this
+    // A row nothing was recorded in may not be there yet: the prior's, for a share of nothing.
+    const own = totals[row]! > 0 ? row : prior
     const scale = (priorWeight * this.unit) / totals[prior]!
+    const weight = own === row ? 1 : 0
     let left = q * (totals[row]! + scale * totals[prior]!) * (1 - ROUNDING)
-    let bucket = 0
-    for (; bucket < BUCKETS - 1; bucket++) {
-      if (bucket % SUBBUCKETS === 0) {
-        const octave = bucket / SUBBUCKETS
-        const inside = (octaves[row * OCTAVES + octave] ?? 0) + scale * octaves[prior * OCTAVES + octave]!
-        if (inside === 0 || inside < left) {
-          left -= inside
-          bucket += SUBBUCKETS - 1
-          continue
-        }
-      }
-      const inside = (counts[row * BUCKETS + bucket] ?? 0) + scale * counts[prior * BUCKETS + bucket]!
+
+    let octave = 0
+    for (; octave < OCTAVES - 1; octave++) {
+      const inside = weight * octaves[own * OCTAVES + octave]! + scale * octaves[prior * OCTAVES + octave]!
       if (inside > 0 && inside >= left) break
       left -= inside
     }
-    const octave = Math.floor(bucket / SUBBUCKETS)
-    return 2 ** (EXPONENT_MIN + octave) * (1 + ((bucket % SUBBUCKETS) + 0.5) / SUBBUCKETS)
+    const first = octave * SUBBUCKETS
+    let bucket = 0
+    for (; bucket < SUBBUCKETS - 1; bucket++) {
+      const at = first + bucket
+      const inside = weight * counts[own * BUCKETS + at]! + scale * counts[prior * BUCKETS + at]!
+      if (inside > 0 && inside >= left) break
+      left -= inside
+    }
+    return 2 ** (EXPONENT_MIN + octave) * (1 + (bucket + 0.5) / SUBBUCKETS)
   }
 
   /** Empties a row. */

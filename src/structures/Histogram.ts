@@ -2,7 +2,7 @@ import { assert } from "./assert.ts"
 
 /** Buckets per doubling. The middle of a bucket is at most 1/128 away from any value in it, relative to that value. */
 const SUBBUCKET_BITS = 6
-const SUBBUCKETS = 2 ** SUBBUCKET_BITS
+const SUBBUCKETS = 1 << SUBBUCKET_BITS
 /** Values are resolved from 2⁻¹⁰ (a microsecond, in ms) to 2³² (seven weeks, in ms). */
 const EXPONENT_MIN = -10
 const EXPONENT_MAX = 32

@@ -92,10 +92,7 @@ export const kvHeadroom = defineAdmission(
           if (waitingTokens === 0 && workers.inFlight[worker] === 0) return null
           const roomTokens = capacityTokens * usable - aheadTokens
           const batch = batches[worker] ?? nobody
-          const fits =
-            batch.promptTokens + promptTokens <= roomTokens &&
-            batch.peakWith(promptTokens, outputTokens, nowMs) <= roomTokens
-          if (fits) return null
+          if (batch.fits(promptTokens, outputTokens, roomTokens, nowMs)) return null
           waitMs = Math.min(waitMs, kvWaitMs(workers, worker, promptTokens, outputTokens + aheadTokens))
         }
         return { reason: Reason.kvFull, retryAfterMs: retryAfterMs(waitMs, rng) }
