@@ -16,6 +16,7 @@ import { Dispatcher } from "../src/actors/runtime/Dispatcher.ts"
 import { FailureDetector } from "../src/actors/runtime/FailureDetector.ts"
 import { choiceOf, makePipeline, pipelines } from "../src/policies/pipelines.ts"
 import { Connection } from "../src/protocol/Connection.ts"
+import { openGate } from "../src/protocol/credentials.ts"
 import { At, HEADER_OFFSET, LENGTH_BYTES, readU32, writeU32 } from "../src/protocol/Header.ts"
 import { defaultLimits } from "../src/protocol/Limits.ts"
 import type { Role } from "../src/protocol/Roles.ts"
@@ -84,7 +85,7 @@ const host: BalancerHost = new BalancerHost({
   prefixBytesMax: 2 ** 28,
   salt: "bench",
   weightOf: () => 1,
-  authorised: () => true,
+  gate: openGate,
   requestsMax: 65_536,
   heldBytesMax: 2 ** 28,
   workersMax: 64,

@@ -1,7 +1,8 @@
 import type { BalancerSnapshot, WorkerSnapshot } from "../domain/Snapshot.ts"
 import { reasonName } from "../domain/Outcome.ts"
 import { idleLoad, type WorkerLoad } from "../domain/WorkerLoad.ts"
-import type { Connection, ConnectionContext, Greeting } from "../protocol/Connection.ts"
+import type { Connection, ConnectionContext, Greeting, Verdict } from "../protocol/Connection.ts"
+import { type Gate, guarded } from "../protocol/credentials.ts"
 import { encodeFrame } from "../protocol/Codec.ts"
 import { Type } from "../protocol/Header.ts"
 import { type Hello, type Register, version } from "../protocol/Message.ts"
@@ -39,7 +40,8 @@ export interface BalancerHostOptions {
   readonly salt: string
   /** Share of a tenant relative to others, > 0. */
   readonly weightOf: (tenant: string) => number
-  readonly authorised: (role: Role, credential: string | undefined) => boolean
+  /** Who may come in. */
+  readonly gate: Gate
   readonly requestsMax: number
   readonly heldBytesMax: number
   readonly workersMax: number
@@ -118,10 +120,11 @@ export class BalancerHost {
   }
 
   /** Answers a HELLO: every role has its kind of link. */
-  readonly greet = (connection: Connection, hello: Hello): Greeting => {
+  readonly greet = (connection: Connection, hello: Hello): Greeting =>
+    guarded(this.options.gate, hello, () => this.welcome(connection, hello))
+
+  private welcome(connection: Connection, hello: Hello): Verdict {
     const { options } = this
-    if (!options.authorised(hello.role, hello.credential))
-      return { refuse: "unauthorized", message: `not authorised as ${hello.role}` }
     const handler = this.handlerOf(connection, hello.role)
     if (handler === undefined) return { refuse: "bad_message", message: "this is a balancer" }
     const { limits } = options.context

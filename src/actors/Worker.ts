@@ -103,7 +103,7 @@ export class Worker {
       context: this.context,
       host: address.host,
       port: address.port,
-      hello: credential === undefined ? hello : { ...hello, credential },
+      introduction: { hello, credential },
       welcomed: (connection) => {
         greeted = true
         this.sockets++

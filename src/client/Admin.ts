@@ -107,9 +107,9 @@ export const connectAdmin = (options: AdminOptions): Promise<AdminConnection> =>
       hello: {
         role: "admin",
         identity: `admin-${incarnation.toString(16)}`,
-        incarnation,
-        ...(options.credential === undefined ? {} : { credential: options.credential })
-      }
+        incarnation
+      },
+      credential: options.credential
     },
     {
       opened: (connection) => {

@@ -97,9 +97,9 @@ export class Client {
       hello: {
         role: "client" as const,
         identity: options.identity ?? `client-${incarnation.toString(16)}`,
-        incarnation,
-        ...(options.credential === undefined ? {} : { credential: options.credential })
-      }
+        incarnation
+      },
+      credential: options.credential
     }
     const reconnect = { ...reconnectDefault, ...options.reconnect }
     const count = options.connections ?? 1

@@ -12,6 +12,7 @@ export interface Introduction {
   /** From the dial to the balancer's WELCOME. */
   readonly connectMs: number
   readonly hello: Omit<Hello, "major" | "minor">
+  readonly credential?: string | undefined
 }
 
 /** One of `opened` and `failed` is called, once; `gone` follows `opened` when the socket is gone. */
@@ -23,7 +24,7 @@ export interface Greeted {
 
 /** Connects and greets within `connectMs`. Returns what abandons the attempt: after it nothing is called but `gone`. */
 export const greet = (introduction: Introduction, greeted: Greeted): (() => void) => {
-  const { context, address, hello } = introduction
+  const { address, context, credential, hello } = introduction
   let decided = false
   let opened = false
   const decide = (): boolean => {
@@ -40,7 +41,7 @@ export const greet = (introduction: Introduction, greeted: Greeted): (() => void
     context,
     host: address.host,
     port: address.port,
-    hello: { ...version, ...hello },
+    introduction: { hello: { ...version, ...hello }, credential },
     welcomed: (connection, welcome) => {
       if (!decide()) {
         connection.goodbye("done", "")

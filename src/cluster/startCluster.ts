@@ -10,6 +10,7 @@ import type { DemandMeter } from "../policies/DemandMeter.ts"
 import { findScaling } from "../policies/registry.ts"
 import { systemTimers } from "../protocol/Timers.ts"
 import { makeRng } from "../structures/Rng.ts"
+import { nodeCredential } from "../protocol/credentials.ts"
 import { type CliFailure, failed } from "./cli/CliFailure.ts"
 import { ownedCommand } from "./cli/WorkerOptions.ts"
 import { type RunningBalancer, startBalancer } from "./startBalancer.ts"
@@ -127,14 +128,18 @@ const workerCommand = (
   index: number,
   address: string
 ): WorkerCommand => {
-  const credential = config.auth.workers[0]
+  const secret = config.auth.workers[0]
+  // No name of a whole worker ends like that of one for a part.
+  const name = role === "both" ? `${model.name}-${index}` : `${model.name}-${role}:${index}`
   return ownedCommand({
-    // No name of a whole worker ends like that of one for a part.
-    name: role === "both" ? `${model.name}-${index}` : `${model.name}-${role}:${index}`,
+    name,
     model: model.name,
     role,
     address,
-    credential: credential === undefined ? undefined : Redacted.value(credential),
+    credential:
+      secret === undefined
+        ? undefined
+        : nodeCredential(Redacted.value(secret), { role: "worker", identity: name }),
     engine: model.engine,
     heartbeatMs: config.failure.heartbeatMs,
     drainTimeoutMs: config.drain.timeoutMs,

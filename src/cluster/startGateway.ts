@@ -51,7 +51,7 @@ export const startGateway = Effect.fnUntraced(function* (
     port: config.listen.httpPort,
     client,
     defaultModel: () => host.models.all()[0],
-    authorised: (credential) => host.options.authorised("client", credential),
+    authorised: (credential) => host.options.gate.isKnown("client", credential),
     ready: options.ready,
     metrics
   }).pipe(Effect.catchTag("HttpBindFailed", (error) => portTaken(error.host, error.port, "--http-port")))

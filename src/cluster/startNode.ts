@@ -71,7 +71,7 @@ export const startNode = Effect.fnUntraced(function* ({ config, violation, defec
       prefixBytesMax: config.prefixes.bytes,
       salt: saltOf(config),
       weightOf: (tenant) => config.tenants.find(({ name }) => name === tenant)?.weight ?? 1,
-      authorised: gate({
+      gate: gate({
         client: config.auth.clients.map(Redacted.value),
         worker: config.auth.workers.map(Redacted.value),
         admin: config.auth.admins.map(Redacted.value)

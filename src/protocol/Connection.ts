@@ -3,7 +3,17 @@ import { encodeFrame, pack } from "./Codec.ts"
 import { FrameReader } from "./Frame.ts"
 import { At, HEADER_OFFSET, readU32, Type } from "./Header.ts"
 import type { Limits } from "./Limits.ts"
-import { Goodbye, type GoodbyeCode, Hello, readPayload, version, Welcome } from "./Message.ts"
+import {
+  Challenge,
+  Goodbye,
+  type GoodbyeCode,
+  Hello,
+  Proof,
+  readPayload,
+  version,
+  Welcome
+} from "./Message.ts"
+import { proofOf } from "./credentials.ts"
 import { Outbox } from "./Outbox.ts"
 import { isKnown, isOptional, permissions, Right, type Role } from "./Roles.ts"
 import { scanned } from "./Scan.ts"
@@ -33,12 +43,23 @@ export interface ConnectionContext {
   readonly defect?: (error: unknown) => void
 }
 
-/** What the accepting side answers to a HELLO. */
-export type Greeting =
+/** How a greeting ends. */
+export type Verdict =
   | { readonly welcome: Welcome; readonly handler: ConnectionHandler }
   | { readonly refuse: GoodbyeCode; readonly message: string }
 
+/** What the accepting side answers to a HELLO: its verdict, or a nonce, and the verdict on the proof that comes back. */
+export type Greeting =
+  | Verdict
+  | { readonly nonce: Uint8Array; readonly judge: (proof: Uint8Array) => Verdict }
+
 export type Greet = (connection: Connection, hello: Hello) => Greeting
+
+/** What the dialling side says of itself; and its credential, which never leaves it. */
+export interface Introduction {
+  readonly hello: Hello
+  readonly credential?: string | undefined
+}
 
 type Phase = "greeting" | "open" | "leaving" | "closed"
 
@@ -68,6 +89,9 @@ export class Connection implements SocketEvents {
   private readonly welcomed: ((connection: Connection, welcome: Welcome) => ConnectionHandler) | undefined
   private readonly gone: (connection: Connection, why: string) => void
   private handler: ConnectionHandler | undefined
+  /** Accepting: takes the PROOF that is awaited. Dialling: what a CHALLENGE is answered from. */
+  private judge: ((proof: Uint8Array) => void) | undefined
+  private introduction: Introduction | undefined
   private allowed: Uint8Array
   private phase: Phase = "greeting"
   private phaseSinceMs: number
@@ -136,16 +160,17 @@ export class Connection implements SocketEvents {
     return new Connection(socket, context, { greet, gone })
   }
 
-  /** The dialling side: says HELLO and waits for WELCOME. */
+  /** The dialling side: says HELLO, answers a CHALLENGE, and waits for WELCOME. */
   static open(
     socket: TransportSocket,
     context: ConnectionContext,
-    hello: Hello,
+    introduction: Introduction,
     welcomed: (connection: Connection, welcome: Welcome) => ConnectionHandler,
     gone: (connection: Connection, why: string) => void
   ): Connection {
     const connection = new Connection(socket, context, { welcomed, gone })
-    connection.send(encodeFrame(Type.hello, {}, { payload: pack(hello) }))
+    connection.introduction = introduction
+    connection.send(encodeFrame(Type.hello, {}, { payload: pack(introduction.hello) }))
     return connection
   }
 
@@ -346,7 +371,7 @@ export class Connection implements SocketEvents {
     else if (right === Right.watched) this.watched(type, bytes, start, end)
     else if (isKnown(type)) this.expel("role", `a frame of type ${type} is not for this role`)
     else if (!isOptional(type)) this.unknown(type, bytes, start)
-    return this.isOpen
+    return this.phase === "open" || this.phase === "greeting"
   }
 
   private watched(type: number, bytes: Buffer, start: number, end: number): void {
@@ -377,9 +402,12 @@ export class Connection implements SocketEvents {
   }
 
   private greeting(type: number, bytes: Buffer, start: number, end: number): void {
+    if (this.judge !== undefined) return this.proof(this.judge, type, bytes, start, end)
     if (this.greet !== undefined) return this.hello(this.greet, type, bytes, start, end)
     if (type === Type.goodbye) return this.leave(this.farewell(bytes, start, end))
     const { limits } = this.context
+    if (type === Type.challenge && this.introduction !== undefined)
+      return this.prove(this.introduction, bytes, start, end)
     const welcome = type === Type.welcome ? readPayload(Welcome, bytes, start, end, limits) : undefined
     if (welcome === undefined) return this.stop("bad_greeting", "no WELCOME")
     this.begin(welcome, "balancer")
@@ -394,10 +422,38 @@ export class Connection implements SocketEvents {
       return this.refuse("version", "version", hint)
     }
     const greeting = greet(this, hello)
-    if ("refuse" in greeting) return this.refuse(greeting.refuse, greeting.refuse, greeting.message)
+    if (!("nonce" in greeting)) return this.answer(hello, greeting)
+    this.judge = (proof) => this.answer(hello, greeting.judge(proof))
+    this.send(encodeFrame(Type.challenge, {}, { payload: pack({ nonce: greeting.nonce }) }))
+  }
+
+  private proof(
+    judge: (proof: Uint8Array) => void,
+    type: number,
+    bytes: Buffer,
+    start: number,
+    end: number
+  ): void {
+    const said = type === Type.proof ? readPayload(Proof, bytes, start, end, helloLimits) : undefined
+    if (said === undefined) return this.stop("bad_greeting", "no valid PROOF")
+    this.judge = undefined
+    judge(said.proof)
+  }
+
+  private answer(hello: Hello, verdict: Verdict): void {
+    if ("refuse" in verdict) return this.refuse(verdict.refuse, verdict.refuse, verdict.message)
     if (this.phase === "greeting") this.begin(hello, hello.role)
-    this.attach(greeting.handler)
-    this.send(encodeFrame(Type.welcome, {}, { payload: pack(greeting.welcome) }))
+    this.attach(verdict.handler)
+    this.send(encodeFrame(Type.welcome, {}, { payload: pack(verdict.welcome) }))
+  }
+
+  /** Once: who has no credential proves the empty one, and learns why that is refused. */
+  private prove({ credential = "", hello }: Introduction, bytes: Buffer, start: number, end: number): void {
+    this.introduction = undefined
+    const said = readPayload(Challenge, bytes, start, end, helloLimits)
+    if (said === undefined) return this.stop("bad_greeting", "no valid CHALLENGE")
+    const proof = proofOf(credential, hello, said.nonce)
+    this.send(encodeFrame(Type.proof, {}, { payload: pack({ proof }) }))
   }
 
   private begin(peer: Hello | Welcome, role: Role): void {

@@ -15,6 +15,8 @@ export const Type = {
   goodbye: 3,
   ping: 4,
   pong: 5,
+  challenge: 6,
+  proof: 7,
   request: 16,
   accepted: 17,
   rejected: 18,

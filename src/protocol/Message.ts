@@ -26,10 +26,24 @@ export const Hello = Schema.Struct({
   minor: Schema.Int,
   role: Schema.Literals(roles),
   identity,
-  incarnation: u32,
-  credential: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(512)))
+  incarnation: u32
 })
 export type Hello = typeof Hello.Type
+
+const bytesOf = (minimum: number, maximum: number) =>
+  Schema.Uint8Array.check(
+    Schema.makeFilter((bytes: Uint8Array) => bytes.length >= minimum && bytes.length <= maximum, {
+      expected: `${minimum} to ${maximum} bytes`
+    })
+  )
+
+/** Payload of CHALLENGE: what to prove with that one knows a secret. */
+export const Challenge = Schema.Struct({ nonce: bytesOf(16, 64) })
+export type Challenge = typeof Challenge.Type
+
+/** Payload of PROOF. */
+export const Proof = Schema.Struct({ proof: bytesOf(32, 32) })
+export type Proof = typeof Proof.Type
 
 /** Payload of WELCOME. `models` are those served now; their order means nothing. */
 export const Welcome = Schema.Struct({

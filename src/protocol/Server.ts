@@ -1,4 +1,4 @@
-import { Connection, type ConnectionContext, type Greet } from "./Connection.ts"
+import { Connection, type ConnectionContext, type Greet, type Verdict } from "./Connection.ts"
 import type { Hello } from "./Message.ts"
 import { Quarantine } from "./Quarantine.ts"
 import { Strangers } from "./Strangers.ts"
@@ -46,13 +46,27 @@ export const serve = (options: ServerOptions): Server => {
     then()
   }
   const greet: Greet = (connection, hello) => {
-    strangers.delete(connection.remoteAddress, connection)
+    const known = (): void => strangers.delete(connection.remoteAddress, connection)
     const leftMs = quarantine.leftMs(nameOf(connection, hello), context.timers.nowMs())
-    if (leftMs === 0) return options.greet(connection, hello)
-    return {
-      refuse: "quarantined",
-      message: `rules were broken under this identity: come back in ${Math.ceil(leftMs / 1000)} s`
+    if (leftMs > 0) {
+      known()
+      const seconds = Math.ceil(leftMs / 1000)
+      return {
+        refuse: "quarantined",
+        message: `rules were broken under this identity: come back in ${seconds} s`
+      }
     }
+    const greeting = options.greet(connection, hello)
+    // Who is to prove something is a stranger until then.
+    if (!("nonce" in greeting)) {
+      known()
+      return greeting
+    }
+    const judge = (proof: Uint8Array): Verdict => {
+      known()
+      return greeting.judge(proof)
+    }
+    return { nonce: greeting.nonce, judge }
   }
   const gone = (connection: Connection): void => {
     connections.delete(connection)

@@ -1,5 +1,10 @@
-import { Connection, type ConnectionContext, type ConnectionHandler } from "./Connection.ts"
-import type { Hello, Welcome } from "./Message.ts"
+import {
+  Connection,
+  type ConnectionContext,
+  type ConnectionHandler,
+  type Introduction
+} from "./Connection.ts"
+import type { Welcome } from "./Message.ts"
 import { SWEEP_MS } from "./Server.ts"
 import type { Transport } from "./Transport.ts"
 
@@ -8,7 +13,7 @@ export interface DialOptions {
   readonly context: ConnectionContext
   readonly host: string
   readonly port: number
-  readonly hello: Hello
+  readonly introduction: Introduction
   /** The greeting is over: returns who handles what comes. */
   readonly welcomed: (connection: Connection, welcome: Welcome) => ConnectionHandler
   /** The connection could not be made, or is gone. Called exactly once, last. */
@@ -22,10 +27,16 @@ export const dial = (options: DialOptions): void => {
     options.host,
     options.port,
     (socket) => {
-      const connection = Connection.open(socket, context, options.hello, options.welcomed, (_, why) => {
-        stopSweeping()
-        options.gone(why)
-      })
+      const connection = Connection.open(
+        socket,
+        context,
+        options.introduction,
+        options.welcomed,
+        (_, why) => {
+          stopSweeping()
+          options.gone(why)
+        }
+      )
       const stopSweeping = context.timers.every(SWEEP_MS, () => connection.sweep(context.timers.nowMs()))
       return connection
     },

@@ -471,7 +471,7 @@ describe("a worker link", () => {
       context: { turn, timers, limits: defaultLimits },
       host: "virtual",
       port: 7420,
-      hello: { ...version, role: "worker", identity: "w", incarnation: 1 },
+      introduction: { hello: { ...version, role: "worker", identity: "w", incarnation: 1 } },
       welcomed: (opened) => {
         connection = opened
         return { frame: (type) => told.push(type), closed: (why) => told.push(why.length) }

@@ -10,6 +10,7 @@ import { tokenText } from "../../src/engines/simulated/tokenText.ts"
 import { SimulatedEngine } from "../../src/engines/SimulatedEngine.ts"
 import { bunTransport } from "../../src/protocol/BunTransport.ts"
 import { encodeFrame } from "../../src/protocol/Codec.ts"
+import { gate } from "../../src/protocol/credentials.ts"
 import { Flag, Type } from "../../src/protocol/Header.ts"
 import { defaultLimits } from "../../src/protocol/Limits.ts"
 import { systemTimers } from "../../src/protocol/Timers.ts"
@@ -182,9 +183,7 @@ describe("a worker and the part it does of requests", () => {
 describe("a worker and its balancer", () => {
   test("it greets, registers what it offers, and beats at once and then four times a second", () => {
     const { world, balancer, states } = makeRig({ credential: "secret", speed: 0.5 })
-    expect(balancer.hellos).toEqual([
-      { major: 1, minor: 0, role: "worker", identity: "w1", incarnation: 5, credential: "secret" }
-    ])
+    expect(balancer.hellos).toEqual([{ major: 1, minor: 0, role: "worker", identity: "w1", incarnation: 5 }])
     expect(balancer.frames.map(({ type, payload }) => ({ type, payload }))).toEqual([
       {
         type: Type.register,
@@ -482,6 +481,15 @@ describe("a worker and its balancer", () => {
     world.refusing = false
     world.advance(1001)
     expect(balancer.hellos.length).toBe(2)
+  })
+
+  test("it proves its credential, and is refused with another one", () => {
+    const right = makeRig({ credential: "secret" }, { gate: gate({ worker: ["secret"] }) })
+    expect(right.states).toEqual(["ready"])
+    const wrong = makeRig({ credential: "secret2" }, { gate: gate({ worker: ["secret"] }) })
+    expect(wrong.states).toEqual(["lost: goodbye: unauthorized (not authorised as worker)"])
+    const without = makeRig({}, { gate: gate({ worker: ["secret"] }) })
+    expect(without.states).toEqual(wrong.states)
   })
 
   test("a balancer that refuses it is asked again, ever more slowly", () => {

@@ -3,6 +3,7 @@ import { join } from "node:path"
 import { ownedCommand, readOwned, type WorkerOptions } from "../../src/cluster/cli/WorkerOptions.ts"
 import manifest from "../../package.json" with { type: "json" }
 import { root } from "../support/repository.ts"
+import { nodeCredential } from "../../src/protocol/credentials.ts"
 import { run, spawn } from "./support/commands.ts"
 
 describe("the command line", () => {
@@ -62,6 +63,21 @@ describe("the command line", () => {
       exitCode: 2,
       out: "",
       err: expect.stringMatching(/^listen\.port must be /)
+    })
+  })
+
+  test("config key is the credential of one node, and wants a secret to make it of", async () => {
+    const secret = "0123456789abcdef"
+    const claim = { role: "worker", identity: "w1" } as const
+    expect(await run(["config", "key", "worker", "w1"], { PARALLAX_AUTH_WORKERS: secret })).toMatchObject({
+      exitCode: 0,
+      err: "",
+      out: `${nodeCredential(secret, claim)}\n`
+    })
+    expect(await run(["config", "key", "admin", "x"])).toMatchObject({
+      exitCode: 2,
+      out: "",
+      err: "auth.admins is empty: every admin is let in without a credential.\n"
     })
   })
 

@@ -8,6 +8,7 @@ import {
   type Greet
 } from "../../src/protocol/Connection.ts"
 import { FRAMES_PER_SLICE, TOKENS_PER_SLICE } from "../../src/protocol/Frame.ts"
+import { proofOf } from "../../src/protocol/credentials.ts"
 import { Type } from "../../src/protocol/Header.ts"
 import { defaultLimits, type Limits } from "../../src/protocol/Limits.ts"
 import { type Hello, version, type Welcome } from "../../src/protocol/Message.ts"
@@ -50,7 +51,7 @@ const frameOf = (type: number, stream = 0): Buffer =>
 /** One connection on a socket without a peer; `log` is what its owner was told. */
 const stage = (
   side: "accept" | "dial",
-  own: { limits?: Partial<Limits>; greet?: Greet; handler?: ConnectionHandler } = {}
+  own: { limits?: Partial<Limits>; greet?: Greet; handler?: ConnectionHandler; credential?: string } = {}
 ) => {
   const socket = new KernelSocket()
   const { timers, advance } = virtualTimers()
@@ -73,7 +74,7 @@ const stage = (
   const connection =
     side === "accept"
       ? Connection.accept(socket, context, greet, gone)
-      : Connection.open(socket, context, hello, () => handler, gone)
+      : Connection.open(socket, context, { hello, credential: own.credential }, () => handler, gone)
   /** Lets time pass, checking deadlines as the server does. */
   const pass = (ms: number): void => {
     for (let left = ms; left > 0; left -= 250) {
@@ -86,12 +87,13 @@ const stage = (
     connection.data(Buffer.concat(frames))
     turn.settle()
   }
-  /** The frames that were sent since the last call. */
-  const sent = () => {
+  const sentBytes = (): Buffer => {
     turn.settle()
-    return framesIn(socket.takeReceived())
+    return socket.takeReceived()
   }
-  return { socket, connection, turn, log, violations, pass, feed, sent }
+  /** The frames that were sent since the last call. */
+  const sent = () => framesIn(sentBytes())
+  return { socket, connection, turn, log, violations, pass, feed, sent, sentBytes }
 }
 
 /** One whose greeting is over. */
@@ -206,6 +208,72 @@ describe("greeting", () => {
     expect(there.socket.acts).toEqual(["shutdown"])
     there.connection.closed()
     expect(there.log).toEqual(["gone: unauthorized"])
+  })
+
+  test("who is challenged gets in with a proof, and no frame before it counts", () => {
+    const nonce = Buffer.alloc(16, 3)
+    const judged: Array<string> = []
+    const greet = (): Greeting => ({
+      nonce,
+      judge: (proof) => {
+        judged.push(Buffer.from(proof).toString("hex"))
+        return {
+          welcome,
+          handler: { frame: (type) => judged.push(`frame ${type}`), closed: () => undefined }
+        }
+      }
+    })
+    const proof = proofOf("secret", { role: "client", identity: "peer", incarnation: 7 }, nonce)
+    const there = stage("accept", { greet })
+    const here = stage("dial", { credential: "secret" })
+    there.feed(here.sentBytes())
+    expect(there.connection.isOpen).toBe(false)
+    here.feed(there.sentBytes())
+    there.feed(here.sentBytes())
+    expect([there.connection.isOpen, judged]).toEqual([true, [proof.toString("hex")]])
+    here.feed(there.sentBytes())
+    expect(here.connection.isOpen).toBe(true)
+
+    const hasty = stage("accept", { greet })
+    hasty.feed(helloOf("client"), frameOf(Type.request, 1))
+    expect(hasty.sent()).toEqual([])
+    expect(hasty.socket.acts).toEqual(["terminate"])
+    expect([judged.length, hasty.violations]).toEqual([1, ["bad_greeting"]])
+  })
+
+  test.each([
+    ["no proof", frameOf(Type.proof)],
+    ["a short one", encodeFrame(Type.proof, {}, { payload: pack({ proof: Buffer.alloc(31) }) })],
+    ["a text", encodeFrame(Type.proof, {}, { payload: pack({ proof: "x".repeat(32) }) })],
+    ["another HELLO", helloOf("client")]
+  ])("a stranger that answers a challenge with %s is cut without a word", (_, bytes) => {
+    const greet = (): Greeting => ({ nonce: Buffer.alloc(16), judge: () => expect.unreachable() })
+    const there = stage("accept", { greet })
+    there.feed(helloOf("client"))
+    expect(there.sent().map(({ type }) => type)).toEqual([Type.challenge])
+    there.feed(bytes)
+    expect(there.sent()).toEqual([])
+    expect(there.socket.acts).toEqual(["terminate"])
+  })
+
+  test("a stranger that is challenged and says nothing is cut when the time of the greeting is up", () => {
+    const greet = (): Greeting => ({ nonce: Buffer.alloc(16), judge: () => expect.unreachable() })
+    const there = stage("accept", { greet })
+    there.feed(helloOf("client"))
+    there.pass(2500)
+    expect([there.socket.acts, there.violations]).toEqual([["terminate"], ["greeting_timeout"]])
+  })
+
+  test("the dialling side answers one challenge, and none that is no nonce", () => {
+    const challenge = (nonce: unknown) => encodeFrame(Type.challenge, {}, { payload: pack({ nonce }) })
+    const twice = stage("dial")
+    twice.feed(challenge(Buffer.alloc(16)))
+    expect(twice.sent().map(({ type }) => type)).toEqual([Type.hello, Type.proof])
+    twice.feed(challenge(Buffer.alloc(16)))
+    expect(twice.socket.acts).toEqual(["terminate"])
+    const none = stage("dial")
+    none.feed(challenge("0123456789abcdef"))
+    expect(none.socket.acts).toEqual(["terminate"])
   })
 
   test("the dialling side reports why it was refused", () => {

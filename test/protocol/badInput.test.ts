@@ -1,9 +1,11 @@
 import { describe, expect, test } from "bun:test"
 import { Reason } from "../../src/domain/Outcome.ts"
 import { encodeFrame, locate, pack, parts, unpack } from "../../src/protocol/Codec.ts"
+import { gate, nodeCredential, proofOf } from "../../src/protocol/credentials.ts"
 import { FRAMES_PER_SLICE } from "../../src/protocol/Frame.ts"
 import { HEADER_OFFSET, Type, writeU32 } from "../../src/protocol/Header.ts"
 import { defaultLimits } from "../../src/protocol/Limits.ts"
+import { version } from "../../src/protocol/Message.ts"
 import type { Role } from "../../src/protocol/Roles.ts"
 import { inChunks } from "./support/frames.ts"
 import { greetedPeer, helloFrame, listen, plainPeer, until } from "./support/loopback.ts"
@@ -351,6 +353,43 @@ describe("over a real socket, with time", () => {
     advance(1)
     await offend()
     expect(await refused()).toMatchObject({ message: expect.stringContaining("20 s") })
+  })
+
+  test("F22 a greeting that was overheard lets nobody in", async () => {
+    const { server, handled, violations } = listen({ gate: gate({ worker: ["secret"] }) })
+    const hello = { ...version, role: "worker", identity: "worker-1", incarnation: 7 } as const
+    const peer = await greetedPeer(server.port, "worker")
+    const { nonce } = peer.frames[0]!.payload as { readonly nonce: Uint8Array }
+    const proof = encodeFrame(Type.proof, {}, { payload: pack({ proof: proofOf("secret", hello, nonce) }) })
+    peer.send(proof)
+    await until(() => peer.frames.length === 2)
+    expect(peer.types()).toEqual([Type.challenge, Type.welcome])
+    const thief = await greetedPeer(server.port, "worker")
+    thief.send(proof, heartbeat(pack({})))
+    await until(() => thief.seen.ended)
+    expect(thief.goodbye()).toEqual({ code: "unauthorized", message: "not authorised as worker" })
+    expect([handled, violations.map(({ kind }) => kind)]).toEqual([[], ["unauthorized"]])
+  })
+
+  test("F23 the credential of one node is not that of another", async () => {
+    const { server } = listen({ gate: gate({ worker: ["secret"] }) })
+    const own = { role: "worker", identity: "worker-1" } as const
+    const greeting = async (identity: string, role: Role = "worker") => {
+      const peer = await greetedPeer(server.port, role, { identity })
+      const { nonce } = peer.frames[0]!.payload as { readonly nonce: Uint8Array }
+      const claim = { role, identity, incarnation: 7 }
+      peer.send(
+        encodeFrame(
+          Type.proof,
+          {},
+          { payload: pack({ proof: proofOf(nodeCredential("secret", own), claim, nonce) }) }
+        )
+      )
+      await until(() => peer.frames.length === 2)
+      return peer.goodbye() ?? peer.types()
+    }
+    expect(await greeting("worker-1")).toEqual([Type.challenge, Type.welcome])
+    expect(await greeting("worker-2")).toMatchObject({ code: "unauthorized" })
   })
 
   test("F31 HEARTBEATs at 10 000 a second end the connection, at 4 a second they do not", async () => {

@@ -14,10 +14,13 @@ const bytesOf = (text: string): Buffer =>
 /** Not ours: as any other msgpack library, it knows nothing of frames. */
 const library = new Unpackr({ useRecords: false, mapsAsObjects: true })
 const contents: Readonly<Record<string, readonly [chain: unknown, extras: unknown, payload: unknown]>> = {
-  hello: [
+  hello: [null, null, { major: 1, minor: 0, role: "worker", identity: "worker-1", incarnation: 7 }],
+  challenge: [null, null, { nonce: Buffer.from("000102030405060708090a0b0c0d0e0f", "hex") }],
+  // Not ours either: HMACs by `openssl dgst`, see docs/protocol.md.
+  proof: [
     null,
     null,
-    { major: 1, minor: 0, role: "worker", identity: "worker-1", incarnation: 7, credential: "secret" }
+    { proof: Buffer.from("76a5af439a2aa3406e932f6e68b8134a3fb8611d65bcf1344a24a9940b92f920", "hex") }
   ],
   welcome: [
     null,

@@ -228,7 +228,7 @@ describe("dial", () => {
       context,
       host: "127.0.0.1",
       port: server.port,
-      hello,
+      introduction: { hello },
       welcomed: (opened, welcome) => {
         connection = opened
         said.push(welcome.identity)
@@ -255,7 +255,7 @@ describe("dial", () => {
       context,
       host: "127.0.0.1",
       port: server.port,
-      hello,
+      introduction: { hello },
       welcomed: never,
       gone: (why) => said.push(why)
     })

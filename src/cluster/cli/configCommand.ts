@@ -1,10 +1,13 @@
 import * as Effect from "effect/Effect"
-import { Command } from "effect/cli"
+import * as Redacted from "effect/Redacted"
+import { Argument, Command } from "effect/cli"
 import { printConfig, printOrigins } from "../../domain/config/print.ts"
 import { configurationReference } from "../../domain/config/reference.ts"
 import { makeSchema } from "../../domain/config/schema.ts"
 import { catalogue } from "../catalogue.ts"
+import { nodeCredential } from "../../protocol/credentials.ts"
 import { loadConfig } from "../loadConfig.ts"
+import { misused } from "./CliFailure.ts"
 import { configFlag, insecureFlag, switchFlag } from "./flags.ts"
 import { Shell } from "./Shell.ts"
 
@@ -40,6 +43,28 @@ const check = Command.make(
   )
 )
 
+const key = Command.make(
+  "key",
+  {
+    config: configFlag,
+    role: Argument.Literals("role", ["client", "worker", "admin"]).pipe(
+      Argument.withDescription("What it may come in as.")
+    ),
+    identity: Argument.String("name").pipe(Argument.withDescription("The name it must give."))
+  },
+  Effect.fnUntraced(function* ({ config: file, identity, role }) {
+    const { config } = yield* loadConfig({ file, insecure: true })
+    const secret = config.auth[`${role}s`][0]
+    if (secret === undefined)
+      return yield* misused(`auth.${role}s is empty: every ${role} is let in without a credential.`)
+    yield* write(`${nodeCredential(Redacted.value(secret), { role, identity })}\n`)
+  })
+).pipe(
+  Command.withDescription(
+    "Write a credential that lets in one peer alone, made from the first one of its role: it proves this name and no other."
+  )
+)
+
 const docs = Command.make("docs", {}, () => write(configurationReference(makeSchema(catalogue)))).pipe(
   Command.withDescription("Write the reference of all options as Markdown.")
 )
@@ -47,5 +72,5 @@ const docs = Command.make("docs", {}, () => write(configurationReference(makeSch
 /** `parallax config`: which configuration is in force, and what there is to configure. */
 export const configCommand = Command.make("config").pipe(
   Command.withDescription("Show, check and explain the configuration."),
-  Command.withSubcommands([print, check, docs])
+  Command.withSubcommands([print, check, key, docs])
 )

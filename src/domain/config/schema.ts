@@ -70,7 +70,7 @@ const auth = section(
     workers: secrets({
       summary: "Credentials of workers.",
       consequence:
-        "With at least one, a worker without a credential from the list gets no requests. Workers the cluster starts are given the first one."
+        "With at least one, a worker without a credential from the list gets no requests. Workers the cluster starts are given one made from the first for each of them."
     }),
     admins: secrets({
       summary: "Credentials of administrators.",

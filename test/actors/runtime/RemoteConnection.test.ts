@@ -95,7 +95,7 @@ const setUp = Effect.gen(function* () {
         context,
         host: server.host,
         port: server.port,
-        hello: { ...greeting, incarnation, role: "worker" },
+        introduction: { hello: { ...greeting, incarnation, role: "worker" } },
         gone: () => {},
         welcomed: (connection) => {
           welcomed.resolve(connection)

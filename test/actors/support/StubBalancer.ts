@@ -1,5 +1,6 @@
 import { encodeFrame, locate, pack, parts, unpack } from "../../../src/protocol/Codec.ts"
 import type { Connection } from "../../../src/protocol/Connection.ts"
+import { type Gate, guarded, openGate } from "../../../src/protocol/credentials.ts"
 import { At, HEADER_OFFSET, readU16, readU32, Type } from "../../../src/protocol/Header.ts"
 import { defaultLimits } from "../../../src/protocol/Limits.ts"
 import type { GoodbyeCode, Hello } from "../../../src/protocol/Message.ts"
@@ -34,6 +35,7 @@ export interface StubBalancerOptions {
   readonly timers: Timers
   readonly turn: Turn
   readonly refuse?: GoodbyeCode
+  readonly gate?: Gate
   readonly told?: (frame: Told, balancer: StubBalancer) => void
 }
 
@@ -68,28 +70,30 @@ export class StubBalancer {
       greet: (connection, hello) => {
         this.hellos.push(hello)
         if (options.refuse !== undefined) return { refuse: options.refuse, message: "no" }
-        this.connection = connection
-        return {
-          welcome: {
-            major: 1,
-            minor: 0,
-            identity: "stub",
-            incarnation: 1,
-            frameBytes: defaultLimits.frameBytes,
-            models: []
-          },
-          handler: {
-            frame: (_, bytes, start, end) => {
-              const frame = readFrame(bytes, start, end)
-              this.note(frame)
-              options.told?.(frame, this)
+        return guarded(options.gate ?? openGate, hello, () => {
+          this.connection = connection
+          return {
+            welcome: {
+              major: 1,
+              minor: 0,
+              identity: "stub",
+              incarnation: 1,
+              frameBytes: defaultLimits.frameBytes,
+              models: []
             },
-            closed: (why) => {
-              this.goodbyes.push(why)
-              if (this.connection === connection) this.connection = undefined
+            handler: {
+              frame: (_, bytes, start, end) => {
+                const frame = readFrame(bytes, start, end)
+                this.note(frame)
+                options.told?.(frame, this)
+              },
+              closed: (why) => {
+                this.goodbyes.push(why)
+                if (this.connection === connection) this.connection = undefined
+              }
             }
           }
-        }
+        })
       }
     })
   }

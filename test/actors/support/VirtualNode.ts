@@ -12,6 +12,7 @@ import type { Admission } from "../../../src/policies/Admission.ts"
 import type { Rescue } from "../../../src/policies/Rescue.ts"
 import { encodeFrame, locate, pack, parts, unpack } from "../../../src/protocol/Codec.ts"
 import { Connection, type ConnectionContext } from "../../../src/protocol/Connection.ts"
+import { openGate } from "../../../src/protocol/credentials.ts"
 import {
   At,
   Flag,
@@ -232,7 +233,7 @@ export class VirtualNode {
       prefixBytesMax: 1 << 22,
       salt: "salt",
       weightOf: () => 1,
-      authorised: () => true,
+      gate: openGate,
       requestsMax: 4096,
       heldBytesMax: 1 << 20,
       workersMax: 16,

@@ -1,9 +1,12 @@
 import { idleLoad, type WorkerLoad } from "../../../src/domain/WorkerLoad.ts"
 import { Reason } from "../../../src/domain/Outcome.ts"
 import { encodeFrame, locate, pack, parts } from "../../../src/protocol/Codec.ts"
+import { proofOf } from "../../../src/protocol/credentials.ts"
 import { Flag, HEADER_BYTES, HEADER_OFFSET, Type } from "../../../src/protocol/Header.ts"
 import { defaultLimits } from "../../../src/protocol/Limits.ts"
 import {
+  type Challenge,
+  type Proof,
   type Failure,
   type Finished,
   type Goodbye,
@@ -40,9 +43,26 @@ export const goldenFrames: Readonly<Record<string, Buffer>> = {
         minor: 0,
         role: "worker",
         identity: "worker-1",
-        incarnation: 7,
-        credential: "secret"
+        incarnation: 7
       } satisfies Hello)
+    }
+  ),
+  challenge: encodeFrame(
+    Type.challenge,
+    {},
+    { payload: pack({ nonce: Buffer.from("000102030405060708090a0b0c0d0e0f", "hex") } satisfies Challenge) }
+  ),
+  proof: encodeFrame(
+    Type.proof,
+    {},
+    {
+      payload: pack({
+        proof: proofOf(
+          "secret",
+          { role: "worker", identity: "worker-1", incarnation: 7 },
+          Buffer.from("000102030405060708090a0b0c0d0e0f", "hex")
+        )
+      } satisfies Proof)
     }
   ),
   welcome: encodeFrame(

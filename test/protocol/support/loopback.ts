@@ -2,6 +2,7 @@ import { onTestFinished } from "bun:test"
 import { bunTransport } from "../../../src/protocol/BunTransport.ts"
 import { encodeFrame, locate, pack, parts } from "../../../src/protocol/Codec.ts"
 import type { Connection, ConnectionHandler, Greet } from "../../../src/protocol/Connection.ts"
+import { type Gate, guarded, openGate } from "../../../src/protocol/credentials.ts"
 import { FrameReader } from "../../../src/protocol/Frame.ts"
 import { At, HEADER_OFFSET, readU32, Type } from "../../../src/protocol/Header.ts"
 import { defaultLimits, type Limits } from "../../../src/protocol/Limits.ts"
@@ -84,6 +85,7 @@ export const listen = (
   options: {
     readonly limits?: Partial<Limits>
     readonly greet?: Greet
+    readonly gate?: Gate
     readonly connectionsMax?: number
   } = {}
 ) => {
@@ -109,9 +111,10 @@ export const listen = (
     connectionsMax: options.connectionsMax ?? 1000,
     greet:
       options.greet ??
-      ((connection) => {
+      ((connection, hello) => {
         connections.push(connection)
-        return { welcome, handler: new Link(connection, limits, (type) => handled.push(type)) }
+        const link = new Link(connection, limits, (type) => handled.push(type))
+        return guarded(options.gate ?? openGate, hello, () => ({ welcome, handler: link }))
       })
   })
   onTestFinished(() => {
