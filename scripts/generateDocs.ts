@@ -1,4 +1,7 @@
+import { readFileSync } from "node:fs"
 import { join } from "node:path"
+import { withCells, withSummary } from "../bench/compare/report.ts"
+import { readResults } from "../bench/compare/results.ts"
 import { catalogue } from "../src/cluster/catalogue.ts"
 import { configurationReference } from "../src/domain/config/reference.ts"
 import { makeSchema } from "../src/domain/config/schema.ts"
@@ -65,10 +68,19 @@ const policy = (described: PolicyDescription): ReadonlyArray<string> => [
   ].join("\n")
 ]
 
+/** A page of which a part follows from the results of `bench/compare.bench.ts`. */
+const withResults = (path: string, fill: typeof withSummary): GeneratedPage => ({
+  path,
+  render: () => fill(readFileSync(join(root, path), "utf8"), readResults())
+})
+
+const root = join(import.meta.dir, "..")
+
 export const pages: ReadonlyArray<GeneratedPage> = [
   { path: "docs/configuration.md", render: () => configurationReference(makeSchema(catalogue)) },
-  { path: "docs/policies.md", render: policies }
+  { path: "docs/policies.md", render: policies },
+  withResults("README.md", withSummary),
+  withResults("docs/comparison.md", withCells)
 ]
 
-if (import.meta.main)
-  for (const { path, render } of pages) await Bun.write(join(import.meta.dir, "..", path), render())
+if (import.meta.main) for (const { path, render } of pages) await Bun.write(join(root, path), render())

@@ -27,7 +27,7 @@ const TICK_MS = 20
 export const startBalancer = (options: BalancerOptions) =>
   Effect.gen(function* () {
     const { dispatcher, host, timers } = options
-    const { links } = host
+    const { links, timeScale } = host
     const { table } = links
     const core = new BalancerState({
       table,
@@ -35,13 +35,14 @@ export const startBalancer = (options: BalancerOptions) =>
       totals: host.totals,
       effects: links,
       settleSoon: () => balancer.tell(settle),
-      wakeAt: (atMs) => timers.after(atMs - dispatcher.lookedMs, () => balancer.tell(tick)),
+      wakeAt: (atMs) => timers.after(atMs / timeScale - dispatcher.lookedMs, () => balancer.tell(tick)),
       pipeline: (model) => host.options.pipeline(host.models.nameOf(model)),
       prefixes: (model) => host.prefixesOf(model),
       blockTokens: host.options.blockTokens,
       attemptsMax: host.options.attemptsMax,
       retryBudget: host.options.retryBudget,
-      nowMs: timers.nowMs()
+      decisions: host.decisions,
+      nowMs: timers.nowMs() * timeScale
     })
     core.draining = host.draining
     let informed = false
@@ -56,6 +57,9 @@ export const startBalancer = (options: BalancerOptions) =>
           return core.observe(order.worker, order.load, nowMs)
         case "Member":
           return core.member(order.model, order.worker, order.ready, nowMs)
+        case "Informed":
+          informed = true
+          return
         case "Drain":
           core.draining = true
           return
@@ -91,7 +95,7 @@ export const startBalancer = (options: BalancerOptions) =>
       capacity: NEWS_PER_REQUEST * host.options.requestsMax + ORDERS_MAX,
       dispatcher,
       receive: (message) => {
-        const nowMs = dispatcher.lookedMs
+        const nowMs = dispatcher.lookedMs * timeScale
         if (typeof message === "number") learn(message, nowMs)
         else obey(message, nowMs)
       }
@@ -100,10 +104,11 @@ export const startBalancer = (options: BalancerOptions) =>
     host.gauges = core
     links.balancer = balancer
     host.announceWorkers(() => {
-      informed = true
+      // Behind the members, which the pool managers have told by now.
+      balancer.tell(informedNow)
       links.announce()
     })
-    const cancel = timers.every(TICK_MS, () => {
+    const cancel = timers.every(TICK_MS / timeScale, () => {
       if (table.size > 0) balancer.tell(tick)
     })
     yield* Effect.addFinalizer(() => Effect.sync(cancel))
@@ -111,4 +116,5 @@ export const startBalancer = (options: BalancerOptions) =>
   })
 
 const tick: BalancerOrder = { _tag: "Tick" }
+const informedNow: BalancerOrder = { _tag: "Informed" }
 const settle: BalancerOrder = { _tag: "Settle" }

@@ -1,19 +1,23 @@
 import type { BalancerSnapshot, WorkerSnapshot } from "../domain/Snapshot.ts"
 import { reasonName } from "../domain/Outcome.ts"
 import { idleLoad, type WorkerLoad } from "../domain/WorkerLoad.ts"
+import type { RequestRecorder } from "../observability/Recording.ts"
 import type { Connection, ConnectionContext, Greeting, Verdict } from "../protocol/Connection.ts"
 import { type Gate, guarded } from "../protocol/credentials.ts"
 import { encodeFrame } from "../protocol/Codec.ts"
 import { Type } from "../protocol/Header.ts"
 import { type Hello, type Register, version } from "../protocol/Message.ts"
 import type { Role } from "../protocol/Roles.ts"
-import type { Pipeline } from "../policies/pipelines.ts"
-import { hash64 } from "../structures/hash.ts"
+import type { Explanation } from "../domain/Explanation.ts"
+import type { Pipeline, PipelineChoice } from "../policies/pipelines.ts"
+import { hash64, type Hash64 } from "../structures/hash.ts"
 import { Names } from "../structures/Names.ts"
 import { PrefixIndex } from "../structures/PrefixIndex.ts"
 import { AdminLink } from "./AdminLink.ts"
 import type { BalancerMessage } from "./BalancerMessage.ts"
 import { makeTotals, type Totals } from "./BalancerState.ts"
+import { DecisionLog } from "./DecisionLog.ts"
+import { explain } from "./explain.ts"
 import { ClientLink, type Tenant } from "./ClientLink.ts"
 import { Links, type PrefixPort } from "./Links.ts"
 import type { PoolManagerMessage } from "./PoolManager.ts"
@@ -50,9 +54,24 @@ export interface BalancerHostOptions {
   readonly attemptsMax: number
   readonly retryBudget: number
   readonly faultsEnabled: boolean
+  /** Has requests recorded, under the names that tenants and models have here. */
+  readonly recorder?: (names: RecordedNames) => RequestRecorder
+  /** How many times faster than on the clock time passes for the core: for deadlines and whatever policies reckon with. 1 unless told. */
+  readonly timeScale?: number
+  /** Of how many requests decisions are kept, about, and the policies that make them; of none when left out. */
+  readonly decisions?: { readonly kept: number; readonly choice: PipelineChoice } | undefined
   /** A pool without a manager has its first worker: one is to be started, which calls `poolStarted`. */
   readonly poolWanted: (pool: string, model: number) => void
 }
+
+/** By index. */
+export interface RecordedNames {
+  readonly tenantName: (index: number) => string
+  readonly modelName: (index: number) => string
+}
+
+/** Requests whose decisions are taken down: more are gone before anybody asks, and would cost as much as the decisions. */
+const EXPLAINED_PER_SECOND = 1_000
 
 /** A worker as it last registered. Its slot is its name's number, also when it comes back. */
 interface WorkerRecord {
@@ -77,6 +96,9 @@ const TENANTS_MAX = 16_384
 /** How long a worker that is gone is still listed. */
 const LOST_SHOWN_MS = 10 * 60_000
 
+/** What is mixed into the chains of a tenant. */
+export const saltOf = (salt: string, tenant: string): Hash64 => hash64(`${salt}/${tenant}`)
+
 /** Pools are named by what they serve. */
 const poolName = (model: string, role: Register["role"]): string =>
   role === "both" ? model : `${model}#${role}`
@@ -89,6 +111,7 @@ export class BalancerHost {
   readonly links: Links
   readonly workers: WorkerTable
   readonly totals: Totals = makeTotals()
+  readonly decisions: DecisionLog | undefined
   readonly models = new Names(MODELS_MAX)
   readonly options: BalancerHostOptions
   /** New requests are refused. */
@@ -105,17 +128,24 @@ export class BalancerHost {
   /** Client links there have been. */
   private clientCount = 0
   private readonly startedMs: number
+  readonly timeScale: number
   /** Counts of the live core. */
   gauges: { readonly queued: number; readonly inFlight: number } = { queued: 0, inFlight: 0 }
 
   constructor(options: BalancerHostOptions) {
     this.options = options
+    this.timeScale = options.timeScale ?? 1
     this.links = new Links({ ...options, timers: options.context.timers })
     this.workers = new WorkerTable(options.workersMax)
     this.workerNames = new Names(options.workersMax)
+    this.decisions = options.decisions && this.makeDecisions(options.decisions.kept)
     this.startedMs = options.context.timers.nowMs()
     this.tenantOf("default")
     if (options.usesPrefixes) this.links.prefixes = this.prefixPort()
+    this.links.recorder = options.recorder?.({
+      tenantName: (index) => this.tenants.nameOf(index),
+      modelName: (index) => this.models.nameOf(index)
+    })
     for (const model of options.models) this.models.add(model)
   }
 
@@ -205,7 +235,7 @@ export class BalancerHost {
     const known = this.tenantRecords[number]
     if (known !== undefined) return known
     const { salt, weightOf } = this.options
-    const tenant = { index: Math.max(0, number), weight: weightOf(name), salt: hash64(`${salt}/${name}`) }
+    const tenant = { index: Math.max(0, number), weight: weightOf(name), salt: saltOf(salt, name) }
     if (number >= 0) this.tenantRecords[number] = tenant
     return tenant
   }
@@ -275,6 +305,7 @@ export class BalancerHost {
       cancelled: totals.cancelled,
       expired: totals.expired,
       retries: totals.retries,
+      rescues: Object.fromEntries(totals.rescues),
       outputTokens: totals.outputTokens,
       cachedTokens: totals.cachedTokens,
       inFlight: this.gauges.inFlight,
@@ -284,6 +315,31 @@ export class BalancerHost {
         .map((record, worker) => this.workerSnapshot(record, worker, nowMs))
         .filter(({ state, heardMsAgo }) => state !== "lost" || heardMsAgo < LOST_SHOWN_MS)
     }
+  }
+
+  /** Why the request of this id went where it went; undefined where nothing is kept of it. */
+  explain(idHigh: number, idLow: number): Explanation | undefined {
+    const { decisions, models, options, startedMs, tenants, timeScale, workerNames } = this
+    if (decisions === undefined) return undefined
+    return explain(decisions, idHigh, idLow, {
+      workerOf: (worker) => workerNames.nameOf(worker),
+      tenantOf: (tenant) => tenants.nameOf(tenant),
+      modelOf: (model) => models.nameOf(model),
+      choice: options.decisions!.choice,
+      startedMs: startedMs * timeScale
+    })
+  }
+
+  private makeDecisions(kept: number): DecisionLog {
+    return new DecisionLog({
+      kept,
+      perSecond: EXPLAINED_PER_SECOND,
+      stateOf: (worker, model) => {
+        const record = this.records[worker]
+        if (record === undefined || this.links.workers[worker] === undefined) return "lost"
+        return this.states.get(poolName(this.models.nameOf(model), record.role))?.(worker)
+      }
+    })
   }
 
   private workerSnapshot(record: WorkerRecord, worker: number, nowMs: number): WorkerSnapshot {
@@ -314,8 +370,9 @@ export class BalancerHost {
           number: this.clientCount++,
           modelIndex: (name) => this.models.find(name),
           tenantOf: (name) => this.tenantOf(name),
-          usesPrefixes: options.usesPrefixes,
+          keepsChains: options.usesPrefixes || this.links.recorder !== undefined,
           requestTimeoutMs: options.requestTimeoutMs,
+          timeScale: this.timeScale,
           streamsMax: options.streamsMax,
           rejected: (reason) => {
             this.totals.rejected++
@@ -368,7 +425,7 @@ export class BalancerHost {
     workers.role[worker] = roleOf(offer.role)
     workers.ratedSpeed[worker] = offer.speed
     workers.kvCapacityTokens[worker] = offer.kvCapacityTokens
-    workers.joined(worker, link.connection.heardMs)
+    workers.joined(worker, link.connection.heardMs * this.timeScale)
     this.records[worker] = {
       incarnation: hello.incarnation,
       models: offer.models,

@@ -37,6 +37,8 @@ export const isAbout = (message: number, stream: number): boolean =>
 /** Rare news, and orders. */
 export type BalancerOrder =
   | { readonly _tag: "Member"; readonly model: number; readonly worker: number; readonly ready: boolean }
+  /** After a restart: all members were told. */
+  | { readonly _tag: "Informed" }
   | { readonly _tag: "Load"; readonly worker: number; readonly load: WorkerLoad }
   | { readonly _tag: "Tick" }
   /** All that was told before it happened at the same moment. */

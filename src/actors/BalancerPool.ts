@@ -1,5 +1,5 @@
 import type { Reason } from "../domain/Outcome.ts"
-import type { Forecast, PoolView } from "../domain/PoolView.ts"
+import { type Forecast, type PoolView, Role } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
 import type { QueueView, Rejection } from "../policies/Admission.ts"
 import type { BatchView } from "../policies/Batching.ts"
@@ -7,6 +7,7 @@ import { Estimates } from "../policies/estimators/Estimates.ts"
 import type { Pipeline } from "../policies/pipelines.ts"
 import type { PolicyEvents } from "../policies/Policy.ts"
 import type { PrefixIndex, PrefixMatch } from "../structures/PrefixIndex.ts"
+import type { DecisionLog } from "./DecisionLog.ts"
 import { WorkerList } from "./WorkerList.ts"
 import type { WorkerTable } from "./WorkerTable.ts"
 
@@ -17,6 +18,8 @@ export interface BalancerPoolOptions {
   readonly prefixes: PrefixIndex
   /** Prompt tokens that one block of a chain stands for. */
   readonly blockTokens: number
+  /** Who keeps account of what is decided. */
+  readonly decisions?: DecisionLog | undefined
 }
 
 /** Weight of the newest gap in the moving average of gaps between departures. */
@@ -33,6 +36,10 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
   placed = 0
   /** When requests began to wait that were not placed yet. */
   sinceMs = 0
+  /** Workers there have been, ready or not. */
+  readonly members: Array<number> = []
+  /** The admission policy that refused last. */
+  refusedBy = -1
   /** Whether requests wait for the end of the turn. */
   waiting = false
   /** The index, where a policy asks for it. */
@@ -53,6 +60,7 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
   /** Who produces the tokens of the request that was picked for last, where that is another worker; -1 else. */
   producer = -1
   private readonly listeners: Listeners
+  private readonly decisions: DecisionLog | undefined
   private gapMs = 0
   private departedMs = -1
   /** The request of the last `match`, as long as nothing has changed since; its tokens by worker; and who has any. */
@@ -61,7 +69,7 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
   private readonly holders: Int32Array
   private holderCount = 0
 
-  constructor({ workers, policies, prefixes, blockTokens }: BalancerPoolOptions) {
+  constructor({ workers, policies, prefixes, blockTokens, decisions }: BalancerPoolOptions) {
     const { limit } = workers
     const estimates = new Estimates()
     const { admissions, ordering, batching, placement, rescues } = policies
@@ -76,8 +84,10 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
       ordering,
       batching,
       placement,
-      ...rescues
+      ...rescues,
+      ...(decisions === undefined ? [] : [decisions])
     ])
+    this.decisions = decisions
     this.listensToTokens = this.listeners.produced.length > 0
     this.whole = new WorkerList(workers)
     this.reading = new WorkerList(workers)
@@ -129,6 +139,13 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
     return this.whole.has(worker)
   }
 
+  /** Whether `worker` could be picked, for a whole request or to read its prompt. */
+  mayPick(worker: number): boolean {
+    const role = this.workers.role[worker]!
+    const isAsked = role === Role.both || (role === Role.prefill && this.splits && this.decodeCount > 0)
+    return isAsked && this.lists[role]!.has(worker)
+  }
+
   get queuedCount(): number {
     return this.policies.ordering.size()
   }
@@ -154,7 +171,9 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
     const { admissions } = this.policies
     for (let i = 0; i < admissions.length; i++) {
       const refusal = admissions[i]!.decide(request, this, this, nowMs)
-      if (refusal !== null) return refusal
+      if (refusal === null) continue
+      this.refusedBy = i
+      return refusal
     }
     return null
   }
@@ -185,6 +204,21 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
     return this.held
   }
 
+  /** Runs `look`; what it has matched meanwhile is forgotten, and what was matched before is so again. */
+  aside(look: () => void): void {
+    const { held, holderCount, holders, matched } = this
+    const before = holders.slice(0, holderCount)
+    const tokens = Float64Array.from(before, (worker) => held[worker]!)
+    look()
+    this.hold(nobody, 0)
+    for (const [i, worker] of before.entries()) {
+      holders[i] = worker
+      held[worker] = tokens[i]!
+    }
+    this.holderCount = holderCount
+    this.matched = matched
+  }
+
   /** What was matched is void: the index has changed, or another request has the same object. */
   unmatch(): void {
     this.matched = undefined
@@ -204,7 +238,8 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
   /** Whether `worker` may get new work, by the word of the pool manager. */
   setReady(worker: number, ready: boolean, nowMs: number): void {
     const before = this.ready[worker]!
-    if (before > 0 === ready) return
+    // It may have registered anew.
+    if (before > 0 === ready) return this.refresh(worker)
     if (ready) {
       const role = this.workers.role[worker]!
       this.ready[worker] = role + 1
@@ -214,7 +249,7 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
       // It may be back in another role.
       this.ready[worker] = 0
       this.readyCounts[before - 1]!--
-      this.lists[before - 1]!.set(worker, false)
+      this.list(this.lists[before - 1]!, worker, false)
     }
     const { changed } = this.listeners
     for (let i = 0; i < changed.length; i++) changed[i]!(worker, ready, this, nowMs)
@@ -224,13 +259,18 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
     return this.ready[worker]! > 0
   }
 
-  /** Lists or unlists `worker` after its readiness or its room changed. */
+  /** Lists or unlists `worker` after its readiness or what it has to do changed. */
   refresh(worker: number): void {
     const as = this.ready[worker]!
     if (as === 0) return
     const { pendingPrefillTokens } = this.workers
     const behind = pendingPrefillTokens[worker]! >= this.policies.pendingTokensMax
-    this.lists[as - 1]!.set(worker, this.workers.hasRoom(worker) && !behind)
+    this.list(this.lists[as - 1]!, worker, this.workers.hasRoom(worker) && !behind)
+  }
+
+  private list(list: WorkerList, worker: number, listed: boolean): void {
+    list.set(worker, listed)
+    this.tellTouched(worker)
   }
 
   /**
@@ -238,21 +278,22 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
    * counts only if it is alone. Where that failed in its part of a split request, this one is not split, if that can be.
    */
   pick(request: RequestView, avoided: number, nowMs: number): number {
-    if (avoided < 0) return this.ask(request, nowMs)
+    if (avoided < 0) return this.ask(request, avoided, nowMs)
     const list = this.lists[this.workers.role[avoided]!]!
     const isHidden = list.count > 1 && list.has(avoided)
     this.splitting = list === this.whole || this.whole.count === 0
-    if (isHidden) list.set(avoided, false)
-    const picked = this.ask(request, nowMs)
-    if (isHidden) list.set(avoided, true)
+    if (isHidden) this.list(list, avoided, false)
+    const picked = this.ask(request, avoided, nowMs)
+    if (isHidden) this.list(list, avoided, true)
     this.splitting = true
     return picked
   }
 
-  private ask(request: RequestView, nowMs: number): number {
+  private ask(request: RequestView, avoided: number, nowMs: number): number {
     const { placement } = this.policies
     const picked = placement.pick(request, this, nowMs)
     this.producer = this.splits ? placement.decodeOn!() : -1
+    this.decisions?.picked(request, this, picked, avoided, nowMs)
     return picked
   }
 
@@ -268,6 +309,7 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
   }
 
   tellAdmitted(request: RequestView, nowMs: number): void {
+    this.decisions?.letIn(request, this, nowMs)
     const { admitted } = this.listeners
     for (let i = 0; i < admitted.length; i++) admitted[i]!(request, this, nowMs)
   }
@@ -305,6 +347,12 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
   tellObserved(worker: number, nowMs: number): void {
     const { observed } = this.listeners
     for (let i = 0; i < observed.length; i++) observed[i]!(worker, this, nowMs)
+    this.tellTouched(worker)
+  }
+
+  private tellTouched(worker: number): void {
+    const { touched } = this.listeners
+    for (let i = 0; i < touched.length; i++) touched[i]!(worker, this.whole.has(worker), this)
   }
 }
 
@@ -323,7 +371,8 @@ const listenersOf = (policies: ReadonlyArray<PolicyEvents>): Listeners => {
     released: listening("released"),
     ended: listening("ended"),
     observed: listening("observed"),
-    changed: listening("changed")
+    changed: listening("changed"),
+    touched: listening("touched")
   }
 }
 

@@ -8,6 +8,7 @@ import type { Pipeline } from "../policies/pipelines.ts"
 import type { PlacedView, RescueActions } from "../policies/Rescue.ts"
 import type { PrefixIndex } from "../structures/PrefixIndex.ts"
 import { BalancerPool } from "./BalancerPool.ts"
+import { Act, type DecisionLog } from "./DecisionLog.ts"
 import { Phase, type Request, type RequestTable } from "./RequestTable.ts"
 import { Charge, type WorkerTable } from "./WorkerTable.ts"
 
@@ -37,6 +38,8 @@ export interface Totals {
   cancelled: number
   expired: number
   retries: number
+  /** Requests that a rescue took from their workers or copied, by the policy that did. */
+  readonly rescues: Map<string, number>
   outputTokens: number
   cachedTokens: number
   promptTokens: number
@@ -55,6 +58,7 @@ export const makeTotals = (): Totals => ({
   cancelled: 0,
   expired: 0,
   retries: 0,
+  rescues: new Map(),
   outputTokens: 0,
   cachedTokens: 0,
   promptTokens: 0,
@@ -81,6 +85,8 @@ export interface BalancerStateOptions {
   readonly attemptsMax: number
   /** Retries per accepted request that copies and failures answered by a worker may cost (lost workers are not counted). */
   readonly retryBudget: number
+  /** Who keeps account of what is decided, and why. It changes nothing. */
+  readonly decisions?: DecisionLog | undefined
   readonly nowMs: number
 }
 
@@ -148,8 +154,9 @@ export class BalancerState {
   private nowMs: number
   /** Of one batch. */
   private picked = new Int32Array(16)
-  /** The pool whose rescues are at work. */
+  /** The pool whose rescues are at work, and which of them is. */
   private reviewed: BalancerPool | undefined
+  private rescuer = -1
   /** No deadline is earlier. */
   private earliestMs = Number.POSITIVE_INFINITY
   /** New requests are refused: the process is about to stop. */
@@ -176,7 +183,7 @@ export class BalancerState {
     request.uncachedTokens = request.promptTokens
     pool.unmatch()
     const refusal = pool.refusal(request, nowMs)
-    if (refusal !== null) return this.reject(slot, refusal.reason, refusal.retryAfterMs)
+    if (refusal !== null) return this.reject(slot, refusal.reason, refusal.retryAfterMs, pool.refusedBy)
     this.admit(request, pool)
     if (pool.hasRoom && pool.queuedCount === 0 && !pool.policies.joint) return this.place(request, pool)
     this.queue(request, pool)
@@ -333,7 +340,10 @@ export class BalancerState {
     this.nowMs = nowMs
     const pool = this.poolOf(model)
     const pools = (this.poolsOf[worker] ??= [])
-    if (!pools.includes(pool)) pools.push(pool)
+    if (!pools.includes(pool)) {
+      pools.push(pool)
+      pool.members.push(worker)
+    }
     pool.setReady(worker, ready, nowMs)
     this.serve(pool)
   }
@@ -461,6 +471,7 @@ export class BalancerState {
     if (this.picked.length < size) this.picked = new Int32Array(size)
     const { picked } = this
     pool.policies.placement.pickBatch!(batch, pool, this.nowMs, picked)
+    this.options.decisions?.pickedTogether(batch, picked, pool, this.nowMs)
     let placed = 0
     for (const [i, request] of batch.entries()) {
       const worker = picked[i]!
@@ -646,8 +657,11 @@ export class BalancerState {
   /** Lets the rescue policies of a pool act on what it placed. */
   private review(pool: BalancerPool): void {
     this.reviewed = pool
-    for (const rescue of pool.policies.rescues)
-      rescue.review(pool, this.placedView, this.rescueActions, this.nowMs)
+    const { rescues } = pool.policies
+    for (let i = 0; i < rescues.length; i++) {
+      this.rescuer = i
+      rescues[i]!.review(pool, this.placedView, this.rescueActions, this.nowMs)
+    }
   }
 
   private readonly placedView: PlacedView = {
@@ -679,12 +693,14 @@ export class BalancerState {
       if (!pool.takes(worker) || saved < 1 || request.attempts - moves >= this.options.attemptsMax)
         return false
       if (request.part !== Role.both) return false
+      this.options.decisions?.rescued(Act.hedged, request, pool, worker, this.rescuer, this.nowMs)
       const copy = this.occupy(request, pool, new Attempt(), worker, Role.both)
       if (!this.send(slot, worker, Role.both)) {
         this.leave(pool, copy)
         return false
       }
       standing.copy = copy
+      this.countRescue(pool)
       this.budgets[request.model] = saved - 1
       return true
     },
@@ -734,10 +750,19 @@ export class BalancerState {
     const pool = this.poolOf(request.model)
     const { worker } = standing.attempt
     if (!this.mayLeave(request, standing) || to === worker || (to >= 0 && !pool.takes(to))) return -1
+    const act = to < 0 ? Act.requeued : Act.moved
+    this.options.decisions?.rescued(act, request, pool, to, this.rescuer, this.nowMs)
     this.effects.cancelAttempt(slot, worker)
     this.uncharge(request, pool, Reason.cancelled)
     standing.moves++
+    this.countRescue(pool)
     return worker
+  }
+
+  private countRescue({ policies }: BalancerPool): void {
+    const { rescues } = this.totals
+    const name = policies.rescueNames[this.rescuer]!
+    rescues.set(name, (rescues.get(name) ?? 0) + 1)
   }
 
   private refresh(worker: number): void {
@@ -784,7 +809,13 @@ export class BalancerState {
     this.end(request, reason)
   }
 
-  private reject(slot: number, reason: Reason, retryAfterMs: number): void {
+  /** `by` is the admission policy that refused, -1 for none. */
+  private reject(slot: number, reason: Reason, retryAfterMs: number, by = -1): void {
+    const { decisions } = this.options
+    if (decisions !== undefined) {
+      const request = this.table.at(slot)
+      decisions.refused(request, this.poolOf(request.model), by, reason, retryAfterMs, this.nowMs)
+    }
     this.totals.rejected++
     this.totals.reasons[reason]!++
     this.effects.reject(slot, reason, retryAfterMs)
@@ -805,12 +836,13 @@ export class BalancerState {
   private poolOf(model: number): BalancerPool {
     const known = this.pools[model]
     if (known !== undefined) return known
-    const { blockTokens, pipeline, prefixes } = this.options
+    const { blockTokens, decisions, pipeline, prefixes } = this.options
     const pool = new BalancerPool({
       workers: this.workers,
       policies: pipeline(model),
       prefixes: prefixes(model),
-      blockTokens
+      blockTokens,
+      decisions
     })
     this.pools[model] = pool
     this.budgets[model] = RETRY_SAVINGS_START

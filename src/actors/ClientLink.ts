@@ -40,8 +40,10 @@ export interface ClientLinkOptions {
   /** A tenant by name; the name of nobody is "default". */
   readonly tenantOf: (name: string) => Tenant
   /** Whether requests are to carry their chains. */
-  readonly usesPrefixes: boolean
+  readonly keepsChains: boolean
   readonly requestTimeoutMs: number
+  /** Of the times that are written into the table, all deadlines included, to those of the clock. */
+  readonly timeScale: number
   readonly streamsMax: number
   /** A request was turned away before the balancer heard of it. */
   readonly rejected: (reason: Reason) => void
@@ -143,7 +145,7 @@ export class ClientLink implements ConnectionHandler {
       links.table.release(slot)
       return this.explain(stream, Reason.limit, "too many request bytes in this balancer")
     }
-    const nowMs = this.connection.heardMs
+    const nowMs = this.connection.heardMs * options.timeScale
     const timeoutMs = readU32(bytes, header + At.timeoutMs)
     request.client = this
     request.clientStream = stream
@@ -170,7 +172,7 @@ export class ClientLink implements ConnectionHandler {
     links.opened(request)
   }
 
-  /** Salts the chain in the held frame, which is what the worker gets, and takes it over where policies look at it. */
+  /** Salts the chain in the held frame, which is what the worker gets, and takes it over where somebody looks at it. */
   private takeChain({ chain, slot }: LinkedRequest, { salt }: Tenant, start: number): void {
     const count = (parts.chainEnd - parts.chainStart) >>> 3
     if (count === 0) return
@@ -178,7 +180,7 @@ export class ClientLink implements ConnectionHandler {
     const bytes = frames.bytesOf(slot)
     const at = frames.startOf(slot) + parts.chainStart - start
     saltChain(bytes, at, count, salt.high, salt.low)
-    if (this.options.usesPrefixes) chain.read(bytes, at, Math.min(count, CHAIN_BLOCKS_MAX))
+    if (this.options.keepsChains) chain.read(bytes, at, Math.min(count, CHAIN_BLOCKS_MAX))
   }
 
   private cancel(stream: number): void {

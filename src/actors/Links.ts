@@ -4,6 +4,7 @@ import type { PrefixChain } from "../domain/PrefixChain.ts"
 import { encodeFrame, pack } from "../protocol/Codec.ts"
 import { At, Flag, HEADER_OFFSET, Type, writeU16, writeU32 } from "../protocol/Header.ts"
 import { FIRST_CREDIT, FIRST_CREDIT_BYTES } from "../protocol/Limits.ts"
+import type { RequestRecorder } from "../observability/Recording.ts"
 import type { Timers } from "../protocol/Timers.ts"
 import { hash64 } from "../structures/hash.ts"
 import { StreamIndex } from "../structures/StreamIndex.ts"
@@ -58,6 +59,8 @@ export class Links implements BalancerEffects {
   readonly epoch: number
   balancer: BalancerPort = { tell: () => "dead" }
   prefixes: PrefixPort = { stored: () => undefined, removed: () => undefined, cleared: () => undefined }
+  /** Who records requests, if somebody does. */
+  recorder: RequestRecorder | undefined = undefined
   /** By worker slot: its connection, while there is one. */
   readonly workers: Array<WorkerLink | undefined> = []
   /** Slots of live requests by client and id, folded into 32 bits. */
@@ -91,8 +94,10 @@ export class Links implements BalancerEffects {
   }
 
   /** A new request has its facts in the table and its frame in the store. */
-  opened({ client, idHigh, idLow, slot }: LinkedRequest): void {
+  opened(request: LinkedRequest): void {
+    const { client, idHigh, idLow, slot } = request
     this.ids.set(fold(client!.number, idHigh, idLow), slot)
+    this.recorder?.arrived(request)
     this.tell(News.submitted, slot)
   }
 
@@ -157,9 +162,10 @@ export class Links implements BalancerEffects {
     holder?.connection.outbox.control(encodeFrame(Type.credit, fields))
   }
 
-  /** The terminal of `slot` was written: nothing more reaches the client. */
-  ended(slot: number): void {
+  /** The terminal of `slot` was written, DONE where no reason is given: nothing more reaches the client. */
+  ended(slot: number, reason: Reason = Reason.none): void {
     const request = this.table.at(slot)
+    this.recorder?.ended(request, reason)
     this.letGo(request)
     request.ended()
     this.frames.drop(slot)
@@ -210,7 +216,7 @@ export class Links implements BalancerEffects {
   readonly reject = (slot: number, reason: Reason, retryAfterMs: number): void => {
     const { client, clientStream } = this.table.at(slot)
     client!.refuse(clientStream, reason, retryAfterMs)
-    this.ended(slot)
+    this.ended(slot, reason)
   }
 
   readonly fail = (slot: number, reason: Reason, retryAfterMs: number): void => {
@@ -226,7 +232,7 @@ export class Links implements BalancerEffects {
       writeU32(outbox.bytes, header + At.retryAfterMs, retryAfterMs)
       writeU32(outbox.bytes, header + At.delivered, request.nextIndex)
     }
-    this.ended(slot)
+    this.ended(slot, reason)
   }
 
   readonly assign = (slot: number, worker: number, part: number, nowMs: number): boolean => {

@@ -27,6 +27,8 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
   /** The link that keeps the KV cache of the prompt for whoever produces the answer, and by which attempt; while there is one. */
   keeper: Holder | undefined = undefined
   kept = 0
+  /** The link that read the prompt of the last attempt, where that is not the one that produces the answer. */
+  reader: Holder | undefined = undefined
   /** The link that holds a second live attempt, and its number: they are tied until one of them has a token, is done or fails. */
   tied: Holder | undefined = undefined
   tiedAttempt = 0
@@ -61,7 +63,7 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
   model = 0
   class = 0
   promptTokens = 0
-  /** Filled in only where the pool keeps a prefix index. */
+  /** Filled in only where a pool keeps a prefix index, or requests are recorded. */
   readonly chain = new ChainBuffer()
   uncachedTokens = 0
   maxTokens = 0
@@ -104,6 +106,7 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
       this.live = this.attempts
       this.part = part
       this.failure = 0
+      if (part !== Role.decode) this.reader = undefined
     } else {
       assert(this.tied === undefined && this.holder !== holder, "two attempts are tied, at two workers")
       this.tied = holder
@@ -129,7 +132,7 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
 
   /** The prompt was read: the attempt is over, and who had it keeps the KV cache. */
   prefilled(): void {
-    this.keeper = this.holder
+    this.keeper = this.reader = this.holder
     this.kept = this.live
     this.holder = undefined
   }

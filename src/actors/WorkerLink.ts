@@ -1,6 +1,6 @@
 import { Reason } from "../domain/Outcome.ts"
 import { Role } from "../domain/PoolView.ts"
-import { locate, parts } from "../protocol/Codec.ts"
+import { encodeFrame, locate, pack, parts } from "../protocol/Codec.ts"
 import type { Connection, ConnectionHandler } from "../protocol/Connection.ts"
 import { At, Flag, HEADER_OFFSET, readU16, readU32, Type, writeU32 } from "../protocol/Header.ts"
 import { type Limits, mayFollow } from "../protocol/Limits.ts"
@@ -112,10 +112,9 @@ export class WorkerLink implements ConnectionHandler {
     const request = this.requestOf(bytes, header)
     if (request === undefined) return
     if (request.part === Role.prefill) return this.breakOff(request)
-    // Where the prompt was read, another worker found what was cached.
-    if (request.part === Role.decode) writeU32(bytes, header + At.cachedTokens, request.cachedTokens)
     this.links.decide(request, this)
-    this.relay(request, bytes, start, end)
+    if (request.part === Role.decode) this.relayOfTwo(request, bytes, start, end)
+    else this.relay(request, bytes, start, end)
     request.cachedTokens = readU32(bytes, header + At.cachedTokens)
     this.links.ended(request.slot)
     this.links.tell(News.done, request.slot)
@@ -126,6 +125,25 @@ export class WorkerLink implements ConnectionHandler {
     const { outbox } = client!.connection
     const at = outbox.relay(bytes, start, end)
     if (at >= 0) writeU32(outbox.bytes, at + HEADER_OFFSET + At.stream, clientStream)
+  }
+
+  /** Passes a DONE on that another worker has a part in: who read the prompt, and what it had cached of that. */
+  private relayOfTwo(request: LinkedRequest, bytes: Buffer, start: number, end: number): void {
+    const header = start + HEADER_OFFSET
+    writeU32(bytes, header + At.cachedTokens, request.cachedTokens)
+    const reader = request.reader?.connection.peer?.identity
+    if (reader === undefined || !locate(bytes, start, end, this.options.limits))
+      return this.relay(request, bytes, start, end)
+    const fields = {
+      flags: Flag.extras,
+      attempt: readU16(bytes, header + At.attempt),
+      stream: request.clientStream,
+      epoch: readU32(bytes, header + At.epoch),
+      a: readU32(bytes, header + At.outputTokens),
+      b: request.cachedTokens
+    }
+    const payload = bytes.subarray(parts.payloadStart, parts.payloadEnd)
+    request.client!.connection.send(encodeFrame(Type.done, fields, { extras: pack([reader]), payload }))
   }
 
   private prefilled(bytes: Buffer, start: number): void {

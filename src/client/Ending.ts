@@ -12,6 +12,8 @@ export interface Done {
   readonly attempts: number
   /** Name of the worker that answered. */
   readonly worker: string
+  /** Name of the one that read the prompt, where that was another one. */
+  readonly reader: string | undefined
   /** Undefined for an answer without tokens. */
   readonly ttftMs: number | undefined
   readonly e2eMs: number

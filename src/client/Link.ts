@@ -1,8 +1,17 @@
 import { isRetryable, Reason } from "../domain/Outcome.ts"
 import { locate, parts, unpack } from "../protocol/Codec.ts"
 import type { Connection, ConnectionHandler } from "../protocol/Connection.ts"
-import { At, HEADER_OFFSET, LENGTH_BYTES, readU16, readU32, Type, writeU32 } from "../protocol/Header.ts"
-import { Failure, Finished, readPayload, type Welcome } from "../protocol/Message.ts"
+import {
+  At,
+  Flag,
+  HEADER_OFFSET,
+  LENGTH_BYTES,
+  readU16,
+  readU32,
+  Type,
+  writeU32
+} from "../protocol/Header.ts"
+import { Failure, Finished, readPayload, unpackReader, type Welcome } from "../protocol/Message.ts"
 import type { Task } from "../protocol/Turn.ts"
 import type { OpenRequest } from "./OpenRequest.ts"
 import { isFinal, Redial, type RedialOptions } from "./Redial.ts"
@@ -227,6 +236,7 @@ export class Link implements ConnectionHandler, Task {
       cachedTokens: readU32(bytes, header + At.cachedTokens),
       attempts: readU16(bytes, header + At.attempt),
       worker,
+      reader: (bytes[header + At.flags]! & Flag.extras) === 0 ? undefined : this.readerOf(bytes, start, end),
       ttftMs: request.ttftMs,
       e2eMs: nowMs - request.startedMs,
       queueMs,
@@ -274,6 +284,13 @@ export class Link implements ConnectionHandler, Task {
     const { limits } = this.options.introduction.context
     return locate(bytes, start, end, limits)
       ? unpack(bytes, parts.payloadStart, parts.payloadEnd, limits)
+      : undefined
+  }
+
+  private readerOf(bytes: Buffer, start: number, end: number): string | undefined {
+    const { limits } = this.options.introduction.context
+    return locate(bytes, start, end, limits)
+      ? unpackReader(bytes, parts.extrasStart, parts.payloadStart, limits)
       : undefined
   }
 

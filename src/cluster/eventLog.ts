@@ -40,7 +40,8 @@ export const eventLog = Effect.gen(function* () {
     const why =
       exit !== undefined && Exit.isFailure(exit) ? `: ${Cause.pretty(exit.cause).split("\n")[0]}` : ""
     const line = `${child} ${verbs[event._tag]}${why}`
-    fork(levels[event._tag](line).pipe(Effect.annotateLogs({ supervisor })))
+    const level = isOrderly(event) ? Effect.logInfo : levels[event._tag]
+    fork(level(line).pipe(Effect.annotateLogs({ supervisor })))
   }
   return { violation, defect, supervision, violations, restarts } satisfies EventLog
 })
@@ -54,6 +55,10 @@ const verbs: Readonly<Record<SupervisionEvent["_tag"], string>> = {
   Abandoned: "did not stop and was abandoned",
   Escalated: "failed too often"
 }
+/** A child that was done and left. */
+const isOrderly = ({ _tag, exit }: SupervisionEvent): boolean =>
+  _tag === "Ended" && exit !== undefined && Exit.isSuccess(exit)
+
 /** What goes well is said to those who ask. */
 const levels: Readonly<Record<SupervisionEvent["_tag"], (line: string) => Effect.Effect<void>>> = {
   Started: Effect.logDebug,

@@ -8,11 +8,13 @@ import { randomU32 } from "../client/randomU32.ts"
 import type { Config, ModelConfig } from "../domain/Config.ts"
 import type { DemandMeter } from "../policies/DemandMeter.ts"
 import { findScaling } from "../policies/registry.ts"
-import { systemTimers } from "../protocol/Timers.ts"
+import { scaledTimers, systemTimers } from "../protocol/Timers.ts"
 import { makeRng } from "../structures/Rng.ts"
 import { nodeCredential } from "../protocol/credentials.ts"
 import { type CliFailure, failed } from "./cli/CliFailure.ts"
 import { ownedCommand } from "./cli/WorkerOptions.ts"
+import { heartbeatMsOf } from "./heartbeatMsOf.ts"
+import { workerNameOf } from "./workerNames.ts"
 import { type RunningBalancer, startBalancer } from "./startBalancer.ts"
 
 /** A cluster whose workers are all ready. */
@@ -51,7 +53,7 @@ export const startCluster = Effect.fnUntraced(function* (
     startAutoscaler({
       host,
       dispatcher,
-      timers: systemTimers,
+      timers: scaledTimers(systemTimers, config.cluster.timeScale),
       workers: workers!,
       launcher: processLauncher,
       models: config.models.flatMap((model) => [
@@ -129,8 +131,7 @@ const workerCommand = (
   address: string
 ): WorkerCommand => {
   const secret = config.auth.workers[0]
-  // No name of a whole worker ends like that of one for a part.
-  const name = role === "both" ? `${model.name}-${index}` : `${model.name}-${role}:${index}`
+  const name = workerNameOf(model.name, role, index)
   return ownedCommand({
     name,
     model: model.name,
@@ -141,7 +142,7 @@ const workerCommand = (
         ? undefined
         : nodeCredential(Redacted.value(secret), { role: "worker", identity: name }),
     engine: model.engine,
-    heartbeatMs: config.failure.heartbeatMs,
+    heartbeatMs: heartbeatMsOf(config),
     drainTimeoutMs: config.drain.timeoutMs,
     frameBytes: config.limits.frameBytes,
     log: config.log

@@ -52,6 +52,8 @@ export const startGateway = Effect.fnUntraced(function* (
     client,
     defaultModel: () => host.models.all()[0],
     authorised: (credential) => host.options.gate.isKnown("client", credential),
+    isOpen: config.auth.clients.length === 0,
+    explain: (idHigh, idLow) => host.explain(idHigh, idLow),
     ready: options.ready,
     metrics
   }).pipe(Effect.catchTag("HttpBindFailed", (error) => portTaken(error.host, error.port, "--http-port")))

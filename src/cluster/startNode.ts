@@ -17,6 +17,8 @@ import { Turn } from "../protocol/Turn.ts"
 import { makeRng } from "../structures/Rng.ts"
 import { randomU32 } from "../client/randomU32.ts"
 import { portTaken } from "./cli/CliFailure.ts"
+import { heartbeatMsOf } from "./heartbeatMsOf.ts"
+import { startRecording } from "./recording.ts"
 
 /** Long request frames held in total, workers, and streams of one connection: bounds that need no option. */
 const HELD_BYTES_MAX = 512 * 1024 * 1024
@@ -44,29 +46,32 @@ export const startNode = Effect.fnUntraced(function* ({ config, violation, defec
     outboxBytes: config.limits.outboxBytes
   }
   const context: ConnectionContext = { turn, timers, limits, violation, defect }
-  const rng = makeRng(randomU32())
+  const { timeScale, seed = randomU32() } = config.cluster
   let pools = 0
   const meters = new Map(
     config.models
       .filter((model) => followsLoad(config, model))
-      .map(({ name }) => [name, new DemandMeter(timers.nowMs())])
+      .map(({ name }) => [name, new DemandMeter(timers.nowMs() * timeScale)])
   )
   const wallMs = yield* Clock.currentTimeMillis
+  // Ends after the node, whose last requests it has then heard of.
+  const recording = yield* startRecording(config)
   const node = yield* startBalancerNode({
     host: {
       name: config.cluster.name,
       incarnation: randomU32(),
       // Seconds: two processes that follow each other have different ones, and the later one the larger.
       epoch: Math.floor(wallMs / 1000) >>> 0,
+      timeScale,
       context,
       models: config.models.map(({ name }) => name),
       pipeline: (model) => {
-        const pipeline = makePipeline(config.pipeline, rng.split(pools++))
+        const pipeline = makePipeline(config.pipeline, makeRng(seed + pools++))
         const meter = meters.get(model)
-        meter?.restarted(timers.nowMs())
+        meter?.restarted(timers.nowMs() * timeScale)
         return meter === undefined ? pipeline : { ...pipeline, admissions: [meter, ...pipeline.admissions] }
       },
-      usesPrefixes: makePipeline(config.pipeline, rng).usesPrefixes,
+      usesPrefixes: makePipeline(config.pipeline, makeRng(seed)).usesPrefixes,
       blockTokens: config.prefixes.blockTokens,
       prefixBytesMax: config.prefixes.bytes,
       salt: saltOf(config),
@@ -83,14 +88,16 @@ export const startNode = Effect.fnUntraced(function* ({ config, violation, defec
       requestTimeoutMs: config.limits.requestTimeoutMs,
       attemptsMax: config.retry.attempts,
       retryBudget: RETRY_BUDGET,
-      faultsEnabled: config.faults.enabled
+      decisions: keptDecisions(config),
+      faultsEnabled: config.faults.enabled,
+      ...recording
     },
     dispatcher,
     transport: bunTransport,
     listenHost: config.listen.host,
     listenPort: config.listen.port,
     connectionsMax: config.limits.connections,
-    heartbeatMs: config.failure.heartbeatMs,
+    heartbeatMs: heartbeatMsOf(config),
     suspectMs: config.failure.suspectAfterMs,
     lostMs: config.failure.lostAfterMs,
     onEvent
@@ -102,6 +109,10 @@ export const startNode = Effect.fnUntraced(function* ({ config, violation, defec
   )
   return { ...node, dispatcher, context, meters, address: `${node.server.host}:${node.server.port}` }
 })
+
+/** Of how many requests decisions are kept, if of any. */
+const keptDecisions = ({ observability: { decisions: kept }, pipeline: choice }: Config) =>
+  kept === 0 ? undefined : { kept, choice }
 
 /** Whether the number of the model's workers depends on what is asked of them. */
 const followsLoad = ({ pipeline }: Config, { workers, workersMax = workers }: ModelConfig): boolean =>

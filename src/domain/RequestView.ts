@@ -18,7 +18,7 @@ export interface RequestView {
   readonly class: number
   /** Prompt length, in tokens. */
   readonly promptTokens: number
-  /** Hashes of the prompt's prefix blocks, mixed with the tenant's salt. Empty when unknown, or when the pipeline keeps no prefix index. */
+  /** Hashes of the prompt's prefix blocks, mixed with the tenant's salt. Empty when unknown; may be so when the pipeline keeps no prefix index. */
   readonly chain: PrefixChain
   /** Prompt tokens that were expected not to be cached at the worker it was placed on; `promptTokens` before that. */
   readonly uncachedTokens: number

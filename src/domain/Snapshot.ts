@@ -34,6 +34,8 @@ export interface BalancerSnapshot {
   readonly expired: number
   /** Attempts beyond the first. */
   readonly retries: number
+  /** Requests that were taken from their workers or copied before they started, by the rescue policy that did. */
+  readonly rescues: Readonly<Record<string, number>>
   readonly outputTokens: number
   readonly cachedTokens: number
   readonly inFlight: number

@@ -7,6 +7,8 @@ export interface TraceHeader {
   readonly blockSize: number | null
   /** Whether the last block of a prompt may be partly filled. */
   readonly partialTail: boolean
+  /** What else the first line says: where the trace comes from, its licence, notes. */
+  readonly about?: Readonly<Record<string, unknown>>
 }
 
 /** One recorded request. Labels are opaque. */

@@ -117,6 +117,8 @@ export class SimulatedEngine implements Engine {
   /** CPU time the step under way has still to burn. */
   private unburnedMs = 0
   private cancelWake: () => void = () => undefined
+  /** Whether that is the timer of the step under way. */
+  private armed = false
   private readonly totals = {
     done: 0,
     failed: 0,
@@ -163,6 +165,7 @@ export class SimulatedEngine implements Engine {
     if (failFastShare > 0 && this.options.rng.next() < failFastShare) {
       return this.refuse(sink, Reason.workerFailed, "injected failure")
     }
+    this.catchUp()
     // A step that is due and not yet run is going to see this request: it may not see it before it came.
     const nowMs = Math.min(this.engineNowMs(), this.stepEndMs)
     const sequence = this.batch.submit(new Job(request, sink, this.blockTokens), nowMs)
@@ -241,8 +244,16 @@ export class SimulatedEngine implements Engine {
     this.run()
   }
 
+  /** Runs what is due where only a late timer is in the way: it began before what is about to come. */
+  private catchUp(): void {
+    if (!this.armed || this.stepEndMs > this.engineNowMs()) return
+    this.cancelWake()
+    this.run()
+  }
+
   /** Runs every step that is due, then sees to it that it is called again in time. */
   private readonly run = (): void => {
+    this.armed = false
     if (this.closed) return
     const { clock, burn } = this.options
     if (burn !== undefined && this.unburnedMs > 0) {
@@ -266,6 +277,7 @@ export class SimulatedEngine implements Engine {
       }
       nowMs = this.engineNowMs()
     }
+    this.armed = true
     this.cancelWake = clock.after((this.stepEndMs - nowMs) / this.timeScale, this.run)
   }
 

@@ -2,10 +2,11 @@ import type { Server } from "bun"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { decisions, DECISIONS_PATH, type DecisionsOptions } from "./decisions.ts"
 import { generate, type GenerateOptions } from "./generate.ts"
 import { errorResponse, httpError } from "./HttpError.ts"
 
-export interface HttpServerOptions extends Omit<GenerateOptions, "bodyBytesMax"> {
+export interface HttpServerOptions extends Omit<GenerateOptions, "bodyBytesMax">, DecisionsOptions {
   /** Always explicit: without one the listener would be open to every network. */
   readonly host: string
   /** 0 picks a free port. */
@@ -28,9 +29,10 @@ const MIB = 1024 * 1024
 const STOP_MS = 2_000
 
 /**
- * The HTTP listener: GET /livez, /readyz and /metrics, POST /generate. Ends with the scope: open answers get 2 s to leave.
+ * The HTTP listener: GET /livez, /readyz, /metrics and /admin/decisions/{id}, POST /generate. Ends with the scope: open answers get 2 s to
+ * leave.
  *
- * Routes are exact paths. Idle connections and slow senders are closed by Bun after about 12 s.
+ * Routes are exact paths, but for that of decisions. Idle connections and slow senders are closed by Bun after about 12 s.
  */
 export const makeHttpServer = (
   options: HttpServerOptions
@@ -81,11 +83,15 @@ const metrics: Route = async (_request, _server, { metrics }) =>
 const generateRoute: Route = (request, server, options) =>
   generate(request, options, () => server.timeout(request, 0))
 
+const decisionsRoute: Route = (request, server, options) =>
+  decisions(request, server.requestIP(request)?.address, options)
+
 const routes = new Map<string, readonly [methods: string, route: Route]>([
   ["/livez", ["GET, HEAD", livez]],
   ["/readyz", ["GET, HEAD", readyz]],
   ["/metrics", ["GET, HEAD", metrics]],
-  ["/generate", ["POST", generateRoute]]
+  ["/generate", ["POST", generateRoute]],
+  [DECISIONS_PATH, ["GET, HEAD", decisionsRoute]]
 ])
 
 const answer: Route = (request, server, options) => {
@@ -93,7 +99,8 @@ const answer: Route = (request, server, options) => {
   if (/[\s,/@]/.test(request.headers.get("host") ?? ",")) {
     return errorResponse(httpError(400, "bad_host", "the Host header must be one host"))
   }
-  const found = routes.get(new URL(request.url).pathname)
+  const { pathname } = new URL(request.url)
+  const found = routes.get(pathname.startsWith(DECISIONS_PATH) ? DECISIONS_PATH : pathname)
   if (found === undefined)
     return errorResponse(httpError(404, "unknown_path", "there is nothing at this path"))
   const [allow, route] = found

@@ -2,6 +2,7 @@ import type { Client, Ending } from "../client/index.ts"
 import { eventStream } from "./eventStream.ts"
 import { readGenerateBody } from "./GenerateBody.ts"
 import { errorOf, errorResponse, type HttpError, httpError } from "./HttpError.ts"
+import { unauthorised } from "./unauthorised.ts"
 
 /** Tokens produced when the body does not say. */
 const MAX_TOKENS_DEFAULT = 128
@@ -70,12 +71,8 @@ const headersOf = (id: string, ending?: Ending): Readonly<Record<string, string>
 
 /** What can be said before the body is read. */
 const refusalOf = ({ headers }: Request, options: GenerateOptions): HttpError | undefined => {
-  const credential = /^Bearer ([\x21-\x7e]+)$/i.exec(headers.get("authorization") ?? "")?.[1]
-  if (!options.authorised(credential)) {
-    return httpError(401, "unauthorized", "a valid bearer credential is needed", {
-      headers: { "www-authenticate": "Bearer" }
-    })
-  }
+  const refused = unauthorised(headers, options.authorised)
+  if (refused !== undefined) return refused
   // A page of another site can send a POST without asking, but not without naming its origin.
   const origin = headers.get("origin")
   if (origin !== null && !/^https?:\/\//.test(origin)) return foreign

@@ -98,6 +98,12 @@ export const makeMetrics = (sources: MetricSources): Metrics => {
     reasons(now, true)
   )
   counter("retries_total", "Attempts beyond the first of a request.", [], () => one(now.retries))
+  counter(
+    "rescues_total",
+    "Requests taken from their workers or copied before they started, by the rescue policy that did.",
+    ["kind"],
+    () => Object.entries(now.rescues).map(([kind, count]): Sample => [{ kind }, count])
+  )
   counter("tokens_total", "Tokens of finished requests.", ["direction", "cached"], () => [
     [{ direction: "input", cached: "true" }, now.cachedTokens],
     [{ direction: "input", cached: "false" }, Math.max(0, sources.totals.promptTokens - now.cachedTokens)],

@@ -2,10 +2,11 @@ import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
 import { grow } from "../structures/grow.ts"
 import { externalityMs, kvWaitMs, pendingMs, prefillMs, stepsMs } from "./costs.ts"
+import { mostCached } from "./mostCached.ts"
 
 /**
- * What a request costs on each worker of a pool: its predicted time to first token, and a share `externality` of the delay that it inflicts on
- * those who are there. Prompts are computed in chunks of `chunkTokens`. One column, grown to the largest slot seen; nothing else is allocated.
+ * What a request costs on each worker of a pool: its predicted time to first token, and a share `externality` of the delay that
+ * those who are there would be spared at the worker that has most of the prompt cached. Prompts are computed in chunks of `chunkTokens`. One column, grown to the largest slot seen; nothing else is allocated.
  */
 export class CompletionCosts {
   private readonly chunkTokens: number
@@ -37,11 +38,12 @@ export class CompletionCosts {
     const { promptTokens } = request
     const cachedTokens = pool.cachedTokens(request)
     const allTokens = promptTokens + outputTokens
-    const meanContext = promptTokens + outputTokens / 2
+    const most = mostCached(slots, count, cachedTokens)
     for (let i = 0; i < count; i++) {
       const worker = slots[i]!
       const cached = cachedTokens[worker]!
       const n = promptTokens - cached
+      const again = most - cached
       const tokenMs = prefillTokenMs[worker]!
       const attentionMs = prefillAttentionMs[worker]!
       const sequenceMs = decodeSequenceMs[worker]!
@@ -60,18 +62,20 @@ export class CompletionCosts {
         attentionMs * pendingPrefillAttention[worker]! +
         ownMs +
         (steps + kvSteps) * stepMs +
-        externality * others * (ownMs + outputTokens * (sequenceMs + contextMs * meanContext))
+        externality * others * again * (tokenMs + attentionMs * (cached + again / 2))
     }
     return costMs
   }
 
-  /** What the cost on one worker is made of, in seconds. */
+  /** What the cost on one of the eligible workers is made of, in seconds, when all of them may be picked. */
   terms(request: RequestView, pool: PoolView, worker: number, outputTokens: number) {
-    const { workers } = pool
+    const { eligible, eligibleCount, workers } = pool
     const { promptTokens } = request
-    const cached = pool.cachedTokens(request)[worker]!
+    const cachedTokens = pool.cachedTokens(request)
+    const cached = cachedTokens[worker]!
     const n = promptTokens - cached
-    const othersMs = externalityMs(workers, worker, promptTokens, cached, outputTokens)
+    const most = Math.max(cached, mostCached(eligible, eligibleCount, cachedTokens))
+    const othersMs = externalityMs(workers, worker, cached, most)
     return {
       waitingPrompts: pendingMs(workers, worker) / 1000,
       ownPrefill: prefillMs(workers, worker, n, cached) / 1000,

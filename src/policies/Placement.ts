@@ -34,6 +34,11 @@ export interface Placement extends PolicyEvents {
     pool: PoolView,
     nowMs: number
   ) => Readonly<Record<string, number>>
+  /**
+   * Asked after `pick`: whether that compared `worker`, which it may pick, with others. Left out: all of them, or nobody can tell. It changes
+   * nothing.
+   */
+  readonly compared?: (worker: number, pool: PoolView) => boolean
 }
 
 /**

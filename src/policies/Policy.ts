@@ -44,6 +44,11 @@ export interface PolicyEvents {
   readonly observed?: (worker: number, pool: PoolView, nowMs: number) => void
   /** `worker` may get work from now on, or no longer. */
   readonly changed?: (worker: number, ready: boolean, pool: PoolView, nowMs: number) => void
+  /**
+   * The speed of `worker` or what is in flight there may have changed, for whatever reason, or whether it is one of `pool.eligible`, which
+   * `eligible` says: told before the next decision, so that a policy may keep its workers in an index.
+   */
+  readonly touched?: (worker: number, eligible: boolean, pool: PoolView) => void
 }
 
 /**

@@ -1,5 +1,6 @@
 import type { RequestView } from "../domain/RequestView.ts"
 import { mix } from "../structures/hash.ts"
+import { mixBlock } from "../structures/PrefixChain.ts"
 import type { OptionSpecs } from "./Policy.ts"
 
 /** What requests may have in common that should bring them to the same worker. */
@@ -59,11 +60,8 @@ export const sessionOrRequestState = (request: RequestView): number => {
   return session < 0 ? requestState(request) : session
 }
 
-const prefixState = ({ chain: { count, high, low } }: RequestView, blocks: number): number => {
-  if (count === 0) return -1
-  const at = Math.min(blocks, count) - 1
-  return mix(PREFIX_STATE, high[at]!, low[at]!)
-}
+const prefixState = ({ chain }: RequestView, blocks: number): number =>
+  chain.count === 0 ? -1 : mixBlock(PREFIX_STATE, chain, Math.min(blocks, chain.count) - 1)
 
 /**
  * Rendezvous score of a worker of some weight (> 0), given `mix(keyState, worker key)`: over many keys, each worker has the highest score

@@ -90,12 +90,13 @@ export const occupancyMs = (
   prefillMs(workers, worker, promptTokens - cachedTokens, cachedTokens) +
   decodeMs(workers, worker, promptTokens, outputTokens)
 
-/** Delay that the request inflicts on those who are there: each waits for as long as it occupies the worker. 0 where nobody is. */
+/**
+ * Delay that those who are there would be spared if the request went where most of its prompt, `mostTokens`, is cached: each waits while
+ * that is computed again. 0 where nobody is, and at the worker that has most.
+ */
 export const externalityMs = (
   workers: WorkerColumns,
   worker: number,
-  promptTokens: number,
   cachedTokens: number,
-  outputTokens: number
-): number =>
-  workers.inFlight[worker]! * occupancyMs(workers, worker, promptTokens, cachedTokens, outputTokens)
+  mostTokens: number
+): number => workers.inFlight[worker]! * prefillMs(workers, worker, mostTokens - cachedTokens, cachedTokens)

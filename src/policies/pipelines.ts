@@ -26,6 +26,8 @@ export interface Pipeline {
   readonly batching: Batching
   readonly placement: Placement
   readonly rescues: ReadonlyArray<Rescue>
+  /** Their names, in the same order. */
+  readonly rescueNames: ReadonlyArray<string>
   readonly pendingTokensMax: number
   /** Whether each request is placed as it arrives, or what arrives in one turn is placed together. */
   readonly joint: boolean
@@ -56,6 +58,7 @@ export const makePipeline = (choice: PipelineChoice, rng: Rng): Pipeline => {
     used.some((facts) => facts.uses?.includes(what) ?? false)
   return {
     ...policies,
+    rescueNames: choice.rescue.map(({ policy }) => policy),
     pendingTokensMax: choice.pendingTokensMax ?? Number.POSITIVE_INFINITY,
     joint: findBatching(choice.batching.policy).joint,
     usesPrefixes: uses("prefixes"),
@@ -75,19 +78,16 @@ export interface Preset {
   readonly pendingTokensMax?: number
 }
 
-/** As measured in replays of real traces: with early rejection in front, delay inflicted on others counts for less than without. */
-const predicted: PolicyChoice = { policy: "predicted-completion", options: { externality: 0.05 } }
-
 /** The named pipelines that a config can start from; it starts from the first where it says nothing. */
 export const pipelines = {
   default: {
     summary:
       "For most traffic: work is predicted in seconds, shared prefixes are found again, tenants share fairly, and what cannot be served in time is refused at once.",
-    admission: ["queue-bounds", "slo-feasible", "kv-headroom"],
+    admission: ["queue-bounds", "slo-feasible", "prefill-budget"],
     ordering: "virtual-token-counter",
     batching: "none",
-    placement: predicted,
-    rescue: ["requeue-stragglers", "steal"],
+    placement: "predicted-completion",
+    rescue: ["requeue-stragglers"],
     scaling: "fixed"
   },
   simple: {
@@ -105,17 +105,17 @@ export const pipelines = {
     admission: ["queue-bounds", "kv-headroom"],
     ordering: "virtual-token-counter",
     batching: "none",
-    placement: predicted,
+    placement: "predicted-completion",
     rescue: ["requeue-stragglers"],
     scaling: "fixed",
     pendingTokensMax: 8192
   },
   slo: {
     summary: "For latency targets: short work first, late work copied or moved, infeasible work refused.",
-    admission: ["slo-feasible", "kv-headroom"],
+    admission: ["slo-feasible", "prefill-budget", "kv-headroom"],
     ordering: "shortest-job",
     batching: "same-turn",
-    placement: predicted,
+    placement: "predicted-completion",
     rescue: ["requeue-stragglers", "steal", "hedge"],
     scaling: "fixed",
     pendingTokensMax: 32_768

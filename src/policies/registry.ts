@@ -33,6 +33,7 @@ import { always } from "./admission/always.ts"
 import { boundedWait } from "./admission/boundedWait.ts"
 import { gradientLimit } from "./admission/gradientLimit.ts"
 import { kvHeadroom } from "./admission/kvHeadroom.ts"
+import { prefillBudget } from "./admission/prefillBudget.ts"
 import { queueBounds } from "./admission/queueBounds.ts"
 import { sloFeasible } from "./admission/sloFeasible.ts"
 import { tokenBucket } from "./admission/tokenBucket.ts"
@@ -75,6 +76,7 @@ export const admissions: ReadonlyArray<AdmissionEntry> = [
   queueBounds,
   boundedWait,
   sloFeasible,
+  prefillBudget,
   kvHeadroom,
   tokenBucket,
   gradientLimit,

@@ -95,7 +95,7 @@ export const At = {
 
 /** Bits of the flags byte. */
 export const Flag = {
-  /** REQUEST: `extras` holds something; without it the extras are not looked at. */
+  /** REQUEST and DONE: `extras` holds something; without it the extras are not looked at. */
   extras: 1,
   /** REQUEST: never try a second worker once the request was sent to one. */
   sideEffects: 2,

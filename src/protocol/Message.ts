@@ -169,6 +169,20 @@ export const Finished = Schema.Struct({
 })
 export type Finished = typeof Finished.Type
 
+const isIdentity = Schema.is(identity)
+
+/** The name of the worker that read the prompt, from the extras of a DONE; undefined when they are not what they should be. */
+export const unpackReader = (
+  bytes: Buffer,
+  from: number,
+  to: number,
+  limits: Pick<Limits, "depth" | "nodes">
+): string | undefined => {
+  const value = unpack(bytes, from, to, limits)
+  const reader: unknown = Array.isArray(value) && value.length <= EXTRAS_MAX ? value[0] : undefined
+  return isIdentity(reader) ? reader : undefined
+}
+
 /** Payload of REJECTED and ERROR. */
 export const Failure = Schema.Struct({ message: Schema.String.check(Schema.isMaxLength(1024)) })
 export type Failure = typeof Failure.Type

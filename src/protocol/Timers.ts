@@ -11,6 +11,13 @@ export interface Timers {
   readonly every: (periodMs: number, run: () => void) => Cancel
 }
 
+/** Time that passes `timeScale` times faster. */
+export const scaledTimers = (timers: Timers, timeScale: number): Timers => ({
+  nowMs: () => timers.nowMs() * timeScale,
+  after: (delayMs, run) => timers.after(delayMs / timeScale, run),
+  every: (periodMs, run) => timers.every(periodMs / timeScale, run)
+})
+
 /** The machine's monotonic clock: the one place that touches it and its timers. Timers keep the process alive. */
 export const systemTimers: Timers = {
   nowMs: () => performance.now(),

@@ -13,10 +13,17 @@ export const pairIndexBytes = (keys: number): number => keys * 2 * STRIDE * Int3
  */
 export class PairIndex {
   size = 0
-  private places = new Int32Array(SIZE_MIN * STRIDE)
-  private mask = SIZE_MIN - 1
+  private readonly sizeMin: number
+  private places = new Int32Array(0)
+  private mask = 0
   /** From 32 bits of hash to a place. */
-  private shift = Math.clz32(SIZE_MIN - 1)
+  private shift = 0
+
+  /** With room for so many keys, a power of two of at least 8, before it has to double; also after it was cleared. */
+  constructor(keys: number = SIZE_MIN / 2) {
+    this.sizeMin = 2 * keys
+    this.resize(this.sizeMin)
+  }
 
   get bytes(): number {
     return this.places.byteLength
@@ -55,7 +62,7 @@ export class PairIndex {
 
   clear(): void {
     this.size = 0
-    this.resize(SIZE_MIN)
+    this.resize(this.sizeMin)
   }
 
   /** The place of a key, or the empty one where it would stand. */

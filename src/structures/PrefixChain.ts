@@ -34,12 +34,12 @@ export class ChainBuffer implements PrefixChain {
     this.low.set(count === low.length ? low : low.subarray(0, count))
   }
 
-  /** Takes over `keys[from .. to)`, whole numbers below 2⁵³: upper half and lower. */
+  /** Takes over `keys[from .. to)`, whole numbers below 2⁵³: the upper bits of hashes whose other bits are taken to be 0. */
   fill(keys: Float64Array, from: number, to: number): void {
     this.reserve(to - from)
     for (let i = from; i < to; i++) {
-      this.high[i - from] = Math.floor(keys[i]! / 2 ** 32)
-      this.low[i - from] = keys[i]! >>> 0
+      this.high[i - from] = highOf(keys[i]!)
+      this.low[i - from] = lowOf(keys[i]!)
     }
   }
 
@@ -62,6 +62,14 @@ export class ChainBuffer implements PrefixChain {
     this.count = count
   }
 }
+
+/** The halves of the hash that a key of 53 bits is the upper part of. */
+export const highOf = (key: number): number => Math.floor(key / 2 ** 21)
+export const lowOf = (key: number): number => (key * 2 ** 11) >>> 0
+
+/** Mixes block `at` of a chain into a hash state: the 53 bits that are known of it wherever it is known. */
+export const mixBlock = (state: number, { high, low }: PrefixChain, at: number): number =>
+  mix(state, high[at]!, low[at]! >>> 11)
 
 /**
  * Mixes a salt of 64 bits into each of the `count` hashes that stand big-endian from `bytes[start]` on: chains of different salts share

@@ -4,7 +4,7 @@ import { BalancerState, makeTotals, type BalancerEffects } from "../../src/actor
 import { Phase, RequestTable } from "../../src/actors/RequestTable.ts"
 import { WorkerTable } from "../../src/actors/WorkerTable.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
-import { Role } from "../../src/domain/PoolView.ts"
+import { type PoolView, Role } from "../../src/domain/PoolView.ts"
 import type { Admission } from "../../src/policies/Admission.ts"
 import type { Batching } from "../../src/policies/Batching.ts"
 import { choiceOf, makePipeline, pipelines, type Pipeline } from "../../src/policies/pipelines.ts"
@@ -27,6 +27,9 @@ class Told implements Admission {
   private readonly requests = new Map<number, "admitted" | "placed" | "handedOver" | "started">()
   private readonly workers = new Map<number, number>()
   private readonly tokens = new Map<number, number>()
+  /** By eligible worker: its requests in flight, by what was told of it. */
+  private readonly loads = new Map<number, number>()
+  private pool: PoolView | undefined
 
   readonly decide = () => null
   readonly admitted: NonNullable<PolicyEvents["admitted"]> = ({ slot }) => {
@@ -72,11 +75,22 @@ class Told implements Admission {
     expect(this.requests.get(slot)).toBe("admitted")
     this.requests.delete(slot)
   }
+  readonly touched: NonNullable<PolicyEvents["touched"]> = (worker, eligible, pool) => {
+    this.pool = pool
+    if (eligible) this.loads.set(worker, pool.workers.inFlight[worker]!)
+    else this.loads.delete(worker)
+  }
 
   check({ core, holders }: World): void {
     expect(this.requests.size).toBe(core.inFlight + core.queued)
     const placed = [...this.requests].filter(([, standing]) => standing !== "admitted").map(([slot]) => slot)
     expect(new Set(placed)).toEqual(new Set(holders.keys()))
+    if (this.pool === undefined) return
+    const { eligible, eligibleCount, workers } = this.pool
+    const loads = [...eligible.subarray(0, eligibleCount)].map(
+      (worker) => [worker, workers.inFlight[worker]!] as const
+    )
+    expect(this.loads).toEqual(new Map(loads))
   }
 }
 
@@ -724,7 +738,7 @@ const rescued = (rescue: Rescue, retryBudget = 1, capacity = 8): World => {
   const world = new World(
     "least-connections",
     capacity,
-    (pipeline) => ({ ...pipeline, rescues: [rescue] }),
+    (pipeline) => ({ ...pipeline, rescues: [rescue], rescueNames: ["test"] }),
     retryBudget
   )
   for (let worker = 0; worker < 3; worker++) world.member(worker, true)
@@ -871,6 +885,7 @@ test("an attempt that a rescue ended is no failure: the request has as many retr
   }
   expect(world.terminals[0]).toEqual([`error ${Reason.workerFailed}`])
   expect(world.table.at(slot).attempts).toBe(8)
+  expect(world.totals.rescues).toEqual(new Map([["test", 5]]))
 })
 
 test("a draining balancer refuses new requests and finishes the others", () => {

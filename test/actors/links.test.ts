@@ -378,6 +378,17 @@ describe("when the balancer actor crashes", () => {
     return client.received.filter((frame) => frame.stream === stream && frame.type !== Type.accepted)
   }
 
+  test("a request that comes while its successor asks who is there is served", () => {
+    const node = new VirtualNode()
+    const worker = node.worker("w0", { capacity: 4 })
+    const client = node.client()
+    node.host.tellBalancer({ _tag: "Crash" })
+    node.settle()
+    node.startBalancer(() => client.push(client.request({ stream: 1 })))
+    expect(client.of(Type.rejected)).toEqual([])
+    expect(worker.of(Type.assign)).toHaveLength(1)
+  })
+
   test("100 requests in flight are all finished by its successor: each ends once, no token is missing or repeated", () => {
     fc.assert(
       fc.property(

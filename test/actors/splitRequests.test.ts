@@ -83,7 +83,7 @@ describe("a request that is split", () => {
     producer.send(producer.token(answer, 1), producer.about(answer, Type.done, { a: 2, b: 9 }))
     expect(client.of(Type.token).map(({ a }) => a)).toEqual([0, 1])
     // What the reader had cached, not what was handed over.
-    expect(client.of(Type.done)).toMatchObject([{ stream: 5, attempt: 2, a: 2, b: 4 }])
+    expect(client.of(Type.done)).toMatchObject([{ stream: 5, attempt: 2, a: 2, b: 4, flags: Flag.extras }])
     expect(reader.of(Type.cancel)).toHaveLength(1)
     idle(node)
   })

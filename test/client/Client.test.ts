@@ -48,6 +48,7 @@ describe("one request", () => {
         cachedTokens: 7,
         attempts: 1,
         worker: "w1",
+        reader: undefined,
         ttftMs: 10,
         e2eMs: 30,
         queueMs: 1,
@@ -58,6 +59,22 @@ describe("one request", () => {
     expect(client.inFlight).toBe(0)
     expect(client.protocolViolations).toBe(0)
     expect(balancer.violations).toEqual([])
+  })
+
+  test.each([
+    [["reader", "of a later version"], "reader"],
+    [["not a name"], undefined],
+    [[7], undefined],
+    [{ 0: "reader" }, undefined]
+  ])("extras %j of DONE say that the prompt was read by %s", (extras, reader) => {
+    const { world, balancer, client, start } = virtualClient()
+    const request = start()
+    world.settle()
+    balancer.accept(balancer.requests[0]!)
+    balancer.done(balancer.requests[0]!, { extras })
+    world.settle()
+    expect(request.endings).toMatchObject([{ outcome: "done", worker: "w1", reader }])
+    expect(client.protocolViolations).toBe(0)
   })
 
   test("names travel once, numbers after; the first model is the default", () => {

@@ -11,7 +11,7 @@ describe("the command line", () => {
     [[], /^DESCRIPTION/],
     [
       ["clutser"],
-      /^Unknown subcommand "clutser".* Did you mean this\? cluster\nCommands: cluster, balancer, worker, client, replay-live, simulate, policies, config\n$/
+      /^Unknown subcommand "clutser".* Did you mean this\? cluster\nCommands: cluster, balancer, worker, client, explain, replay-live, simulate, trace, policies, config\n$/
     ],
     [
       ["cluster", "--prot", "1"],
@@ -97,8 +97,14 @@ describe("the command line", () => {
 
 describe("replay-live", () => {
   test("sends a trace through a cluster of its own, whose workers counted the same, and every figure is explained", async () => {
-    const flags = ["--limit", "60", "--time-scale", "20", "--workers", "2", "--slo-ttft", "60000", "--json"]
-    const { exitCode, out, err } = await run(["replay-live", "test/fixtures/small.jsonl", ...flags])
+    const flags = ["--limit", "60", "--time-scale", "20", "--workers", "2", "--slo-ttft", "60000"]
+    const { exitCode, out, err } = await run([
+      "replay-live",
+      "test/fixtures/small.jsonl",
+      ...flags,
+      "--against-replay",
+      "--json"
+    ])
     expect({ exitCode, err }).toEqual({ exitCode: 0, err: "" })
     expect(out.trimEnd()).not.toContain("\n")
     const report = JSON.parse(out)
@@ -109,7 +115,8 @@ describe("replay-live", () => {
       rejected: 0,
       ttftMs: { count: 60 },
       goodput: { met: 60, share: 1 },
-      agreement: { equal: true, differences: [] }
+      agreement: { equal: true, differences: [], surplus: [], lost: [] },
+      againstReplay: { live: { done: 60, goodput: 1 }, replayed: { done: 60, goodput: 1 } }
     })
     expect(Object.keys(report.workers)).toHaveLength(2)
     expect(report.prefixHitRate).toBeWithin(0.01, 1)
@@ -123,6 +130,11 @@ describe("replay-live", () => {
       "test/fixtures/broken.jsonl",
       1,
       /^test\/fixtures\/broken\.jsonl:2:in: must be a whole number of at least 1\n$/
+    ],
+    [
+      "test/fixtures/small.jsonl --against-replay --address 127.0.0.1:1",
+      2,
+      /^--against-replay is for a cluster/
     ],
     ["test/fixtures/small.jsonl --workers 0", 2, /^A cluster started for a replay needs workers/],
     ["test/fixtures/small.jsonl --workers 1 --model absent", 2, /^--model must be one of sim\.\n$/],

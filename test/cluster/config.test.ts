@@ -289,7 +289,7 @@ describe("messages", () => {
     [7, "the configuration must be a group of options, got the number 7 (cluster.config.ts). Write { … }."],
     [
       { failure: { heartbeat: 250 } },
-      'failure.heartbeat must be a time with its unit from "10 millis" to "1 minute", got the number 250 (cluster.config.ts). Say which unit: "250 millis" or "250 seconds".'
+      'failure.heartbeat must be a time with its unit from "30 millis" to "1 minute", got the number 250 (cluster.config.ts). Say which unit: "250 millis" or "250 seconds".'
     ],
     [
       { drain: { timeout: "5" } },

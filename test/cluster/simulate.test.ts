@@ -99,16 +99,22 @@ describe("traffic to make up", () => {
 })
 
 describe("simulate", () => {
-  const traffic = ["--generate", "rate=40,requests=150,prompt=800,shared=0.5,tenants=2", "--workers", "2"]
+  const traffic = [
+    "--generate",
+    "rate=40,requests=150,prompt=800,shared=0.5,tenants=2",
+    ...["--workers", "2", "--jobs", "1"]
+  ]
+  /** How fast it was, and nothing else. */
+  const speed = /^\d+ replays with [\d,]+ events in \d+\.\d s: [\d,]+ events\/s\n$/
 
   test("prints a table, and the same one again", async () => {
     const args = ["simulate", ...traffic, "--policies", "simple,random"]
     const first = await run(args)
-    expect(first).toMatchObject({ exitCode: 0, err: "" })
+    expect(first).toMatchObject({ exitCode: 0, err: expect.stringMatching(speed) })
     expect(first.out).toMatch(/^policy +goodput %/m)
     expect(first.out).toMatch(/^simple +\d/m)
     expect(first.out).toMatch(/^bound: each alone +\d/m)
-    expect(await run(args)).toEqual(first)
+    expect((await run(args)).out).toEqual(first.out)
   })
 
   test("writes one document with every figure, all of them explained", async () => {
@@ -121,7 +127,7 @@ describe("simulate", () => {
       "2",
       "--json"
     ])
-    expect({ exitCode, err }).toEqual({ exitCode: 0, err: "" })
+    expect({ exitCode, err }).toEqual({ exitCode: 0, err: expect.stringMatching(speed) })
     expect(out.trimEnd()).not.toContain("\n")
     const report = JSON.parse(out)
     expect(report).toMatchObject({ workers: 2, engine: "8b-h100", seeds: [1, 2], requests: 135 })
@@ -146,7 +152,7 @@ describe("simulate", () => {
   test("sweep prints rates, and writes them as one document", async () => {
     const args = ["simulate", "sweep", ...traffic, "--policies", "simple,random", "--goal", "0.8"]
     const table = await run(args)
-    expect(table).toMatchObject({ exitCode: 0, err: "" })
+    expect(table).toMatchObject({ exitCode: 0, err: expect.stringMatching(speed) })
     expect(table.out).toMatch(/^policy +requests\/s/m)
     expect(table.out).toMatch(/^bound +\d/m)
     const report = JSON.parse((await run([...args, "--json"])).out)
@@ -157,6 +163,51 @@ describe("simulate", () => {
       expect(requestsPerSecond).toBeGreaterThan(0)
       expect(speed).toBeGreaterThan(0)
     }
+  })
+
+  test("tells the world: what fails in it, who comes and goes, and who waits", async () => {
+    const args = ["simulate", ...traffic, "--policies", "round-robin", "--warm-up", "0"]
+    const usual = await run([...args, "--json"])
+    expect(JSON.parse(usual.out).world).toEqual({})
+    const figuresOf = ({ out }: { readonly out: string }) => JSON.parse(out).results[0]
+    const nothing = ["--crash", "1@9000", "--slow", "0@1-9*1", "--network-ms", "0.5", "--heartbeat-ms", "250"]
+    expect(figuresOf(await run([...args, "--json", ...nothing]))).toEqual(figuresOf(usual))
+    const worlds = [
+      ["--crash", "1@1+1"],
+      ["--lose", "0@1"],
+      ["--slow", "0@0-3*5"],
+      ["--network-ms", "20"],
+      ["--clients", "3"]
+    ]
+    for (const world of worlds) {
+      const ran = await run([...args, ...world])
+      expect(ran.exitCode).toBe(0)
+      expect(ran.out).toContain(`8b-h100; ${world[0]} ${world[1]}`)
+      expect(figuresOf(await run([...args, "--json", ...world])).ttftMsMean).not.toEqual(
+        figuresOf(usual).ttftMsMean
+      )
+    }
+  })
+
+  test("counts the hours of workers where their number follows the load", async () => {
+    const slow = ["--generate", "rate=4,requests=150,prompt=800", "--workers", "1", "--policies", "random"]
+    const scale = ["--scale", "queue-driven:concurrency=1", "--workers-max", "4", "--cold-start", "500ms"]
+    const scaled = await run(["simulate", ...slow, ...scale])
+    expect(scaled.out).toMatch(/^1 to 4 workers 8b-h100; --scale queue-driven:concurrency=1;/m)
+    expect(scaled.out).toMatch(/ worker h$/m)
+    const { results } = JSON.parse((await run(["simulate", ...slow, ...scale, "--json"])).out)
+    const lastsHours = 150 / 4 / 3600
+    expect(results[0].workerHours.mean).toBeWithin(1.1 * lastsHours, 4 * lastsHours)
+    expect((await run(["simulate", ...slow])).out).not.toContain("worker h")
+  })
+
+  test("has clients of recorded traffic wait, who come on time where nobody is slow", async () => {
+    const args = ["simulate", "--trace", "test/fixtures/small.jsonl", "--workers", "8", "--warm-up", "0"]
+    const both = [[], ["--closed-loop"]].map((more) =>
+      run([...args, "--policies", "default", "--json", ...more])
+    )
+    const [open, closed] = (await Promise.all(both)).map(({ out }) => JSON.parse(out).results[0])
+    expect(closed.goodputRps.mean / open.goodputRps.mean).toBeWithin(0.95, 1.0001)
   })
 
   test("lays traces over each other", async () => {
@@ -185,7 +236,27 @@ describe("simulate", () => {
     ],
     ["sweep --generate rate=1 --speed 2", /^Unrecognized flag: --speed/],
     ["--generate rate=1 --workers 0", /^Invalid value for flag --workers: "0"\. Expected: at least 1/],
-    ["--generate rate=1 --seeds 0", /^Invalid value for flag --seeds: "0"\. Expected: at least 1/]
+    ["--generate rate=1 --seeds 0", /^Invalid value for flag --seeds: "0"\. Expected: at least 1/],
+    ["--generate rate=1 --crash 8@3", /^--crash: "8@3" must be worker@second, .* from 0 to 7\.\n$/],
+    ["--generate rate=1 --lose 1@2,x", /^--lose: "x" must be worker@second, .* as in 7@60\+30\./],
+    ["--generate rate=1 --slow 0@5-3*2", /^--slow: "0@5-3\*2" must be .* as in 7@30-90\*4\./],
+    ["--generate rate=1 --slow 0@3-5*0.5", /^--slow: .* the factor at least 1/],
+    ["--generate rate=1 --scale fixed", /^--scale: give --workers-max as well/],
+    ["--generate rate=1 --workers-max 9", /^--workers-max is for --scale/],
+    [
+      "--generate rate=1 --scale queue-drive --workers-max 9",
+      /^--scale: "queue-drive" is no scaling policy\. Did you mean .*queue-driven/
+    ],
+    [
+      "--generate rate=1 --scale queue-driven:drian=1 --workers-max 9",
+      /^--scale: queue-driven has no option "drian"\. Did you mean/
+    ],
+    [
+      "--generate rate=1 --scale fixed --workers-max 9 --cold-start soon",
+      /^--cold-start: "soon" must be a length of time, as in 30s/
+    ],
+    ["--generate rate=1 --network-ms -1", /^Invalid value for flag --network-ms/],
+    ["sweep --generate rate=1 --closed-loop", /^Unrecognized flag: --closed-loop/]
   ])("%s is refused with exit code 2", async (args, err) => {
     const ran = await run(["simulate", ...args.split(" ").filter((arg) => arg !== "")])
     expect(ran).toMatchObject({ exitCode: 2, out: "" })

@@ -229,6 +229,80 @@ describe("a moment", () => {
   })
 })
 
+describe("a result of vllm bench serve", () => {
+  const result = (
+    starts: ReadonlyArray<unknown>,
+    inputs: ReadonlyArray<unknown>,
+    outputs: ReadonlyArray<unknown>
+  ) =>
+    JSON.stringify({
+      backend: "vllm",
+      model_id: "meta-llama/Llama-3.1-8B",
+      request_throughput: 3.5,
+      input_lens: inputs,
+      output_lens: outputs,
+      start_times: starts,
+      generated_texts: inputs.map(() => "a text that is read by nobody")
+    })
+
+  test("is a trace in order of its times, whatever that of its lists", () => {
+    holds(
+      fc.property(plain, fc.nat(), fc.integer({ min: 0, max: 100_000 }), (requests, turn, originSeconds) => {
+        const at = (i: number): number => (i + turn) % requests.length
+        const column = (value: (request: Plain) => unknown) => requests.map((_, i) => value(requests[at(i)]!))
+        const text = result(
+          column(({ arrivalMs }) => originSeconds + arrivalMs / 1000),
+          column(({ promptTokens }) => promptTokens),
+          column(({ outputTokens }) => outputTokens)
+        )
+        const { trace } = parsed(parseTrace, `${text}\n`)
+        const byTime = (all: ReadonlyArray<Plain>) =>
+          all
+            .map((request) => rounded(request, false))
+            .map(({ arrivalMs, outputTokens, promptTokens }) => [arrivalMs, promptTokens, outputTokens])
+            .toSorted((a, b) => a[0]! - b[0]! || a[1]! - b[1]! || a[2]! - b[2]!)
+        expect(byTime(trace.requests)).toEqual(byTime(requests))
+        expect(
+          trace.requests.every(({ arrivalMs }, i) => arrivalMs >= (trace.requests[i - 1]?.arrivalMs ?? 0))
+        ).toBe(true)
+        expect(new Set(trace.requests.map(({ model }) => model))).toEqual(
+          new Set(["meta-llama/Llama-3.1-8B"])
+        )
+        expect(trace.header).toEqual({
+          name: "",
+          kind: "measured-engine-run",
+          blockSize: null,
+          partialTail: false
+        })
+      })
+    )
+  })
+
+  test("names what is wrong by its place in the list, and leaves it out when asked to", () => {
+    const text = result([5, 3, "noon", 4], [10, 20, 30, 40], [1, 0, 3, 4])
+    expect(parseTrace(text)).toEqual([
+      "1:start_times[2]: must be a number of at least 0",
+      "1:output_lens[1]: must be a whole number of at least 1"
+    ])
+    const { skipped, trace } = parsed(parseTrace, text, { skipBad: true })
+    expect(skipped).toBe(2)
+    expect(trace.requests.map(({ arrivalMs, promptTokens }) => [arrivalMs, promptTokens])).toEqual([
+      [0, 40],
+      [1000, 10]
+    ])
+    expect(parsed(parseTrace, text, { limit: 1, skipBad: true }).trace.requests).toHaveLength(1)
+  })
+
+  test.each([
+    ["without its details", JSON.stringify({ request_throughput: 3, total_input_tokens: 10 })],
+    ["with lists that differ in length", result([1, 2], [3, 4], [5])]
+  ])("is refused %s", (_, text) => {
+    expect(parseTrace(text)).toContain(
+      "1: must be an object with the lists start_times, input_lens, output_lens, equally long, as vllm bench serve writes it with --save-detailed"
+    )
+  })
+})
+
 test.each([
   [
     "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03,1",

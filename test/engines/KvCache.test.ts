@@ -212,7 +212,8 @@ describe("the KV cache", () => {
         expect(cache.take(capacity)).toBe(true)
         expect(cache.freePages).toBe(0)
         expect([...known]).toEqual([])
-      })
+      }),
+      { examples: [[6, [[0, 1, 1], [0], [0, 2, 1]].map((keys) => Float64Array.from(keys))]] }
     )
   })
 })

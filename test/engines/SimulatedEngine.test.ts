@@ -126,6 +126,25 @@ describe("the simulated engine in real time", () => {
     )
   })
 
+  test("a request that comes while timers are late waits for the step that is under way by then", () => {
+    const asked = fc.record({ gapMs: fc.nat(40), maxTokens: fc.integer({ min: 1, max: 9 }) })
+    const finishes = (requests: ReadonlyArray<{ gapMs: number; maxTokens: number }>, punctual: boolean) => {
+      const { clock, submit } = makeRig()
+      const answers = requests.map(({ gapMs, maxTokens }, idLow) => {
+        if (punctual) for (let ms = 0; ms < gapMs; ms++) clock.move(1)
+        else clock.now += gapMs
+        return submit({ maxTokens, idLow })
+      })
+      clock.rest()
+      return answers.map(({ finish }) => finish)
+    }
+    fc.assert(
+      fc.property(fc.array(asked, { minLength: 1, maxLength: 20 }), (requests) =>
+        expect(finishes(requests, false)).toEqual(finishes(requests, true))
+      )
+    )
+  })
+
   test("runs the schedule of the pure core, at any time scale", () => {
     const preset = presets["8b-h100"]
     const request = fc.record({

@@ -57,6 +57,8 @@ describe("probes", () => {
       client,
       defaultModel: () => "m",
       authorised: () => true,
+      isOpen: true,
+      explain: () => undefined,
       ready: () => true,
       metrics: { contentType: "", render: () => Promise.resolve("") }
     })

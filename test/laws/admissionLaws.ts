@@ -148,7 +148,7 @@ export const admissionLaws: ReadonlyArray<AdmissionLaw> = [
   {
     id: "admission-idle",
     statement:
-      "an empty queue and a worker with nothing on it let a request in, whatever happened a year before",
+      "an empty queue and workers with nothing on them let a request in, whatever happened a year before",
     check: ({ make }) =>
       lives(
         fc.property(situation, ({ seed, life: before, which }) => {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import { batchings, findBatching } from "../../src/policies/registry.ts"
 import type { Batching } from "../../src/policies/Batching.ts"
+import { findsAll, type Planted } from "../support/planted.ts"
 import { batchingLaws, type BatchingSubject, steadySizes } from "./batchingLaws.ts"
 
 const defaultOf = (option: { readonly default: unknown } | undefined, otherwise: number): number =>
@@ -48,9 +49,10 @@ const planted = (defect: Partial<Batching>): BatchingSubject => ({
 
 let shared = 0
 
-describe("planted batching defects", () => {
-  test.each<readonly [string, string, Partial<Batching>]>([
+const defects = (
+  [
     ["takes all that waits", "batching-bounded", { sizeMax: () => 1000 }],
+    ["takes one request more than the largest batch", "batching-bounded", { sizeMax: () => 9 }],
     ["closes an empty batch", "batching-bounded", { sizeMax: () => 0 }],
     [
       "starts the delay anew with every look",
@@ -68,10 +70,11 @@ describe("planted batching defects", () => {
       { closesAtMs: ({ count, sinceMs }, nowMs) => (count >= 8 ? nowMs : sinceMs + 10) }
     ],
     ["counts in a variable of the module", "batching-deterministic", { sizeMax: () => 1 + (shared++ % 7) }]
-  ])("%s: %s finds it", (_, id, defect) => {
-    const law = batchingLaws.find((each) => each.id === id)!
-    expect(() => law.check(planted(defect))).toThrow()
-  })
+  ] satisfies ReadonlyArray<Planted<Partial<Batching>>>
+).map(([defect, law, part]): Planted<BatchingSubject> => [defect, law, planted(part)])
+
+describe("planted batching defects", () => {
+  findsAll(batchingLaws, defects)
 
   test("the batching that defects are planted in is right", () => {
     for (const law of batchingLaws) law.check(planted({}))

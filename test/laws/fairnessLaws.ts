@@ -1,7 +1,7 @@
 import { expect } from "bun:test"
 import * as fc from "fast-check"
 import type { Ordering } from "../../src/policies/Ordering.ts"
-import { holds } from "../support/arbitraries.ts"
+import { shared } from "../support/arbitraries.ts"
 import { endsMs, type Arrival, runWorker, type Workload } from "../support/TokenWorker.ts"
 import {
   atOnce,
@@ -103,18 +103,23 @@ const worstShare = (subject: FairSubject, workload: Workload, tariff: Tariff): n
   return worst
 }
 
+/** Workloads of about a hundred requests, drawn once: that is most of what they cost. */
+const priced = (workloads: fc.Arbitrary<Workload>, numRuns: number) =>
+  shared(fc.record({ workload: workloads, tariff: tariffs }), numRuns)
+
+const contendedOnes = priced(contended, 600)
+const unevenOnes = priced(uneven, 800)
+
 const withinBound =
-  (workloads: fc.Arbitrary<Workload>) =>
+  (workloads: typeof contendedOnes) =>
   (subject: FairSubject): number => {
     let worst = 0
-    holds(
-      fc.property(workloads, tariffs, (workload, tariff) => {
-        const share = worstShare(subject, workload, tariff)
-        worst = Math.max(worst, share)
-        // A counter is a sum of quotients, so it is exact to some 10⁻¹⁵ of itself.
-        expect(share).toBeLessThanOrEqual(1 + 1e-9)
-      })
-    )
+    workloads(({ workload, tariff }) => {
+      const share = worstShare(subject, workload, tariff)
+      worst = Math.max(worst, share)
+      // A counter is a sum of quotients, so it is exact to some 10⁻¹⁵ of itself.
+      expect(share).toBeLessThanOrEqual(1 + 1e-9)
+    })
     return worst
   }
 
@@ -122,10 +127,13 @@ const withinBound =
 const FAR = 2 ** 12
 
 /** Workloads with weights of which every quotient is exact, so that the order of additions changes nothing. */
-const exact = fc.oneof(contended, uneven).map((workload): Workload => ({
-  ...workload,
-  weights: workload.weights.map((weight) => (weight === 3 ? 4 : weight))
-}))
+const exactOnes = priced(
+  fc.oneof(contended, uneven).map((workload): Workload => ({
+    ...workload,
+    weights: workload.weights.map((weight) => (weight === 3 ? 4 : weight))
+  })),
+  100
+)
 
 /** The requests of a workload, in the order in which they are placed. */
 const placedOrder = (ordering: Ordering, workload: Workload): ReadonlyArray<number> => {
@@ -134,13 +142,10 @@ const placedOrder = (ordering: Ordering, workload: Workload): ReadonlyArray<numb
   return order
 }
 
-/** Whether two orderings place the requests of every workload in one order. 200 workloads, each of a hundred decisions. */
+/** Whether two orderings place the requests of every workload in one order. */
 const sameOrder = (first: FairSubject["make"], second: FairSubject["make"]): void =>
-  fc.assert(
-    fc.property(exact, tariffs, (workload, tariff) =>
-      expect(placedOrder(first(tariff), workload)).toEqual(placedOrder(second(tariff), workload))
-    ),
-    { numRuns: 200 }
+  exactOnes(({ workload, tariff }) =>
+    expect(placedOrder(first(tariff), workload)).toEqual(placedOrder(second(tariff), workload))
   )
 
 /** Services of equal tenants when one of them is about to have nothing left to do, or all have more than `enough`. */
@@ -173,20 +178,21 @@ const modestWaitP99 = (subject: FairSubject, factor: number): number => {
   return waits.toSorted((a, b) => a - b)[Math.floor(waits.length * 0.99)]!
 }
 
+const atOnceOnes = shared(atOnce)
+const overTimeOnes = shared(overTime)
+
 const endsInTime = (
   subject: FairSubject,
-  workloads: fc.Arbitrary<TimedWorkload>,
+  workloads: typeof atOnceOnes,
   joint: boolean,
   latest: Latest
 ): void =>
-  holds(
-    fc.property(workloads, (workload) => {
-      const ordering = subject.make({ inputPrice: 1, outputPrice: 0, quantum: workload.quantum })
-      const ends = endsMs(ordering, workload, joint)
-      for (const [i, latestMs] of latest(workload).entries())
-        expect(ends[i]).toBeLessThanOrEqual(latestMs + 1e-6)
-    })
-  )
+  workloads((workload) => {
+    const ordering = subject.make({ inputPrice: 1, outputPrice: 0, quantum: workload.quantum })
+    const ends = endsMs(ordering, workload, joint)
+    for (const [i, latestMs] of latest(workload).entries())
+      expect(ends[i]).toBeLessThanOrEqual(latestMs + 1e-6)
+  })
 
 export const fairnessLaws: ReadonlyArray<FairnessLaw> = [
   {
@@ -209,14 +215,14 @@ export const fairnessLaws: ReadonlyArray<FairnessLaw> = [
     id: "fair-bound",
     statement:
       "over any time in which two tenants wait, their services per weight differ by no more than the policy's bound",
-    check: withinBound(contended)
+    check: withinBound(contendedOnes)
   },
   {
     id: "fair-no-banking",
     statement:
       "the same holds from when tenants come with a lot that had little to do: idle time earns nothing",
     applies: ({ variant }) => variant !== true,
-    check: withinBound(uneven)
+    check: withinBound(unevenOnes)
   },
   {
     id: "fair-jain",
@@ -249,13 +255,13 @@ export const fairnessLaws: ReadonlyArray<FairnessLaw> = [
     statement:
       "requests that come at once end, one at a time, no later than the policy's bound after they would if all tenants were served at once",
     applies: ({ latestAtOnce }) => latestAtOnce !== undefined,
-    check: (subject) => endsInTime(subject, atOnce, true, subject.latestAtOnce!)
+    check: (subject) => endsInTime(subject, atOnceOnes, true, subject.latestAtOnce!)
   },
   {
     id: "fair-reserved",
     statement:
       "requests end no later than the policy's bound after they would begin if their tenant had its share of the worker to itself",
     applies: ({ latestOverTime }) => latestOverTime !== undefined,
-    check: (subject) => endsInTime(subject, overTime, false, subject.latestOverTime!)
+    check: (subject) => endsInTime(subject, overTimeOnes, false, subject.latestOverTime!)
   }
 ]

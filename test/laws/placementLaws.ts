@@ -5,10 +5,10 @@ import type { RequestView } from "../../src/domain/RequestView.ts"
 import type { Placement, PlacementFacts } from "../../src/policies/Placement.ts"
 import { hash64 } from "../../src/structures/hash.ts"
 import { makeRng, type Rng } from "../../src/structures/Rng.ts"
-import { candidates, holds, request, type Scenario, scenario } from "../support/arbitraries.ts"
+import { candidates, holds, request, type Scenario, scenario, shared } from "../support/arbitraries.ts"
 import { evennessRatio } from "../support/chiSquare.ts"
 import { type Candidate, charge, equalWorkers, oneRequest, poolOf } from "../support/pools.ts"
-import { life, optionsInUnits, PlacementLife, type Subject, told } from "./placementLife.ts"
+import { life, optionsInUnits, PlacementLife, type Subject, told, touch } from "./placementLife.ts"
 
 /** A statement about every placement policy, or about some of them. `check` throws where it does not hold. */
 export interface PlacementLaw {
@@ -53,9 +53,23 @@ const numbered = (one: RequestView, number: number): RequestView => ({
   idLow: number
 })
 
+const withoutSessions = Array.from({ length: 16_000 }, (_, number) => numbered(oneRequest, number))
+
+/** The same, each with a session of its own. */
+const withSessions = withoutSessions.map((one, number) => {
+  const { high, low } = hash64(`session-${number}`)
+  return { ...one, sessionHigh: high, sessionLow: low }
+})
+
 const withSession = fc
   .tuple(request, fc.integer({ min: 1, max: 0xffffffff }))
   .map(([one, sessionLow]) => ({ ...one, sessionLow }))
+
+const scenarios = shared(scenario)
+/** For what shows in most cases, or in each is looked at once for every worker. */
+const fewScenarios = shared(scenario, 250)
+/** Some twenty events in each. */
+const lives = shared(life, 250)
 
 /** Values at the ends of their ranges; ratios of them overflow and underflow. */
 const extreme = fc
@@ -90,6 +104,35 @@ const extreme = fc
       prefilling: Math.min(ends[i]!.prefilling, ends[i]!.inFlight)
     }))
   )
+
+const extremes = shared(
+  fc.record({
+    seed: fc.nat(),
+    workers: extreme,
+    requests: fc.array(request, { minLength: 4, maxLength: 4 })
+  })
+)
+
+/** The numbers below `count` in an order that the seed draws. */
+const shuffled = (count: number, seed: number): ReadonlyArray<number> => {
+  const rng = makeRng(seed)
+  const numbers = Array.from({ length: count }, (_, i) => i)
+  for (let i = count - 1; i > 0; i--) {
+    const other = rng.int(i + 1)
+    ;[numbers[i], numbers[other]] = [numbers[other]!, numbers[i]!]
+  }
+  return numbers
+}
+
+/** Far cheaper than a deep comparison, which is made where it fails. */
+const expectSame = (actual: ReadonlyArray<number>, expected: ReadonlyArray<number>): void => {
+  if (!isSame(actual, expected)) expect(actual).toEqual(expected)
+}
+
+const isSame = (actual: ArrayLike<number>, expected: ArrayLike<number>): boolean => {
+  for (let i = 0; i < expected.length; i++) if (!Object.is(actual[i], expected[i])) return false
+  return actual.length === expected.length
+}
 
 const expectEligible = (pool: PoolView, picked: number): void =>
   expect(pool.eligibleCount === 0 ? [-1] : [...pool.eligible.subarray(0, pool.eligibleCount)]).toContain(
@@ -150,30 +193,26 @@ interface UnderLoad {
 }
 
 /** Calls `look` for every worker of a scenario that one kind of load is put on, or taken from. */
-const underLoad = (subject: Subject, look: (outcome: UnderLoad) => void): void =>
-  holds(
-    fc.property(
-      scenario,
-      fc.constantFrom(...Object.values(loads)),
-      fc.integer({ min: 1, max: 5 }),
-      (one, load, by) => {
-        const picked = lastPick(subject, one, one.workers)
-        fc.pre(picked >= 0)
-        const last = one.requests.at(-1)!
-        const pool = poolOf(one.workers)
-        const columns = Object.values(pool.workers)
-        for (const worker of one.workers.keys()) {
-          // Only the last decision sees the change: the earlier ones make the memory it decides with.
-          const placement = told(subject.make({}, makeRng(one.seed)), pool)
-          for (const before of one.requests.slice(0, -1)) placement.pick(before, pool, before.arrivedMs)
-          const row = columns.map((column) => column[worker]!)
-          load(pool.workers, worker, worker === picked ? -by : by)
-          look({ picked, worker, after: placement.pick(last, pool, last.arrivedMs) })
-          for (const [i, column] of columns.entries()) column[worker] = row[i]!
-        }
-      }
-    )
-  )
+const underLoad = (subject: Subject, cases: typeof scenarios, look: (outcome: UnderLoad) => void): void =>
+  cases((one) => {
+    const picked = lastPick(subject, one, one.workers)
+    if (picked < 0) return
+    const load = Object.values(loads)[one.seed % Object.keys(loads).length]!
+    const by = 1 + (one.seed % 5)
+    const last = one.requests.at(-1)!
+    const pool = poolOf(one.workers)
+    const columns = Object.values(pool.workers)
+    for (const worker of one.workers.keys()) {
+      // Only the last decision sees the change: the earlier ones make the memory it decides with.
+      const placement = told(subject.make({}, makeRng(one.seed)), pool)
+      for (const before of one.requests.slice(0, -1)) placement.pick(before, pool, before.arrivedMs)
+      const row = columns.map((column) => column[worker]!)
+      load(pool.workers, worker, worker === picked ? -by : by)
+      touch(placement, pool, worker)
+      look({ picked, worker, after: placement.pick(last, pool, last.arrivedMs) })
+      for (const [i, column] of columns.entries()) column[worker] = row[i]!
+    }
+  })
 
 /** Dice that fall the same way again after each `again`. */
 const dice = (seed: number): { readonly rng: Rng; readonly again: () => void } => {
@@ -197,7 +236,7 @@ const sumOf = (terms: Readonly<Record<string, number>>): number => {
 /** Decisions whose reads are counted. */
 const DECISIONS = 50
 
-/** Array elements that a policy reads to decide on `count` workers, the most of some decisions. A method reads them all. */
+/** Array elements that a policy reads to decide on `count` workers, the most of some decisions after the first. A method reads them all. */
 const readsMax = ({ make }: Subject, count: number): number => {
   let reads = 0
   const counted = <A extends object & { readonly length: number }>(array: A): A =>
@@ -217,10 +256,10 @@ const readsMax = ({ make }: Subject, count: number): number => {
   }
   const placement = told(make({}, makeRng(1)), pool)
   let most = 0
-  for (let number = 0; number < DECISIONS; number++) {
+  for (let number = 0; number <= DECISIONS; number++) {
     reads = 0
     placement.pick({ ...numbered(oneRequest, number), sessionLow: number % 2 }, view, number)
-    most = Math.max(most, reads)
+    if (number > 0) most = Math.max(most, reads)
   }
   return most
 }
@@ -230,87 +269,62 @@ export const placementLaws: ReadonlyArray<PlacementLaw> = [
     id: "placement-eligible",
     statement: "picks an eligible worker, or -1 exactly when there is none",
     check: (subject) =>
-      holds(
-        fc.property(scenario, ({ seed, workers, requests }) => {
-          const pool = poolOf(workers)
-          for (const picked of picksOf(subject, seed, pool, requests)) expectEligible(pool, picked)
-        })
-      )
+      // Through whole lives too, by `placement-events`.
+      fewScenarios(({ seed, workers, requests }) => {
+        const pool = poolOf(workers)
+        for (const picked of picksOf(subject, seed, pool, requests)) expectEligible(pool, picked)
+      })
   },
   {
     id: "placement-finite",
     statement:
       "picks an eligible worker at the ends of every range too: no cost is NaN or beats all others by overflow",
     check: (subject) =>
-      holds(
-        fc.property(
-          fc.nat(),
-          extreme,
-          fc.array(request, { minLength: 4, maxLength: 4 }),
-          (seed, workers, requests) => {
-            const pool = poolOf(workers)
-            for (const picked of picksOf(subject, seed, pool, requests)) expectEligible(pool, picked)
-          }
-        )
-      )
+      extremes(({ seed, workers, requests }) => {
+        const pool = poolOf(workers)
+        for (const picked of picksOf(subject, seed, pool, requests)) expectEligible(pool, picked)
+      })
   },
   {
     id: "placement-reads-only",
     statement: "changes nothing in what it reads",
     check: (subject) =>
-      holds(
-        fc.property(scenario, ({ seed, workers, requests }) => {
-          const pool = poolOf(workers)
-          picksOf(
-            subject,
-            seed,
-            pool,
-            requests.map((one) => Object.freeze({ ...one }))
-          )
-          const before = poolOf(workers)
-          expect(pool.workers).toEqual(before.workers)
-          expect(pool.eligible).toEqual(before.eligible)
-        })
-      )
+      fewScenarios(({ seed, workers, requests }) => {
+        const pool = poolOf(workers)
+        picksOf(
+          subject,
+          seed,
+          pool,
+          requests.map((one) => Object.freeze({ ...one }))
+        )
+        const before = poolOf(workers)
+        for (const [name, column] of Object.entries(pool.workers))
+          expect(isSame(column, before.workers[name as keyof WorkerColumns])).toBe(true)
+        expect(isSame(pool.eligible, before.eligible)).toBe(true)
+      })
   },
   {
     id: "placement-deterministic",
     statement: "the same seed, requests and events give the same picks",
     check: (subject) =>
-      holds(
-        fc.property(life, (one) =>
-          expect(new PlacementLife(subject, one).picks).toEqual(new PlacementLife(subject, one).picks)
-        )
-      )
+      lives((one) => expectSame(new PlacementLife(subject, one).picks, new PlacementLife(subject, one).picks))
   },
   {
     id: "placement-equivariant",
     statement: "giving the workers other slots gives the same workers: slots mean nothing",
     check: (subject) =>
-      holds(
-        fc.property(
-          life.chain((one) =>
-            fc.tuple(
-              fc.constant(one),
-              fc.shuffledSubarray([...one.workers.keys()], { minLength: one.workers.length })
-            )
-          ),
-          ([one, slots]) =>
-            expect(new PlacementLife(subject, one, { slots }).picks).toEqual(
-              new PlacementLife(subject, one).picks
-            )
-        )
-      )
+      lives((one) => {
+        const slots = shuffled(one.workers.length, one.seed)
+        expectSame(new PlacementLife(subject, one, { slots }).picks, new PlacementLife(subject, one).picks)
+      })
   },
   {
     id: "placement-events",
     statement:
       "requests may come, start, fail and end and workers come and go in any order: it still picks an eligible worker, or -1 exactly when there is none",
     check: (subject) =>
-      holds(
-        fc.property(life, (one) => {
-          new PlacementLife(subject, one, {}, (picked, _, { pool }) => expectEligible(pool, picked)).finish()
-        })
+      lives((one) =>
+        new PlacementLife(subject, one, {}, (picked, _, { pool }) => expectEligible(pool, picked)).finish()
       )
   },
   {
@@ -322,23 +336,21 @@ export const placementLaws: ReadonlyArray<PlacementLaw> = [
       [admitted, started, produced, ended, observed].every((hook) => hook === undefined) &&
       (placed === undefined) === (released === undefined),
     check: (subject) =>
-      holds(
-        fc.property(life, (one) => {
-          const { rng, again } = dice(one.seed)
-          const rigged = { ...subject, make: () => subject.make({}, rng) }
-          const lived = new PlacementLife(rigged, one)
-          lived.finish()
-          const { placement: used, pool, nowMs } = lived
-          const fresh = told(rigged.make(), pool)
-          for (const which of one.requests.keys()) {
-            const next = lived.requestAt(which)
-            again()
-            const expected = fresh.pick(next, pool, nowMs)
-            again()
-            expect(used.pick(next, pool, nowMs)).toBe(expected)
-          }
-        })
-      )
+      lives((one) => {
+        const { rng, again } = dice(one.seed)
+        const rigged = { ...subject, make: () => subject.make({}, rng) }
+        const lived = new PlacementLife(rigged, one)
+        lived.finish()
+        const { placement: used, pool, nowMs } = lived
+        const fresh = told(rigged.make(), pool)
+        for (const which of one.requests.keys()) {
+          const next = lived.requestAt(which)
+          again()
+          const expected = fresh.pick(next, pool, nowMs)
+          again()
+          expect(used.pick(next, pool, nowMs)).toBe(expected)
+        }
+      })
   },
   {
     id: "placement-monotone",
@@ -347,32 +359,31 @@ export const placementLaws: ReadonlyArray<PlacementLaw> = [
     // A rival keeps the faults of its rule: a threshold on the mean and spread of all loads lets a worker in because its load rises.
     about: (_, { family, rival }) => rival === undefined || family !== "filtered",
     check: (subject) =>
-      underLoad(subject, ({ picked, worker, after }) => expect(after === worker).toBe(worker === picked))
+      underLoad(subject, fewScenarios, ({ picked, worker, after }) =>
+        expect(after === worker).toBe(worker === picked)
+      )
   },
   {
     id: "placement-independent",
     statement:
       "more load on a worker that is not picked changes nothing: no cost depends on that of another worker",
     families: ["argmin", "rotating", "sticky"],
-    check: (subject) => underLoad(subject, ({ picked, after }) => expect(after).toBe(picked))
+    check: (subject) => underLoad(subject, scenarios, ({ picked, after }) => expect(after).toBe(picked))
   },
   {
     id: "placement-dominance",
     statement: "never picks a worker that is worse in every signal than another eligible one",
     families: ["argmin"],
     check: (subject) =>
-      holds(
-        fc.property(scenario, fc.nat(), fc.nat(), (one, which, from) => {
-          const workers = one.workers.map((row) => ({ ...row, eligible: true }))
-          fc.pre(workers.length > 1)
-          const worst = which % workers.length
-          const better = (worst + 1 + (from % (workers.length - 1))) % workers.length
-          const { keyHigh, keyLow } = workers[worst]!
-          workers[worst] = { ...worse(workers[better]!), keyHigh, keyLow }
-          for (const picked of picksOf(subject, one.seed, poolOf(workers), one.requests))
-            expect(picked).not.toBe(worst)
-        })
-      )
+      scenarios((one) => {
+        const workers = one.workers.map((row) => ({ ...row, eligible: true }))
+        const [worst, better] = shuffled(workers.length, one.seed)
+        if (worst === undefined || better === undefined) return
+        const { keyHigh, keyLow } = workers[worst]!
+        workers[worst] = { ...worse(workers[better]!), keyHigh, keyLow }
+        for (const picked of picksOf(subject, one.seed, poolOf(workers), one.requests))
+          expect(picked).not.toBe(worst)
+      })
   },
   {
     id: "placement-units",
@@ -381,13 +392,14 @@ export const placementLaws: ReadonlyArray<PlacementLaw> = [
     check: (subject) => {
       const times = [1 / 64, 0.25, 2, 32].filter((time) => optionsInUnits(subject.options, time) !== null)
       expect(times).not.toEqual([])
-      holds(
-        fc.property(life, fc.constantFrom(...times), fc.constantFrom(0.25, 1, 8), (one, time, speed) =>
-          expect(new PlacementLife(subject, one, { time, speed }).picks).toEqual(
-            new PlacementLife(subject, one).picks
-          )
+      lives((one) => {
+        const time = times[one.seed % times.length]!
+        const speed = [0.25, 1, 8][one.seed % 3]!
+        expectSame(
+          new PlacementLife(subject, one, { time, speed }).picks,
+          new PlacementLife(subject, one).picks
         )
-      )
+      })
     }
   },
   {
@@ -395,27 +407,23 @@ export const placementLaws: ReadonlyArray<PlacementLaw> = [
     statement: "picks a worker of least sum of terms, each of them finite and not negative",
     about: ({ terms }) => terms !== undefined,
     check: (subject) => {
-      holds(
-        fc.property(life, (one) => {
-          new PlacementLife(subject, one, {}, (picked, request, { placement, pool, nowMs }) => {
-            if (picked < 0) return
-            const sums = [...pool.eligible.subarray(0, pool.eligibleCount)].map((worker) =>
-              sumOf(placement.terms!(request, worker, pool, nowMs))
-            )
-            const sum = sumOf(placement.terms!(request, picked, pool, nowMs))
-            // The policy may add up in another order and in ms.
-            expect(sum).toBeLessThanOrEqual(Math.min(...sums) * (1 + 1e-9))
-          }).finish()
-        })
+      lives((life) =>
+        new PlacementLife(subject, life, {}, (picked, request, { placement, pool, nowMs }) => {
+          if (picked < 0) return
+          const sums = [...pool.eligible.subarray(0, pool.eligibleCount)].map((worker) =>
+            sumOf(placement.terms!(request, worker, pool, nowMs))
+          )
+          const sum = sumOf(placement.terms!(request, picked, pool, nowMs))
+          // The policy may add up in another order and in ms.
+          expect(sum).toBeLessThanOrEqual(Math.min(...sums) * (1 + 1e-9))
+        }).finish()
       )
-      holds(
-        fc.property(extreme, request, (workers, one) => {
-          // A load over a speed near 0 is more than a number can say.
-          const pool = poolOf(workers.map((row) => ({ ...row, speed: Math.max(1e-9, row.speed) })))
-          const placement = told(subject.make({}, makeRng(1)), pool)
-          for (const worker of pool.eligible) sumOf(placement.terms!(one, worker, pool, one.arrivedMs))
-        })
-      )
+      extremes(({ workers, requests: [one] }) => {
+        // A load over a speed near 0 is more than a number can say.
+        const pool = poolOf(workers.map((row) => ({ ...row, speed: Math.max(1e-9, row.speed) })))
+        const placement = told(subject.make({}, makeRng(1)), pool)
+        for (const worker of pool.eligible) sumOf(placement.terms!(one!, worker, pool, one!.arrivedMs))
+      })
     }
   },
   {
@@ -424,14 +432,9 @@ export const placementLaws: ReadonlyArray<PlacementLaw> = [
     check: (subject) => {
       for (const count of [2, 3, 5, 16]) {
         const pool = poolOf(equalWorkers(count))
-        for (const sessions of [false, true]) {
+        for (const requests of [withoutSessions, withSessions]) {
           const counts = Array.from({ length: count }, () => 0)
-          const requests = Array.from({ length: 1000 * count }, (_, number) => {
-            const { high, low } = hash64(`session-${number}`)
-            const session = sessions ? { sessionHigh: high, sessionLow: low } : {}
-            return { ...numbered(oneRequest, number), ...session }
-          })
-          for (const picked of picksOf(subject, 7, pool, requests)) counts[picked]!++
+          for (const picked of picksOf(subject, 7, pool, requests.slice(0, 1000 * count))) counts[picked]!++
           expect(evennessRatio(counts)).toBeLessThan(1)
         }
       }
@@ -439,7 +442,8 @@ export const placementLaws: ReadonlyArray<PlacementLaw> = [
   },
   {
     id: "placement-bounded-work",
-    statement: "the number of values it reads grows with the workers as its cost says",
+    statement:
+      "the number of values it reads grows with the workers as its cost says, but for the first decision",
     check: (subject) => {
       const few = readsMax(subject, 16)
       const many = readsMax(subject, 512)
@@ -466,6 +470,7 @@ export const placementLaws: ReadonlyArray<PlacementLaw> = [
             const one = numbered(oneRequest, number)
             const worker = placement.pick(one, pool, 0)
             const placed = charge(pool, worker, one)
+            touch(placement, pool, worker)
             placement.placed?.(placed, worker, pool, 0)
           }
           expect(Math.max(...pool.workers.inFlight) - Math.min(...pool.workers.inFlight)).toBeLessThanOrEqual(

@@ -25,6 +25,10 @@ export const told = (placement: Placement, pool: PoolView): Placement => {
   return placement
 }
 
+/** Tells a policy that what it may have read of a worker may have changed. */
+export const touch = (placement: Placement, pool: PoolView, worker: number): void =>
+  placement.touched?.(worker, pool.eligible.indexOf(worker) < pool.eligibleCount, pool)
+
 type Act = "arrive" | "hedge" | "start" | "produce" | "end" | "fail" | "heartbeat" | "leave" | "join"
 
 /** One event of a pool. `which` chooses the worker or request it happens to, among those it may. */
@@ -60,7 +64,7 @@ export const life: fc.Arbitrary<Life> = fc.record({
     rows.map((row) => ({ ...row, ...idle, capacity: 1 + (row.capacity % 5) }))
   ),
   requests: fc.array(request, { minLength: 1, maxLength: 4 }),
-  steps: fc.array(step, { maxLength: 40 })
+  steps: fc.array(step, { maxLength: 40, size: "max" })
 })
 
 const idle = {
@@ -124,7 +128,11 @@ export class PlacementLife {
   finish(): void {
     while (this.live.length > 0) this.end(this.live[0]!, Reason.none)
     for (const row of this.ready.keys()) this.change(row, true)
-    setEligible(this.pool, () => true)
+    setEligible(
+      this.pool,
+      () => true,
+      (slot, eligible) => this.placement.touched?.(slot, eligible, this.pool)
+    )
   }
 
   /** A request as it arrives now, of those of the life. */
@@ -157,7 +165,8 @@ export class PlacementLife {
         workers.waiting[worker] = which % 3
         workers.kvUsedTokens[worker] = which * 64
         workers.observedAtMs[worker] = this.nowMs
-        return this.placement.observed?.(worker, this.pool, this.nowMs)
+        this.placement.observed?.(worker, this.pool, this.nowMs)
+        return touch(this.placement, this.pool, worker)
       case "join":
         return this.change(row, true)
       case "leave":
@@ -191,13 +200,17 @@ export class PlacementLife {
   private place(one: RequestView): void {
     const { inFlight, capacity } = this.pool.workers
     const { slots } = this.guise
-    const ready = new Set(slots.filter((_, row) => this.ready[row]))
-    setEligible(this.pool, (slot) => ready.has(slot) && inFlight[slot]! < capacity[slot]!)
+    setEligible(
+      this.pool,
+      (slot) => this.ready[slots.indexOf(slot)]! && inFlight[slot]! < capacity[slot]!,
+      (slot, eligible) => this.placement.touched?.(slot, eligible, this.pool)
+    )
     const worker = this.placement.pick(one, this.pool, this.nowMs)
     this.seen(worker, one, this)
     this.picks.push(slots.indexOf(worker))
     if (worker < 0) return this.endUnlessLive(one, Reason.noWorker)
     const placed = charge(this.pool, worker, one)
+    touch(this.placement, this.pool, worker)
     this.live.push({ placed, worker, started: false })
     this.placement.placed?.(placed, worker, this.pool, this.nowMs)
   }
@@ -241,6 +254,7 @@ export class PlacementLife {
     this.live = this.live.filter((each) => each !== attempt)
     if (!started) prefilled(this.pool, worker, placed)
     release(this.pool, worker, placed)
+    touch(this.placement, this.pool, worker)
     this.placement.released?.(placed, worker, reason, this.pool, this.nowMs)
   }
 }

@@ -3,6 +3,7 @@ import * as fc from "fast-check"
 import { Reason } from "../../src/domain/Outcome.ts"
 import type { PoolView } from "../../src/domain/PoolView.ts"
 import type { Admission } from "../../src/policies/Admission.ts"
+import { LeastEligible } from "../../src/policies/LeastEligible.ts"
 import type { Placement } from "../../src/policies/Placement.ts"
 import type { PolicyEvents } from "../../src/policies/Policy.ts"
 import { mix } from "../../src/structures/hash.ts"
@@ -138,6 +139,18 @@ const placementDefects: ReadonlyArray<Planted<Subject>> = [
     })
   ],
   [
+    "takes off twice what it counted when an attempt is cancelled",
+    "placement-memory",
+    attentive("argmin", () => {
+      const counts: Array<number> = []
+      return {
+        pick: (_, pool) => least(eligibleOf(pool), (slot) => counts[slot] ?? 0),
+        placed: (_, worker) => void (counts[worker] = (counts[worker] ?? 0) + 1),
+        released: (_, worker, reason) => void (counts[worker]! -= reason === Reason.cancelled ? 2 : 1)
+      }
+    })
+  ],
+  [
     "leaves out the queue that its terms tell of",
     "placement-terms",
     attentive("argmin", () => ({
@@ -147,6 +160,23 @@ const placementDefects: ReadonlyArray<Planted<Subject>> = [
         queue: workers.pendingPrefillTokens[worker]!
       })
     }))
+  ],
+  [
+    "keeps its workers in an index that does not follow what ends",
+    "placement-terms",
+    attentive("argmin", () => {
+      const index = new LeastEligible(({ inFlight }, worker) => inFlight[worker]!)
+      const before: Array<number> = []
+      return {
+        pick: ({ idLow }, pool) => index.pick(pool, mix(0, 0, idLow)),
+        touched: (worker, eligible, pool) => {
+          const inFlight = pool.workers.inFlight[worker]!
+          if (inFlight >= (before[worker] ?? 0)) index.touched(worker, eligible, pool)
+          before[worker] = inFlight
+        },
+        terms: (_, worker, { workers }) => ({ inFlight: workers.inFlight[worker]! })
+      }
+    })
   ],
   [
     "divides by the size of a KV cache that is not known",
@@ -241,6 +271,22 @@ const placementDefects: ReadonlyArray<Planted<Subject>> = [
           (slot) => pool.workers.running[slot]! + mix(one.idLow >> 3, 0, pool.workers.keyLow[slot]!) / 2 ** 32
         )
     )
+  ],
+  [
+    "counts a request once its first token has come",
+    "placement-no-herd",
+    attentive("argmin", () => {
+      const counts: Array<number> = []
+      return {
+        pick: (one, pool) =>
+          least(
+            eligibleOf(pool),
+            (slot) => (counts[slot] ?? 0) + mix(one.idLow, 0, pool.workers.keyLow[slot]!) / 2 ** 32
+          ),
+        started: (_, worker) => void (counts[worker] = (counts[worker] ?? 0) + 1),
+        released: (_, worker) => void counts[worker]!--
+      }
+    })
   ],
   [
     "counts positions, which shift when a worker comes or goes",
@@ -429,8 +475,9 @@ const admissionDefects: ReadonlyArray<Planted<AdmissionSubject>> = [
 ]
 
 // What a defect does is known: nobody needs the smallest example.
-beforeAll(() => fc.configureGlobal({ endOnFailure: true }))
-afterAll(() => fc.resetConfigureGlobal())
+const usual = fc.readConfigureGlobal()
+beforeAll(() => fc.configureGlobal({ ...usual, endOnFailure: true }))
+afterAll(() => fc.configureGlobal(usual))
 
 describe("planted placement defects", () => findsAll([...placementLaws, sampleLaw(2)], placementDefects))
 describe("planted admission defects", () => findsAll(admissionLaws, admissionDefects))

@@ -17,6 +17,7 @@ import { holds } from "../support/arbitraries.ts"
 import { chainedRequests, requestsOf, roomyBatch, sum, tightBatch, workersOf } from "../support/batches.ts"
 import { exactQuotas } from "../support/batchOracles.ts"
 import { naiveBatch, parts } from "../support/naiveBatch.ts"
+import { findsAll, type Planted } from "../support/planted.ts"
 import {
   headShare,
   type Level,
@@ -150,9 +151,6 @@ test("what the naive placement gives, request by request", () => {
     })
   )
 })
-
-/** A plausible slip, beside the law that must find it. */
-type Planted<Subject> = readonly [defect: string, law: string, subject: Subject]
 
 const scanDefects: ReadonlyArray<Planted<Scan>> = [
   [
@@ -346,31 +344,6 @@ const radixDefects: ReadonlyArray<Planted<Radix>> = [
 const common = (a: ReadonlyArray<number>, b: ReadonlyArray<number>): number => {
   const first = a.findIndex((block, depth) => b[depth] !== block)
   return first < 0 ? a.length : first
-}
-
-/** What broke, beneath the report of the property. */
-const violation = (check: () => void): string => {
-  try {
-    check()
-    return "nothing"
-  } catch (error) {
-    if (!(error instanceof Error)) return String(error)
-    return error.cause instanceof Error ? error.cause.message : error.message
-  }
-}
-
-const findsAll = <Subject>(
-  laws: ReadonlyArray<StepLaw<Subject>>,
-  defects: ReadonlyArray<Planted<Subject>>
-): void => {
-  test.each(defects)("%s: %s finds it", (_, id, subject) => {
-    const law = laws.find((each) => each.id === id)!
-    expect(violation(() => law.check(subject))).toStartWith("expect(")
-  })
-
-  test("every law finds some defect", () => {
-    expect(laws.map((law) => law.id).filter((id) => !defects.some(([, finds]) => finds === id))).toEqual([])
-  })
 }
 
 describe("planted scan defects", () => findsAll(scanLaws, scanDefects))

@@ -16,23 +16,35 @@ const laws = [
     id: "costs-formula",
     check: (kvWaitMs: KvWait) =>
       holds(
-        fc.property(oneRow, request, fc.integer({ min: 16, max: 8192 }), (row, one, chunk) => {
-          const { workers } = poolOf([row])
-          const { promptTokens: prompt } = one
-          const cached = cachedOf(row, one)
-          const answer = answerOf(one)
-          const close = (ms: number, expected: number): void =>
-            expect(Math.abs(ms - expected)).toBeLessThanOrEqual(1e-12 * expected)
-          close(
-            costs.ttftMs(workers, 0, prompt, cached, answer, chunk),
-            naive.ttftMs(row, prompt, cached, answer, chunk)
-          )
-          close(
-            costs.externalityMs(workers, 0, prompt, cached, answer),
-            naive.externalityMs(row, prompt, cached, answer)
-          )
-          close(kvWaitMs(workers, 0, prompt, answer), naive.kvWaitMs(row, prompt, answer))
-        })
+        fc.property(
+          oneRow,
+          request,
+          fc.integer({ min: 16, max: 8192 }),
+          fc.constantFrom(0, 0.5, 1),
+          (row, one, chunk, share) => {
+            const { workers } = poolOf([row])
+            const { promptTokens: prompt } = one
+            const cached = cachedOf(row, one)
+            const answer = answerOf(one)
+            const close = (ms: number, expected: number): void =>
+              expect(Math.abs(ms - expected)).toBeLessThanOrEqual(1e-12 * expected)
+            close(
+              costs.ttftMs(workers, 0, prompt, cached, answer, chunk),
+              naive.ttftMs(row, prompt, cached, answer, chunk)
+            )
+            close(
+              costs.occupancyMs(workers, 0, prompt, cached, answer),
+              naive.occupancyMs(row, prompt, cached, answer)
+            )
+            const most = cached + Math.floor(share * (prompt - cached))
+            const expected = naive.externalityMs(row, prompt, cached, most)
+            const whole = row.inFlight * naive.ownMs(row, prompt, cached)
+            expect(Math.abs(costs.externalityMs(workers, 0, cached, most) - expected)).toBeLessThanOrEqual(
+              1e-12 * whole
+            )
+            close(kvWaitMs(workers, 0, prompt, answer), naive.kvWaitMs(row, prompt, answer))
+          }
+        )
       )
   },
   {

@@ -44,6 +44,11 @@ const contents: Readonly<Record<string, readonly [chain: unknown, extras: unknow
   rejected: [null, null, { message: "the queue is full" }],
   token: [null, null, "two tokens"],
   done: [null, null, { reason: "length", worker: "worker-1", queueMs: 1.5, prefillMs: 40, totalMs: 1250 }],
+  doneOfTwo: [
+    null,
+    ["reader-1"],
+    { reason: "stop", worker: "producer-1", queueMs: 1.5, prefillMs: 40, totalMs: 1250 }
+  ],
   error: [null, null, { message: "the worker was lost" }],
   register: [
     null,

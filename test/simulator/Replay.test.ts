@@ -7,6 +7,7 @@ import { choiceOf, pipelines } from "../../src/policies/pipelines.ts"
 import { audit } from "../../src/simulator/replay/audit.ts"
 import { generateTraffic } from "../../src/simulator/replay/generate.ts"
 import { Replay, type ReplayOptions, type ReplayResult } from "../../src/simulator/replay/Replay.ts"
+import type { ReplayWorker } from "../../src/simulator/replay/ReplayWorker.ts"
 import { workloadOf } from "../../src/simulator/replay/Workload.ts"
 import { ChainBuffer, type PrefixChain } from "../../src/structures/PrefixChain.ts"
 import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
@@ -115,7 +116,7 @@ const laws = [
           "stored",
           (worker: number, _high: number, _low: number, { count, high, low }: PrefixChain) => {
             for (let i = 0; i < count; i++) {
-              const block = (worker * 2 ** 21 + high[i]!) * 2 ** 32 + low[i]!
+              const block = worker * 2 ** 53 + (high[i]! * 2 ** 21 + low[i]! / 2 ** 11)
               if (!heardMs.has(block)) heardMs.set(block, Reflect.get(replay, "nowMs"))
             }
           }
@@ -240,8 +241,8 @@ const defects: ReadonlyArray<Planted<Maker>> = [
     "replay-late",
     changed((replay) => {
       const columns = Reflect.get(replay, "columns")
-      spy(replay, "beat", (slot: number) =>
-        columns.observe(slot, replay.workers[slot]!.load(), Reflect.get(replay, "nowMs"))
+      spy(replay, "beat", (worker: ReplayWorker) =>
+        columns.observe(worker.slot, worker.load(), Reflect.get(replay, "nowMs"))
       )
     })
   ],
@@ -250,10 +251,10 @@ const defects: ReadonlyArray<Planted<Maker>> = [
     "replay-late",
     changed((replay) => {
       const step = Reflect.get(replay, "step")
-      put(replay, "step", (slot: number) => {
-        step.call(replay, slot)
-        for (const news of Reflect.get(replay, "unheard")[slot]) news.heardMs = 0
-        Reflect.get(replay, "hear").call(replay, slot)
+      put(replay, "step", (worker: ReplayWorker) => {
+        step.call(replay, worker)
+        for (const news of worker.unheard) Reflect.set(news, "heardMs", 0)
+        Reflect.get(replay, "hear").call(replay, worker)
       })
     })
   ],
@@ -294,6 +295,7 @@ describe("the audit", () => {
     }
   })
   const [worker] = result.workers
+  const [spell] = result.spells
   const tampered: Readonly<Record<string, readonly [ReplayResult, string]>> = {
     "a request that never ended": [withOutcome("endedMs", () => Number.NaN), "ends after"],
     "a request that took longer than it was there": [withOutcome("endedMs", (ms) => ms + 10), "Little's law"],
@@ -306,8 +308,12 @@ describe("the audit", () => {
       "accepted or rejected"
     ],
     "an engine that was busy with nothing": [
-      { ...result, workers: [{ ...worker!, busyMs: worker!.busyMs + 1 }] },
+      { ...result, spells: [{ ...spell!, to: { ...spell!.to, busyMs: spell!.to.busyMs + 1 } }] },
       "busy with its steps"
+    ],
+    "a worker that was busy without its engine": [
+      { ...result, workers: [{ ...worker!, busyMs: worker!.busyMs + 1 }] },
+      "as long as their engines"
     ],
     "tokens from nowhere": [{ ...result, workers: [{ ...worker!, outputTokens: 5 }] }, "was produced"]
   }

@@ -4,22 +4,20 @@ import { presets } from "../../src/engines/simulated/CostModel.ts"
 import { choiceOf, pipelines } from "../../src/policies/pipelines.ts"
 import { generateTraffic } from "../../src/simulator/replay/generate.ts"
 import { replay, type ReplayOptions, type ReplayResult } from "../../src/simulator/replay/Replay.ts"
-import { workloadOf } from "../../src/simulator/replay/Workload.ts"
+import { type Workload, workloadOf } from "../../src/simulator/replay/Workload.ts"
 import { estimate } from "../../src/simulator/report/bootstrap.ts"
 import { boundsOf } from "../../src/simulator/report/bounds.ts"
-import {
-  compare,
-  type CompareOptions,
-  type Comparison,
-  type Progress
-} from "../../src/simulator/report/compare.ts"
+import { compare, type CompareOptions, type Comparison } from "../../src/simulator/report/compare.ts"
 import { figuresOf } from "../../src/simulator/report/figuresOf.ts"
 import { type Figures, measureNames } from "../../src/simulator/report/measures.ts"
-import { sweep, type Sweep, type SweepOptions, type Trial } from "../../src/simulator/report/sweep.ts"
-import { comparisonCsv, comparisonTable } from "../../src/simulator/report/table.ts"
+import type { Setting } from "../../src/simulator/report/ground.ts"
+import { type Job, type Run, runnerOf } from "../../src/simulator/report/Study.ts"
+import { searches, sweepOf, type SweepOptions } from "../../src/simulator/report/sweep.ts"
+import { comparisonCsv, tableOf, tableText } from "../../src/simulator/report/table.ts"
 import { makeRng } from "../../src/structures/Rng.ts"
 import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
 import { replays } from "../support/replays.ts"
+import { conclude } from "../support/studies.ts"
 
 /** Decode steps alone take 6.4 ms. */
 const targets = { ttftMs: 200, tpotMs: 8 }
@@ -194,23 +192,23 @@ describe("an estimate over seeds", () => {
 })
 
 describe("a comparison", () => {
+  const setting: Setting = { workers: 2, preset: presets["8b-h100"], targets, world: {}, warmUp: 0.1 }
+  const runner = runnerOf(setting, (seed, speed) =>
+    workloadOf(
+      [
+        generateTraffic({
+          seed,
+          requests: 120,
+          requestsPerSecond: 40,
+          promptTokens: { mean: 1500, variation: 1 },
+          outputTokens: { mean: 30, variation: 1 },
+          sharedPrefix: { count: 20, tokens: 2048, share: 0.7 }
+        })
+      ],
+      speed
+    )
+  )
   const options: CompareOptions = {
-    workloadOf: (seed) =>
-      workloadOf(
-        [
-          generateTraffic({
-            seed,
-            requests: 120,
-            requestsPerSecond: 40,
-            promptTokens: { mean: 1500, variation: 1 },
-            outputTokens: { mean: 30, variation: 1 },
-            sharedPrefix: { count: 20, tokens: 2048, share: 0.7 }
-          })
-        ],
-        1
-      ),
-    workers: 2,
-    preset: presets["8b-h100"],
     contenders: [
       { name: "default", pipeline: choiceOf(pipelines.default) },
       {
@@ -223,36 +221,41 @@ describe("a comparison", () => {
       pipeline: { ...choiceOf(pipelines.default), rescue: [] },
       sharedCache: true
     },
-    targets,
-    world: {},
-    warmUp: 0.1,
-    seeds: [1, 2, 3]
+    seeds: [1, 2, 3],
+    speed: 1,
+    plots: false
   }
-  const run = (some: Partial<CompareOptions> = {}): { comparison: Comparison; steps: Array<Progress> } => {
-    const steps: Array<Progress> = []
-    const running = compare({ ...options, ...some })
-    while (true) {
-      const { done, value } = running.next()
-      if (done === true) return { comparison: value, steps }
-      steps.push(value)
-    }
-  }
-  const { comparison, steps } = run()
+  const run = (some: Partial<CompareOptions> = {}, doing: (job: Job) => Run = runner): Comparison =>
+    conclude(compare({ ...options, ...some }), doing)
+  const comparison = run()
 
-  test("is the same when it is made again, and says how far it is", () => {
-    expect(run().comparison).toEqual(comparison)
-    expect(steps.map(({ done, total }) => `${done}/${total}`)).toEqual(
-      Array.from({ length: 9 }, (_, i) => `${i + 1}/9`)
+  test("is the same when it is made again, in whatever order its replays are made", () => {
+    expect(run()).toEqual(comparison)
+    const backwards = (jobs: ReadonlyArray<Job>) => jobs.toReversed()
+    expect(conclude(compare(options), runner, backwards)).toEqual(comparison)
+    // Whoever answers in the order of the making is found out.
+    const study = compare(options)
+    const { value } = study.next([])
+    expect(study.next(backwards(value as ReadonlyArray<Job>).map(runner)).value).not.toEqual(comparison)
+  })
+
+  test("asks for every replay at once, seed by seed", () => {
+    const asked: Array<string> = []
+    run({}, (job) => {
+      asked.push(`${job.contender!.name} ${job.seed}`)
+      return runner(job)
+    })
+    expect(asked).toEqual(
+      [1, 2, 3].flatMap((seed) => ["default", "turns", "default"].map((name) => `${name} ${seed}`))
     )
-    expect(steps.map(({ policy }) => policy).slice(0, 3)).toEqual(["default", "turns", "default"])
   })
 
   test("has each policy's means over the seeds, alone or beside others", () => {
     for (const [i, contender] of options.contenders.entries()) {
-      const alone = run({ contenders: [contender] }).comparison
+      const alone = run({ contenders: [contender] })
       expect(alone.results).toEqual([comparison.results[i]!])
       const single = options.seeds.map(
-        (seed) => run({ contenders: [contender], seeds: [seed] }).comparison.results[0]!.estimates.goodput
+        (seed) => run({ contenders: [contender], seeds: [seed] }).results[0]!.estimates.goodput
       )
       expect(single.every(({ low }) => Number.isNaN(low))).toBe(true)
       expect(comparison.results[i]!.estimates.goodput.mean).toBeCloseTo(
@@ -274,7 +277,7 @@ describe("a comparison", () => {
   })
 
   test("as a table marks the best of each column", () => {
-    const lines = comparisonTable(comparison).split("\n")
+    const lines = tableText(tableOf(comparison)).split("\n")
     expect(lines.map((line) => line.slice(0, 10).trim())).toEqual([
       "policy",
       "default",
@@ -293,7 +296,7 @@ describe("a comparison", () => {
     expect(lines[1]).toContain(`${default_!.toFixed(default_! < 100 ? 1 : 0)}*`)
     expect(lines[3]).not.toContain(`${turns!.toFixed(turns! < 100 ? 1 : 0)}*`)
     expect(lines.slice(6).join("")).not.toContain("*")
-    const without = comparisonTable(run({ seeds: [1] }).comparison)
+    const without = tableText(tableOf(run({ seeds: [1] })))
     expect(without).not.toContain("±")
   })
 
@@ -315,69 +318,70 @@ describe("a comparison", () => {
 
 describe("a sweep", () => {
   const pipeline = choiceOf(pipelines.default)
-  const options: SweepOptions = {
-    workloadOf: (seed, speed) =>
-      workloadOf(
-        [
-          generateTraffic({
-            seed,
-            requests: 150,
-            requestsPerSecond: 4,
-            promptTokens: { mean: 2000, variation: 1 },
-            outputTokens: { mean: 30, variation: 1 }
-          })
-        ],
-        speed
-      ),
+  const setting: Setting = {
     workers: 2,
     preset: presets["8b-h100"],
+    targets: { ttftMs: 500, tpotMs: 20 },
+    world: {},
+    warmUp: 0.1
+  }
+  const traffic = (seed: number, speed: number): Workload =>
+    workloadOf(
+      [
+        generateTraffic({
+          seed,
+          requests: 150,
+          requestsPerSecond: 4,
+          promptTokens: { mean: 2000, variation: 1 },
+          outputTokens: { mean: 30, variation: 1 }
+        })
+      ],
+      speed
+    )
+  const options: SweepOptions = {
     contenders: [
       { name: "default", pipeline },
       { name: "random", pipeline: { ...pipeline, placement: { policy: "random", options: {} } } }
     ],
     reference: { name: "store", pipeline, sharedCache: true },
-    targets: { ttftMs: 500, tpotMs: 20 },
-    world: {},
-    warmUp: 0.1,
     seeds: [1, 2],
     goal: 0.9
   }
-  const run = (some: Partial<SweepOptions> = {}): { found: Sweep; trials: ReadonlyArray<Trial> } => {
-    const trials: Array<Trial> = []
-    const running = sweep({ ...options, ...some })
-    while (true) {
-      const { done, value } = running.next()
-      if (done === true) return { found: value, trials }
-      trials.push(value)
-    }
-  }
-  const { found, trials } = run()
+  const runner = runnerOf(setting, traffic)
+  const found = sweepOf(searches(options).map((search) => conclude(search, runner)))
 
   test("ends with a speed at which the goal is met, next to one at which it is missed", () => {
-    for (const { goodput, policy, speed } of [...found.results, found.bounds.bound]) {
-      const tried = trials.filter((trial) => trial.policy === policy)
-      const missed = tried.filter((trial) => trial.goodput < options.goal).map((trial) => trial.speed)
-      expect(goodput).toBeGreaterThanOrEqual(options.goal)
-      expect(tried).toContainEqual({ policy, speed, goodput })
-      expect(Math.min(...missed) / speed).toBeWithin(1, 1.02)
+    for (const search of [...found.results, found.bounds.bound, found.bounds.sharedCache]) {
+      const missed = search.trials.filter(({ goodput }) => goodput < options.goal).map(({ speed }) => speed)
+      expect(search.found.goodput).toBeGreaterThanOrEqual(options.goal)
+      expect(search.trials).toContainEqual(search.found)
+      expect(Math.min(...missed) / search.found.speed).toBeWithin(1, 1.02)
     }
   })
 
   test("says the rate of that speed, ranks policies, and keeps below the bound", () => {
-    const [ours, random] = found.results
+    const [ours, random] = found.results.map((search) => search.found)
     const rates = options.seeds.map((seed) => {
-      const { requests } = options.workloadOf(seed, ours!.speed)
+      const { requests } = traffic(seed, ours!.speed)
       return (149 * 1000) / (requests.at(-1)!.arrivalMs - requests[0]!.arrivalMs)
     })
     expect(ours!.requestsPerSecond).toBeCloseTo((rates[0]! + rates[1]!) / 2, 9)
     expect(ours!.speed).toBeGreaterThan(random!.speed)
-    expect(found.bounds.bound.speed).toBeGreaterThan(ours!.speed)
-    expect(run().found).toEqual(found)
+    expect(found.bounds.bound.found.speed).toBeGreaterThan(ours!.speed)
+  })
+
+  test("finds the same again, whichever search is first", () => {
+    const backwards = searches(options)
+      .toReversed()
+      .map((search) => conclude(search, runnerOf(setting, traffic)))
+    expect(sweepOf(backwards.toReversed())).toEqual(found)
   })
 
   test("finds nothing where no speed is slow enough", () => {
-    const { found, trials } = run({ targets: { ttftMs: 1, tpotMs: 1 }, seeds: [1] })
-    expect(found.results[0]).toEqual({ policy: "default", speed: 0, requestsPerSecond: 0, goodput: 0 })
-    expect(trials.filter(({ policy }) => policy === "random").length).toBeLessThan(12)
+    const impossible = { ...setting, targets: { ttftMs: 1, tpotMs: 1 } }
+    const [first] = searches({ ...options, seeds: [1] })
+    const { found, trials } = conclude(first!, runnerOf(impossible, traffic))
+    expect(found).toEqual({ policy: "default", speed: 0, requestsPerSecond: 0, goodput: 0 })
+    expect(trials.length).toBeLessThan(12)
   })
 })

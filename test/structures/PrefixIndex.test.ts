@@ -3,6 +3,7 @@ import * as fc from "fast-check"
 import type { PrefixChain } from "../../src/structures/PrefixChain.ts"
 import { PrefixIndex } from "../../src/structures/PrefixIndex.ts"
 import { makeRng } from "../../src/structures/Rng.ts"
+import { findsAll } from "../support/planted.ts"
 import {
   type Blocks,
   chainOf,
@@ -181,113 +182,123 @@ describe("equals plain sets, searched through, under any sequence of operations"
   })
 })
 
-describe("planted defects are found", () => {
-  test.each<[string, new (options: typeof smallest) => PrefixIndex]>([
-    [
-      "an expectation lives on for the millisecond in which it ends",
-      class extends PrefixIndex {
-        override expire(nowMs: number): void {
-          super.expire(nowMs - 1)
-        }
-      }
-    ],
-    [
-      "a handle is given out again",
-      class extends PrefixIndex {
-        private readonly handles: Array<number | undefined> = []
-        override expect(worker: number, chain: PrefixChain, untilMs: number): number {
-          const handle = super.expect(worker, chain, untilMs)
-          if (handle < 0) return handle
-          const free = this.handles.indexOf(undefined)
-          const at = free < 0 ? this.handles.length : free
-          this.handles[at] = handle
-          return at
-        }
-        override withdraw(handle: number): void {
-          super.withdraw(this.handles[handle] ?? -1)
-          this.handles[handle] = undefined
-        }
-        override expectUntil(handle: number, untilMs: number): void {
-          super.expectUntil(this.handles[handle] ?? -1, untilMs)
-        }
-      }
-    ],
-    [
-      "two expectations of a chain are one",
-      class extends PrefixIndex {
-        private readonly made = new Map<string, number>()
-        override expect(worker: number, chain: PrefixChain, untilMs: number): number {
-          const key = `${worker} ${chain.high.join()} ${chain.low.join()}`
-          super.withdraw(this.made.get(key) ?? -1)
-          const handle = super.expect(worker, chain, untilMs)
-          this.made.set(key, handle)
-          return handle
-        }
-      }
-    ],
-    [
-      "of several removed blocks the last one goes",
-      class extends PrefixIndex {
-        override removed(worker: number, chain: PrefixChain, from: number, to: number): void {
-          super.removed(worker, chain, Math.max(from, to - 1), to)
-        }
-      }
-    ],
-    [
-      "blocks behind an unknown one begin a prompt",
-      class extends PrefixIndex {
-        override stored(
-          worker: number,
-          high: number,
-          low: number,
-          chain: PrefixChain,
-          from: number,
-          to: number
-        ): number {
-          const taken = super.stored(worker, high, low, chain, from, to)
-          return taken > 0 ? taken : super.stored(worker, 0, 0, chain, from, to)
-        }
-      }
-    ],
-    [
-      "a worker that is gone is still expected to do things",
-      class extends PrefixIndex {
-        private readonly chains: Array<PrefixChain> = []
-        override stored(
-          worker: number,
-          high: number,
-          low: number,
-          chain: PrefixChain,
-          from: number,
-          to: number
-        ): number {
-          this.chains.push(chain)
-          return super.stored(worker, high, low, chain, from, to)
-        }
-        override forget(worker: number): void {
-          for (const chain of this.chains) this.removed(worker, chain, 0, chain.count)
-        }
-      }
-    ],
-    [
-      "a block counts for all before it, whatever the chain says they are",
-      class extends PrefixIndex {
-        override depth(chain: PrefixChain, worker: number): number {
-          const exact = super.depth(chain, worker)
-          const { count, high, low } = chain
-          const alone = { count: 1, high: high.subarray(count - 1), low: low.subarray(count - 1) }
-          return count > 1 && super.depth(alone, worker) === 1 ? count : exact
-        }
-      }
-    ]
-  ])("%s", (_, Defective) => {
-    const found = fc.check(
-      fc.property(anything, (steps) => agrees(new Defective(smallest), steps)),
+type Subject = new (options: typeof smallest) => PrefixIndex
+
+/** The law of the chains that contradict each other, with the smallest example of no interest. */
+const equalsSets = {
+  id: "prefix-index",
+  check: (Index: Subject) =>
+    fc.assert(
+      fc.property(anything, (steps) => agrees(new Index(smallest), steps)),
       { numRuns: 1000, seed: 1, endOnFailure: true }
     )
-    expect(found.failed).toBe(true)
-  })
-})
+}
+
+const slips: ReadonlyArray<readonly [string, Subject]> = [
+  [
+    "an expectation lives on for the millisecond in which it ends",
+    class extends PrefixIndex {
+      override expire(nowMs: number): void {
+        super.expire(nowMs - 1)
+      }
+    }
+  ],
+  [
+    "a handle is given out again",
+    class extends PrefixIndex {
+      private readonly handles: Array<number | undefined> = []
+      override expect(worker: number, chain: PrefixChain, untilMs: number): number {
+        const handle = super.expect(worker, chain, untilMs)
+        if (handle < 0) return handle
+        const free = this.handles.indexOf(undefined)
+        const at = free < 0 ? this.handles.length : free
+        this.handles[at] = handle
+        return at
+      }
+      override withdraw(handle: number): void {
+        super.withdraw(this.handles[handle] ?? -1)
+        this.handles[handle] = undefined
+      }
+      override expectUntil(handle: number, untilMs: number): void {
+        super.expectUntil(this.handles[handle] ?? -1, untilMs)
+      }
+    }
+  ],
+  [
+    "two expectations of a chain are one",
+    class extends PrefixIndex {
+      private readonly made = new Map<string, number>()
+      override expect(worker: number, chain: PrefixChain, untilMs: number): number {
+        const key = `${worker} ${chain.high.join()} ${chain.low.join()}`
+        super.withdraw(this.made.get(key) ?? -1)
+        const handle = super.expect(worker, chain, untilMs)
+        this.made.set(key, handle)
+        return handle
+      }
+    }
+  ],
+  [
+    "of several removed blocks the last one goes",
+    class extends PrefixIndex {
+      override removed(worker: number, chain: PrefixChain, from: number, to: number): void {
+        super.removed(worker, chain, Math.max(from, to - 1), to)
+      }
+    }
+  ],
+  [
+    "blocks behind an unknown one begin a prompt",
+    class extends PrefixIndex {
+      override stored(
+        worker: number,
+        high: number,
+        low: number,
+        chain: PrefixChain,
+        from: number,
+        to: number
+      ): number {
+        const taken = super.stored(worker, high, low, chain, from, to)
+        return taken > 0 ? taken : super.stored(worker, 0, 0, chain, from, to)
+      }
+    }
+  ],
+  [
+    "a worker that is gone is still expected to do things",
+    class extends PrefixIndex {
+      private readonly chains: Array<PrefixChain> = []
+      override stored(
+        worker: number,
+        high: number,
+        low: number,
+        chain: PrefixChain,
+        from: number,
+        to: number
+      ): number {
+        this.chains.push(chain)
+        return super.stored(worker, high, low, chain, from, to)
+      }
+      override forget(worker: number): void {
+        for (const chain of this.chains) this.removed(worker, chain, 0, chain.count)
+      }
+    }
+  ],
+  [
+    "a block counts for all before it, whatever the chain says they are",
+    class extends PrefixIndex {
+      override depth(chain: PrefixChain, worker: number): number {
+        const exact = super.depth(chain, worker)
+        const { count, high, low } = chain
+        const alone = { count: 1, high: high.subarray(count - 1), low: low.subarray(count - 1) }
+        return count > 1 && super.depth(alone, worker) === 1 ? count : exact
+      }
+    }
+  ]
+]
+
+describe("planted defects", () =>
+  findsAll(
+    [equalsSets],
+    slips.map(([slip, Index]) => [slip, equalsSets.id, Index] as const)
+  ))
 
 test("a shorter chain matches as the longer one does, cut off", () => {
   fc.assert(

@@ -1,9 +1,40 @@
 import * as fc from "fast-check"
 import type { RequestView } from "../../src/domain/RequestView.ts"
+import { lawRecord } from "./lawRecord.ts"
 import { BLOCK_TOKENS, type Candidate, chainOf } from "./pools.ts"
 
-/** Checks a property in 1000 cases: enough that a defect that shows in 2 % of them escapes once in 10⁹ runs. */
-export const holds = <Inputs>(property: fc.IProperty<Inputs>): void => fc.assert(property, { numRuns: 1000 })
+/** Enough that a defect that shows in 2 % of the cases escapes once in 10⁹ runs. */
+const CASES = 1000
+
+/** Checks a property in 1000 cases. */
+export const holds = <Inputs>(property: fc.IProperty<Inputs>): void => fc.assert(property, { numRuns: CASES })
+
+/**
+ * Checks one thing after the other in the same cases: drawing them costs more than most checks, and so it is done once. The next run of
+ * the tests draws others. A check changes nothing in a case, and makes no assumption (`fc.pre`) about it.
+ */
+export const shared = <Case>(
+  cases: fc.Arbitrary<Case>,
+  numRuns = CASES
+): ((check: (one: Case) => void) => void) => {
+  const drawn: Array<Case> = []
+  let seed = 0
+  return (check) => {
+    if (drawn.length === 0)
+      seed = fc.check(
+        fc.property(cases, (one) => void drawn.push(one)),
+        { numRuns }
+      ).seed
+    try {
+      for (const one of drawn) check(one)
+    } catch (error) {
+      // The same cases once more, for the smallest example and how to replay it.
+      fc.assert(fc.property(cases, check), { numRuns, seed })
+      throw error
+    }
+    lawRecord.tell({ properties: 1, runs: drawn.length })
+  }
+}
 
 const u32 = fc.integer({ min: 0, max: 0xffffffff })
 const tokens = fc.integer({ min: 0, max: 200_000 })

@@ -35,8 +35,10 @@ export const naiveCosts = {
     naiveCosts.kvWaitMs(row, prompt, answer),
   longerMs: (row: Candidate, prompt: number, answer: number): number =>
     answer * (row.decodeSequenceMs + row.decodeContextMs * (prompt + answer / 2)),
-  externalityMs: (row: Candidate, prompt: number, cached: number, answer: number): number =>
-    row.inFlight * (naiveCosts.ownMs(row, prompt, cached) + naiveCosts.longerMs(row, prompt, answer))
+  occupancyMs: (row: Candidate, prompt: number, cached: number, answer: number): number =>
+    naiveCosts.ownMs(row, prompt, cached) + naiveCosts.longerMs(row, prompt, answer),
+  externalityMs: (row: Candidate, prompt: number, cached: number, most: number): number =>
+    row.inFlight * (naiveCosts.ownMs(row, prompt, cached) - naiveCosts.ownMs(row, prompt, most))
 }
 
 /** Rendezvous score of a worker for the session of a request, or for the request itself. */

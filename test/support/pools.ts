@@ -48,21 +48,17 @@ export const poolOf = (
   rows: ReadonlyArray<Candidate>,
   slots: ReadonlyArray<number> = rows.map((_, i) => i)
 ): PoolView => {
-  const workers: Partial<Record<keyof WorkerColumns, WorkerColumns[keyof WorkerColumns]>> = {}
+  const columns: Partial<Record<keyof WorkerColumns, WorkerColumns[keyof WorkerColumns]>> = {}
   for (const name of columnNames) {
     const column = new columnTypes[name](rows.length)
-    for (const [i, worker] of rows.entries()) column[slots[i]!] = worker[name]
-    workers[name] = column
+    for (let i = 0; i < rows.length; i++) column[slots[i]!] = rows[i]![name]
+    columns[name] = column
   }
-  const byKey = rows
-    .map((worker, i) => ({ ...worker, slot: slots[i]! }))
-    .toSorted((a, b) => a.keyHigh - b.keyHigh || a.keyLow - b.keyLow)
-  const eligible = byKey.filter((worker) => worker.eligible)
-  const others = byKey.filter((worker) => !worker.eligible)
-  return {
-    workers: workers as WorkerColumns,
-    eligible: Int32Array.from([...eligible, ...others], ({ slot }) => slot),
-    eligibleCount: eligible.length,
+  const workers = columns as WorkerColumns
+  const pool: PoolView = {
+    workers,
+    eligible: Int32Array.from(slots),
+    eligibleCount: 0,
     prefill: new Int32Array(0),
     prefillCount: 0,
     decode: new Int32Array(0),
@@ -71,6 +67,10 @@ export const poolOf = (
     ...cachesOf(rows, slots),
     forecast: quietForecast
   }
+  const mayPick = new Uint8Array(rows.length)
+  for (const [i, { eligible }] of rows.entries()) mayPick[slots[i]!] = eligible ? 1 : 0
+  setEligible(pool, (slot) => mayPick[slot] === 1)
+  return pool
 }
 
 /** What a pool says of its workers' prefix caches: of each request the leading blocks that the row's `cachedTokens` fill. */
@@ -142,14 +142,26 @@ const addPrefill = ({ workers }: PoolView, worker: number, request: RequestView,
   workers.pendingPrefillAttention[worker]! += count * n * (request.promptTokens - n / 2)
 }
 
-/** Makes the workers for which `mayPick` says so the eligible ones of a pool. */
-export const setEligible = (pool: PoolView, mayPick: (slot: number) => boolean): void => {
-  const { keyHigh, keyLow } = pool.workers
-  const byKey = [...pool.eligible].toSorted((a, b) => keyHigh[a]! - keyHigh[b]! || keyLow[a]! - keyLow[b]!)
-  const eligible = byKey.filter(mayPick)
-  pool.eligible.set([...eligible, ...byKey.filter((slot) => !mayPick(slot))])
-  Object.assign(pool, { eligibleCount: eligible.length })
+/** Makes the workers for which `mayPick` says so the eligible ones of a pool. Calls `changed` for each that was not, or is no longer. */
+export const setEligible = (
+  pool: PoolView,
+  mayPick: (slot: number) => boolean,
+  changed: (slot: number, eligible: boolean) => void = () => {}
+): void => {
+  const before = new Set(pool.eligible.subarray(0, pool.eligibleCount))
+  const byKey = sortedByKey(pool.workers, pool.eligible)
+  const after = byKey.filter(mayPick)
+  pool.eligible.set(after)
+  pool.eligible.set(
+    byKey.filter((slot) => !mayPick(slot)),
+    after.length
+  )
+  Object.assign(pool, { eligibleCount: after.length })
+  for (const slot of byKey) if (before.has(slot) !== mayPick(slot)) changed(slot, !before.has(slot))
 }
+
+const sortedByKey = ({ keyHigh, keyLow }: WorkerColumns, slots: Int32Array): Int32Array =>
+  slots.toSorted((a, b) => keyHigh[a]! - keyHigh[b]! || keyLow[a]! - keyLow[b]!)
 
 /** `count` workers that differ in their keys alone. */
 export const equalWorkers = (count: number, row: Partial<Candidate> = {}): ReadonlyArray<Candidate> =>

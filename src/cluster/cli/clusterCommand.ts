@@ -9,6 +9,7 @@ const listening = {
   json: jsonFlag("one line when everything is ready"),
   port: optionFlag("port", "listen.port"),
   httpPort: optionFlag("http-port", "listen.httpPort"),
+  record: optionFlag("record", "record.directory"),
   insecure: insecureFlag
 }
 
@@ -16,8 +17,9 @@ const listening = {
 export const clusterCommand = Command.make(
   "cluster",
   { ...listening, workers: optionFlag("workers", "models[0].workers") },
-  Effect.fnUntraced(function* ({ config: file, json, port, httpPort, insecure, workers }) {
-    const { config } = yield* loadConfig({ file, insecure, flags: [...port, ...httpPort, ...workers] })
+  Effect.fnUntraced(function* ({ config: file, json, port, httpPort, insecure, record, workers }) {
+    const flags = [...port, ...httpPort, ...record, ...workers]
+    const { config } = yield* loadConfig({ file, insecure, flags })
     const { runCluster } = yield* Effect.promise(() => import("../runCluster.ts"))
     yield* runCluster({ config, flags: { json } })
   })
@@ -35,8 +37,8 @@ export const clusterCommand = Command.make(
 export const balancerCommand = Command.make(
   "balancer",
   listening,
-  Effect.fnUntraced(function* ({ config: file, json, port, httpPort, insecure }) {
-    const { config } = yield* loadConfig({ file, insecure, flags: [...port, ...httpPort] })
+  Effect.fnUntraced(function* ({ config: file, json, port, httpPort, insecure, record }) {
+    const { config } = yield* loadConfig({ file, insecure, flags: [...port, ...httpPort, ...record] })
     const { runBalancer } = yield* Effect.promise(() => import("../runBalancer.ts"))
     yield* runBalancer({ config, flags: { json } })
   })

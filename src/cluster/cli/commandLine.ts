@@ -13,10 +13,12 @@ import { CliFailure } from "./CliFailure.ts"
 import { clientCommand } from "./clientCommand.ts"
 import { balancerCommand, clusterCommand } from "./clusterCommand.ts"
 import { configCommand } from "./configCommand.ts"
+import { explainCommand } from "./explainCommand.ts"
 import { policiesCommand } from "./policiesCommand.ts"
 import { replayCommand } from "./replayCommand.ts"
 import { processShell, Shell, type Surroundings } from "./Shell.ts"
 import { simulateCommand } from "./simulateCommand.ts"
+import { traceCommand } from "./traceCommand.ts"
 import { workerCommand } from "./workerCommand.ts"
 
 const commands = [
@@ -24,8 +26,10 @@ const commands = [
   balancerCommand,
   workerCommand,
   clientCommand,
+  explainCommand,
   replayCommand,
   simulateCommand,
+  traceCommand,
   policiesCommand,
   configCommand
 ] as const

@@ -47,7 +47,7 @@ export const factorFlag = above(Flag.Finite, Number.MIN_VALUE, "a number above 0
 
 /** The files that `readTrace` reads. */
 export const traceFormats =
-  "llm-trace/1, Mooncake's JSON lines, or the CSV of Azure's or BurstGPT's traces, gzipped or not"
+  "llm-trace/1, Mooncake's JSON lines, the CSV of Azure's or BurstGPT's traces, or the result of vllm bench serve, gzipped or not"
 
 export const skipBadFlag = switchFlag(
   "skip-bad",

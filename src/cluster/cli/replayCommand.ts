@@ -1,6 +1,6 @@
 import * as Effect from "effect/Effect"
 import { Argument, Command } from "effect/cli"
-import { configFlag, countFlag, factorFlag, jsonFlag, textFlag, traceFormats } from "./flags.ts"
+import { configFlag, countFlag, factorFlag, jsonFlag, switchFlag, textFlag, traceFormats } from "./flags.ts"
 import { optionFlag } from "./optionFlag.ts"
 
 /** `parallax replay-live`: recorded traffic, in real time, through real sockets. */
@@ -34,6 +34,10 @@ export const replayCommand = Command.make(
       "slo-tpot",
       "Target for the time per further token, in ms of trace time, for goodput.",
       Infinity
+    ),
+    againstReplay: switchFlag(
+      "against-replay",
+      "Replay the same requests in virtual time too, and say how far apart the two are."
     ),
     workers: optionFlag("workers", "models[0].workers"),
     preset: optionFlag("preset", "models[0].engine.preset"),

@@ -31,15 +31,15 @@ export const runClient = Effect.fnUntraced(function* (
       Effect.tryPromise({ try: (signal) => ask(client, flags, timeoutMs, shell, signal), catch: explain }),
     (client) => Effect.promise(() => client.close())
   )
-  const { text, ending } = yield* flags.json
+  const { id, text, ending } = yield* flags.json
     ? Effect.tapError(answer, ({ message }) =>
         print(shell, { outcome: "error", reason: "not_connected", tokens: 0, message })
       )
     : answer
-  if (flags.json) yield* print(shell, documentOf(ending, text))
-  else shell.err(ending.outcome === "done" ? `\n${summaryOf(ending)}\n` : "\n")
+  if (flags.json) yield* print(shell, { id, ...documentOf(ending, text) })
+  else shell.err(ending.outcome === "done" ? `\n${summaryOf(ending)}, request ${id}\n` : "\n")
   if (ending.outcome !== "done")
-    return yield* failed(`The request ended as ${ending.outcome}: ${ending.reason}. ${ending.message}`)
+    return yield* failed(`Request ${id} ended as ${ending.outcome}: ${ending.reason}. ${ending.message}`)
 })
 
 const open = (flags: ClientFlags, shell: Surroundings): Promise<Client> =>
@@ -56,14 +56,14 @@ const ask = async (
   timeoutMs: number | undefined,
   shell: Surroundings,
   signal: AbortSignal
-): Promise<{ readonly text: string; readonly ending: Ending }> => {
+): Promise<{ readonly id: string; readonly text: string; readonly ending: Ending }> => {
   const generation = client.generate({ prompt, model, maxTokens, session, timeoutMs, signal })
   let text = ""
   for await (const token of generation) {
     if (json) text += token.text
     else await shell.out(token.text)
   }
-  return { text, ending: await generation.ended }
+  return { id: generation.id, text, ending: await generation.ended }
 }
 
 /** What was typed wrong is a mistake of the caller; everything else happened to the request. */
@@ -77,7 +77,7 @@ const explain = (cause: unknown): CliFailure => {
 const print = (shell: Surroundings, document: unknown): Effect.Effect<void> =>
   Effect.promise(() => shell.out(jsonLine(document)))
 
-const documentOf = (ending: Ending, text: string): unknown => ({
+const documentOf = (ending: Ending, text: string): object => ({
   tokens: "delivered" in ending ? ending.delivered : 0,
   ...ending,
   text

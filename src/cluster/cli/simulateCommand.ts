@@ -40,6 +40,34 @@ const setting = {
     "Size of a worker's KV cache, in tokens. Default: that of --engine.",
     Infinity
   ),
+  networkMs: share("network-ms", "One way between balancer and worker. Default: 0.5.", 0.5, 60_000),
+  heartbeatMs: countFlag("heartbeat-ms", "Between two heartbeats of a worker. Default: 250.", 250),
+  crash: textFlag(
+    "crash",
+    "Workers whose process ends: worker@second, with commas between, and +seconds where it comes back after so many, with an empty cache: 3@60+30. Workers are counted from 0.",
+    "crashes"
+  ),
+  lose: textFlag("lose", "The same of workers that fall silent: their connections do not end.", "crashes"),
+  slow: textFlag(
+    "slow",
+    "Workers that are slow for a while: worker@second-second*factor, with commas between: 2@30-90*4.",
+    "times"
+  ),
+  scale: textFlag(
+    "scale",
+    "Scaling policy that decides how many workers there are, from --workers to --workers-max, options behind it (queue-driven:drain=10000). Default: there are --workers.",
+    "policy"
+  ),
+  workersMax: Flag.Int("workers-max").pipe(
+    Flag.withDescription("The most workers that --scale may have."),
+    Flag.map((count): number | undefined => count),
+    Flag.withDefault(undefined)
+  ),
+  coldStart: Flag.String("cold-start").pipe(
+    Flag.withDescription("How long a worker that --scale starts takes to join. Default: 30s."),
+    Flag.withMetavar("time"),
+    Flag.withDefault("30s")
+  ),
   policies: Flag.String("policies").pipe(
     Flag.withDescription(
       "What to compare, separated by commas: presets, placements and rivals by name, options behind it (power-of-two:d=3), or the groups presets, placements, rivals, all. Default: default,round-robin,least-connections,prefix-locality."
@@ -61,7 +89,13 @@ const setting = {
   ),
   seed: countFlag("seed", "First seed. Default: 1.", 1),
   seeds: countFlag("seeds", "How many seeds to replay; more than one gives intervals. Default: 1.", 1),
-  json: jsonFlag("one document with all figures")
+  json: jsonFlag("one document with all figures"),
+  jobs: countFlag(
+    "jobs",
+    "Replays at a time, each in a thread of its own; 1: in none. Default: as many as there are cores.",
+    navigator.hardwareConcurrency
+  ),
+  report: textFlag("report", "Page to write, with plots and all figures: one HTML file by itself.", "path")
 }
 
 const sweepCommand = Command.make(
@@ -86,9 +120,37 @@ export const simulateCommand = Command.make(
   {
     ...setting,
     speed: factorFlag("speed", "How many times closer together requests arrive. Default: 1.", 1),
-    csv: switchFlag("csv", "Write comma-separated values, and nothing else, to standard output.")
+    closedLoop: switchFlag(
+      "closed-loop",
+      "Clients wait: a request of a session comes so long after the one before has ended as its client thinks."
+    ),
+    clients: countFlag(
+      "clients",
+      "At most so many clients at a time, a session or a request without one each, who all wait. Default: no limit.",
+      Infinity
+    ),
+    csv: switchFlag("csv", "Write comma-separated values, and nothing else, to standard output."),
+    explain: Flag.Int("explain").pipe(
+      Flag.withDescription(
+        "Compare nothing: say why one request, given by its number in the traffic, went where it went under the first of --policies, and what would have become of it elsewhere."
+      ),
+      Flag.withMetavar("number"),
+      Flag.filter(
+        (value) => value >= 1,
+        () => "at least 1"
+      ),
+      Flag.map((value): number | undefined => value),
+      Flag.withDefault(undefined)
+    )
   },
-  Effect.fnUntraced(function* (flags: SimulateFlags) {
+  Effect.fnUntraced(function* ({
+    explain,
+    ...flags
+  }: SimulateFlags & { readonly explain: number | undefined }) {
+    if (explain !== undefined) {
+      const { runExplain } = yield* Effect.promise(() => import("../simulate/runExplain.ts"))
+      return yield* runExplain(flags, explain)
+    }
     const { runSimulate } = yield* Effect.promise(() => import("../simulate/runSimulate.ts"))
     yield* runSimulate(flags)
   })
@@ -106,6 +168,10 @@ export const simulateCommand = Command.make(
       command:
         "bun run simulate --trace traces/mooncake-conversation-a.jsonl.gz --speed 2 --policies all --json",
       description: "A recorded trace, twice as fast, under everything there is"
+    },
+    {
+      command: "bun run simulate --generate rate=40,prompt=3000,shared=0.7 --policies default --explain 300",
+      description: "Why the 300th request went where it went, and what would have become of it elsewhere"
     }
   ])
 )

@@ -175,12 +175,26 @@ export class Tally {
     this.e2e.record(ending.e2eMs * this.timeScale)
     if (tpotMs !== undefined) this.tpot.record(tpotMs)
     if (ttftMs <= this.slo.ttftMs && (tpotMs ?? 0) <= this.slo.tpotMs) this.met++
-    const work = this.workers.get(ending.worker) ?? idle
-    this.workers.set(ending.worker, {
+    const { cachedTokens, reader, tokens, worker } = ending
+    const { promptTokens } = request
+    // Of a split request each of the two finished its part.
+    if (reader === undefined) this.credit(worker, { outputTokens: tokens, promptTokens, cachedTokens })
+    else {
+      this.credit(reader, { promptTokens, cachedTokens })
+      this.credit(worker, { outputTokens: tokens })
+    }
+  }
+
+  private credit(
+    worker: string,
+    { outputTokens = 0, promptTokens = 0, cachedTokens = 0 }: Partial<WorkerWork>
+  ): void {
+    const work = this.workers.get(worker) ?? idle
+    this.workers.set(worker, {
       requestsDone: work.requestsDone + 1,
-      outputTokens: work.outputTokens + ending.tokens,
-      promptTokens: work.promptTokens + request.promptTokens,
-      cachedTokens: work.cachedTokens + ending.cachedTokens
+      outputTokens: work.outputTokens + outputTokens,
+      promptTokens: work.promptTokens + promptTokens,
+      cachedTokens: work.cachedTokens + cachedTokens
     })
   }
 

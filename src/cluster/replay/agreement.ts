@@ -1,8 +1,18 @@
 import type { BalancerSnapshot } from "../../domain/Snapshot.ts"
-import type { Figures, WorkerWork } from "./Tally.ts"
+import type { WorkerLoad } from "../../domain/WorkerLoad.ts"
+import type { Figures } from "./Tally.ts"
 
-const counters = ["requestsDone", "outputTokens", "promptTokens", "cachedTokens"] as const
-type Counter = (typeof counters)[number]
+/** What we count from the answers, and what the workers call it. */
+const counters = {
+  requestsDone: "requestsDone",
+  outputTokens: "outputTokens",
+  promptTokens: "promptTokens",
+  cachedTokens: "cachedPromptTokens"
+} as const satisfies Readonly<Record<string, keyof WorkerLoad>>
+
+type Counter = keyof typeof counters
+
+const names = Object.keys(counters) as ReadonlyArray<Counter>
 
 export interface Difference {
   readonly worker: string
@@ -16,38 +26,44 @@ export interface Difference {
 export interface Agreement {
   readonly equal: boolean
   readonly differences: ReadonlyArray<Difference>
+  /** Attempts that did not end in an answer: rescued, retried, called off or failed. Workers count what they did for these too. */
+  readonly abandoned: number
+  /** By how much more workers did, where such attempts may be why. */
+  readonly surplus: ReadonlyArray<Difference>
+  /** Workers that went, or came anew: what they had counted went with them, so only what is too much can be told. */
+  readonly lost: ReadonlyArray<string>
 }
 
-/** What each worker did between two snapshots, by its own count. One that was started anew in between began at zero. */
-export const workDone = (
-  before: BalancerSnapshot,
-  after: BalancerSnapshot
-): Readonly<Record<string, WorkerWork>> =>
-  Object.fromEntries(
-    after.workers.map(({ name, incarnation, load }) => {
-      const old = before.workers.find(
-        (worker) => worker.name === name && worker.incarnation === incarnation
-      )?.load
-      return [
-        name,
-        {
-          requestsDone: load.requestsDone - (old?.requestsDone ?? 0),
-          outputTokens: load.outputTokens - (old?.outputTokens ?? 0),
-          promptTokens: load.promptTokens - (old?.promptTokens ?? 0),
-          cachedTokens: load.cachedPromptTokens - (old?.cachedPromptTokens ?? 0)
-        }
-      ]
+/** Compares what the answers tell with what the workers counted between two snapshots, worker by worker and counter by counter. */
+export const agreement = (figures: Figures, before: BalancerSnapshot, after: BalancerSnapshot): Agreement => {
+  const abandoned = attemptsAbandoned(after) - attemptsAbandoned(before)
+  const workers = new Set([
+    ...Object.keys(figures.workers),
+    ...[before, after].flatMap((snapshot) => snapshot.workers.map(({ name }) => name))
+  ])
+  const lost = new Set<string>()
+  const apart = [...workers].flatMap((worker) => {
+    const [old, now] = [before, after].map((snapshot) => snapshot.workers.find(({ name }) => name === worker))
+    const isAnew = old?.incarnation !== now?.incarnation
+    const isGone = now === undefined || now.state === "lost" || now.state === "stopped"
+    if (old !== undefined && (isAnew || isGone)) lost.add(worker)
+    return names.flatMap((counter): ReadonlyArray<Difference> => {
+      const name = counters[counter]
+      const ours = figures.workers[worker]?.[counter] ?? 0
+      const theirs = (now?.load[name] ?? 0) - (isAnew ? 0 : (old?.load[name] ?? 0))
+      return ours === theirs || (lost.has(worker) && theirs < ours) ? [] : [{ worker, counter, ours, theirs }]
     })
-  )
-
-/** Compares both counts, worker by worker and counter by counter. */
-export const agreement = (figures: Figures, theirs: Readonly<Record<string, WorkerWork>>): Agreement => {
-  const names = new Set([...Object.keys(figures.workers), ...Object.keys(theirs)])
-  const differences = [...names].flatMap((worker) =>
-    counters.flatMap((counter): ReadonlyArray<Difference> => {
-      const [our, their] = [figures.workers[worker]?.[counter] ?? 0, theirs[worker]?.[counter] ?? 0]
-      return our === their ? [] : [{ worker, counter, ours: our, theirs: their }]
-    })
-  )
-  return { equal: differences.length === 0, differences }
+  })
+  const isExplained = ({ ours, theirs }: Difference): boolean => theirs > ours && abandoned > 0
+  const differences = apart.filter((each) => !isExplained(each))
+  return {
+    equal: differences.length === 0,
+    differences,
+    abandoned,
+    surplus: apart.filter(isExplained),
+    lost: [...lost]
+  }
 }
+
+const attemptsAbandoned = ({ cancelled, expired, failed, rescues, retries }: BalancerSnapshot): number =>
+  retries + failed + cancelled + expired + Object.values(rescues).reduce((sum, count) => sum + count, 0)

@@ -6,10 +6,14 @@ import { type CliFailure, failed, misused } from "../cli/CliFailure.ts"
 import { jsonLine } from "../cli/jsonLine.ts"
 import { Shell } from "../cli/Shell.ts"
 import { readTrace } from "../readTrace.ts"
-import { agreement, workDone } from "./agreement.ts"
+import { SLOW_START_MS } from "../../policies/estimators/SlowStart.ts"
+import { agreement } from "./agreement.ts"
+import { comparison, type Comparison, pathOf } from "./comparison.ts"
+import { inVirtualTime, type LiveReplay, nudged } from "./inVirtualTime.ts"
+import { Journal, type Sent } from "./Journal.ts"
 import { type ReplayReport, reportText } from "./report.ts"
 import { sendTrace } from "./sendTrace.ts"
-import { Tally } from "./Tally.ts"
+import { type SloTargets, Tally } from "./Tally.ts"
 import { ownTarget, runningTarget } from "./target.ts"
 
 export interface ReplayFlags {
@@ -26,12 +30,16 @@ export interface ReplayFlags {
   readonly sloTpot: number
   /** Settings of a cluster of our own. */
   readonly options: ReadonlyArray<Assignment>
+  /** Whether the same requests are replayed in virtual time too, to be compared. */
+  readonly againstReplay: boolean
   readonly json: boolean
 }
 
 /** Workers report their counters with a heartbeat: how often we look, and how long we wait for the last one. */
 const COUNTERS_POLL_MS = 100
 const COUNTERS_WAIT_MS = 3_000
+/** Replays that tell what differs by chance. */
+const NUDGED = 8
 
 /** Replays a trace and reports. Fails when nothing was answered, or when the workers' own counters tell another story. */
 export const runReplay = Effect.fnUntraced(function* (
@@ -40,25 +48,56 @@ export const runReplay = Effect.fnUntraced(function* (
   const shell = yield* Shell
   const { speed, timeScale } = flags
   const trace = yield* readTrace(flags.trace, { limit: flags.limit })
-  const target = yield* flags.address === undefined
-    ? ownTarget({ config: flags.config, flags: flags.options, timeScale })
-    : Effect.succeed(runningTarget(flags.address, shell))
+  if (flags.againstReplay && flags.address !== undefined)
+    return yield* misused(
+      "--against-replay is for a cluster started for the purpose, whose configuration is known: leave --address out."
+    )
+  const own =
+    flags.address === undefined
+      ? yield* ownTarget({ config: flags.config, flags: flags.options, timeScale })
+      : undefined
+  if (flags.againstReplay && own!.config.models.length > 1)
+    return yield* misused("--against-replay is for a configuration with one model.")
+  const target = own ?? runningTarget(flags.address!, shell)
   const { address } = target
   const client = yield* closing(() => connect({ address, credential: target.client }))
   const admin = yield* closing(() => connectAdmin({ address, credential: target.admin }))
   const modelOf = yield* modelChoice(client, flags.model)
-  const tally = new Tally(timeScale, { ttftMs: flags.sloTtft, tpotMs: flags.sloTpot })
+  const slo = { ttftMs: flags.sloTtft, tpotMs: flags.sloTpot }
+  const tally = new Tally(timeScale, slo)
+  const journal = flags.againstReplay ? new Journal(timeScale) : undefined
 
   const counted = yield* counters(admin)
-  yield* sendTrace({ client, trace, modelOf, compression: speed * timeScale, tally, shell })
+  // Virtual time begins when no worker is spared any more for having joined.
+  if (journal !== undefined) yield* Effect.sleep(SLOW_START_MS / timeScale)
+  yield* sendTrace({ client, trace, modelOf, compression: speed * timeScale, tally, journal, shell })
   const figures = yield* counted(tally)
-  const report: ReplayReport = { trace: trace.header.name, speed, timeScale, ...figures }
+  const workers = (yield* attempt(() => admin.snapshot())).workers.map(({ name }) => name)
+  const report: ReplayReport = {
+    trace: trace.header.name,
+    speed,
+    timeScale,
+    ...figures,
+    againstReplay: journal === undefined ? null : against({ ...own!, journal, trace, workers }, slo)
+  }
 
   yield* Effect.promise(() => shell.out(flags.json ? jsonLine(report) : `${reportText(report)}\n`))
   if (report.done === 0) return yield* failed("No request was answered.")
   if (!report.agreement.equal)
     return yield* failed("The workers' own counters differ from the answers that arrived.")
 }, Effect.scoped)
+
+const against = (
+  { journal, ...live }: Omit<LiveReplay, "hopMs" | "sent"> & { readonly journal: Journal },
+  slo: SloTargets
+): Comparison => {
+  const { pathsMs, seen, sent } = journal
+  const path = pathOf(pathsMs)
+  const { hopMs } = path
+  const replayed = (as: ReadonlyArray<Sent>) => inVirtualTime({ ...live, sent: as, hopMs })
+  const others = Array.from({ length: NUDGED }, (_, i) => replayed(nudged(sent, hopMs, i)))
+  return comparison(path, seen, replayed(sent), others, slo)
+}
 
 /** Which served model a request goes to: the one it was recorded with, where it is served. */
 const modelChoice = Effect.fnUntraced(function* (
@@ -78,8 +117,9 @@ const counters = Effect.fnUntraced(function* (admin: AdminConnection) {
     for (let waitedMs = 0; ; waitedMs += COUNTERS_POLL_MS) {
       const after = yield* attempt(() => admin.snapshot())
       const figures = tally.figures(after.workers.map(({ name }) => name))
-      const found = agreement(figures, workDone(before, after))
-      if (found.equal || waitedMs >= COUNTERS_WAIT_MS) return { ...figures, agreement: found }
+      const found = agreement(figures, before, after)
+      const isSettled = found.equal && found.surplus.length === 0 && found.lost.length === 0
+      if (isSettled || waitedMs >= COUNTERS_WAIT_MS) return { ...figures, agreement: found }
       yield* Effect.sleep(COUNTERS_POLL_MS)
     }
   })

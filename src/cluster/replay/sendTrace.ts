@@ -1,8 +1,9 @@
 import * as Effect from "effect/Effect"
 import type { Client } from "../../client/index.ts"
-import { limitOf, type Trace, type TraceRequest } from "../../domain/Trace.ts"
+import { limitOf, type Trace } from "../../domain/Trace.ts"
 import { systemTimers } from "../../protocol/Timers.ts"
 import type { Surroundings } from "../cli/Shell.ts"
+import type { Journal } from "./Journal.ts"
 import { openLoop } from "./openLoop.ts"
 import { progressLine } from "./progress.ts"
 import type { Tally } from "./Tally.ts"
@@ -20,6 +21,8 @@ export interface SendOptions {
   /** How many times closer together requests leave than they were recorded. */
   readonly compression: number
   readonly tally: Tally
+  /** Written where it is wanted. */
+  readonly journal?: Journal | undefined
   readonly shell: Surroundings
 }
 
@@ -37,7 +40,7 @@ export const sendTrace = (options: SendOptions): Effect.Effect<void> =>
     const offsetsMs = requests.map(({ arrivalMs }) => arrivalMs / compression)
     const stopSending = openLoop(systemTimers, offsetsMs, (index, dueMs) => {
       tally.send(dueMs, systemTimers.nowMs())
-      send(options, requests[index]!, ended)
+      send(options, index, ended)
     })
     if (requests.length === 0) ended()
     return Effect.sync(() => {
@@ -47,13 +50,15 @@ export const sendTrace = (options: SendOptions): Effect.Effect<void> =>
   })
 
 const send = (
-  { client, trace, modelOf, tally }: SendOptions,
-  request: TraceRequest,
+  { client, trace, modelOf, tally, journal }: SendOptions,
+  index: number,
   ended: () => void
 ): void => {
+  const request = trace.requests[index]!
+  const sentMs = systemTimers.nowMs()
   let firstMs = -1
   let lastMs = -1
-  client.start(
+  const { id } = client.start(
     {
       model: modelOf(request.model),
       prompt: null,
@@ -74,10 +79,12 @@ const send = (
       },
       ended: (ending) => {
         tally.end(request, ending, lastMs - firstMs, systemTimers.nowMs())
+        journal?.ended(index, request, ending, lastMs - firstMs)
         ended()
       }
     }
   )
+  journal?.left(index, id, sentMs)
 }
 
 /** Shows how far it is until the returned function is called: one line redrawn on a terminal, else a line now and then. */

@@ -1,6 +1,7 @@
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
+import type { Config } from "../../domain/Config.ts"
 import type { Assignment } from "../../domain/config/assign.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import type { Shell, Surroundings } from "../cli/Shell.ts"
@@ -13,6 +14,13 @@ export interface Target {
   readonly admin: string | undefined
 }
 
+/** One of our own, whose configuration we know, whatever policies are to draw at random and mix into prefixes included. */
+export interface OwnTarget extends Target {
+  readonly config: Config
+  readonly seed: number
+  readonly salt: string
+}
+
 /** A cluster that runs; the credentials are those of the environment. */
 export const runningTarget = (address: string, { environment }: Surroundings): Target => ({
   address,
@@ -20,34 +28,48 @@ export const runningTarget = (address: string, { environment }: Surroundings): T
   admin: environment["PARALLAX_AUTH_ADMINS"]?.split(",")[0]
 })
 
-/** A cluster for the purpose, configured as usual but on free ports and with engines at `timeScale`. It ends with the scope. */
+/** Of a cluster of our own, where the configuration states none. */
+const SEED = 1
+const SALT = "parallax-replay-live"
+
+/** A cluster for the purpose, configured as usual but on free ports and with time at `timeScale`. It ends with the scope. */
 export const ownTarget = Effect.fnUntraced(function* (options: {
   readonly config: string | undefined
   readonly flags: ReadonlyArray<Assignment>
   readonly timeScale: number
-}): Effect.fn.Return<Target, CliFailure, Shell | Scope.Scope> {
+}): Effect.fn.Return<OwnTarget, CliFailure, Shell | Scope.Scope> {
   const { loadConfig } = yield* Effect.promise(() => import("../loadConfig.ts"))
   const { startCluster } = yield* Effect.promise(() => import("../startCluster.ts"))
   const free = (key: string): Assignment => ({ keys: ["listen", key], value: 0, origin: "replay-live" })
   const load = (scaled: ReadonlyArray<Assignment>) =>
     loadConfig({ file: options.config, flags: [...options.flags, free("port"), free("httpPort"), ...scaled] })
   // Which models there are to scale is known only once the configuration is read.
-  const { models } = (yield* load([])).config
+  const { cluster, models, prefixes } = (yield* load([])).config
   if (models.some((model) => model.workers + Math.min(model.prefillWorkers, model.decodeWorkers) === 0))
     return yield* misused(
       "A cluster started for a replay needs workers for each model: set --workers to 1 or more."
     )
-  const scaled = models.map((_, index) => ({
-    keys: ["models", String(index), "engine", "timeScale"],
+  const seed = cluster.seed ?? SEED
+  const salt = prefixes.salt[0] === undefined ? SALT : Redacted.value(prefixes.salt[0])
+  const scale = (...keys: ReadonlyArray<string>): Assignment => ({
+    keys: [...keys, "timeScale"],
     value: options.timeScale,
     origin: "--time-scale"
-  }))
-  const { config } = yield* load(scaled)
+  })
+  const { config } = yield* load([
+    scale("cluster"),
+    ...models.map((_, index) => scale("models", String(index), "engine")),
+    { keys: ["cluster", "seed"], value: seed, origin: "replay-live" },
+    { keys: ["prefixes", "salt"], value: [salt], origin: "replay-live" }
+  ])
   const { tcp } = yield* startCluster(config)
   const [client, admin] = [config.auth.clients[0], config.auth.admins[0]]
   return {
     address: tcp,
     client: client && Redacted.value(client),
-    admin: admin && Redacted.value(admin)
+    admin: admin && Redacted.value(admin),
+    config,
+    seed,
+    salt
   }
 })

@@ -67,7 +67,7 @@ const pipelineOf = (text: string, preset: PresetName): PipelineChoice | string =
 }
 
 /** Settings such as `d=3` as the options of a policy. */
-const optionsOf = (
+export const optionsOf = (
   { name, options: specs }: PolicyEntry<unknown>,
   settings: ReadonlyArray<string>
 ): Readonly<Record<string, OptionValue>> | string => {

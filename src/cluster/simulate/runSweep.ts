@@ -1,12 +1,13 @@
 import * as Effect from "effect/Effect"
-import { type Capacity, sweep } from "../../simulator/report/sweep.ts"
-import { aligned } from "../../simulator/report/table.ts"
+import { searches, sweepOf } from "../../simulator/report/sweep.ts"
+import { sweepTableOf, tableText } from "../../simulator/report/table.ts"
 import type { CliFailure } from "../cli/CliFailure.ts"
 import { jsonLine } from "../cli/jsonLine.ts"
 import { Shell } from "../cli/Shell.ts"
-import { factsOf, settingOf, settingText, type SettingFlags } from "./runSimulate.ts"
-import { showing } from "./showing.ts"
-import { trafficOf } from "./traffic.ts"
+import { openReport, writeReport } from "./reporting.ts"
+import { concludeAll } from "./runners.ts"
+import { competitionOf, factsOf, type SettingFlags, settingText } from "./setting.ts"
+import { mostWorkers } from "./world.ts"
 
 export interface SweepFlags extends SettingFlags {
   readonly goal: number
@@ -17,40 +18,22 @@ export const runSweep = Effect.fnUntraced(function* (
   flags: SweepFlags
 ): Effect.fn.Return<void, CliFailure, Shell> {
   const shell = yield* Shell
-  const { generate, goal, json, trace, workers } = flags
-  const setting = yield* settingOf(flags)
-  const workloadOf = yield* trafficOf(flags)
-  const { bounds, results } = yield* showing(
-    shell,
-    sweep({ ...setting, workloadOf, goal }),
-    ({ goodput, policy, speed }) => `${policy}: ${shown(100 * goodput)} % at speed ${shown(speed)}`
+  const { generate, goal, json, trace } = flags
+  const workers = mostWorkers(flags)
+  const competition = yield* competitionOf(flags)
+  yield* openReport(flags)
+  const all = searches({ ...competition, goal })
+  const atOnce = all.length * competition.seeds.length
+  const sweep = sweepOf(yield* concludeAll(flags, all, { atOnce }))
+  const results = sweep.results.map(({ found }) => found)
+  const bounds = { bound: sweep.bounds.bound.found, sharedCache: sweep.bounds.sharedCache.found }
+  const document = { ...factsOf(flags), goal, results, bounds }
+  const title = `${trace ?? generate}: the highest rate at which ${(100 * goal).toFixed(1)} % of all requests meet the targets`
+  yield* writeReport(flags, { title, lead: [settingText(flags)], document }, (pages, provenance) =>
+    pages.sweepPage(sweep, goal, workers, provenance)
   )
-  if (json)
-    return yield* Effect.promise(() => shell.out(jsonLine({ ...factsOf(flags), goal, results, bounds })))
-  const best = Math.max(...results.map(({ requestsPerSecond }) => requestsPerSecond))
-  const row = (title: string, { goodput, requestsPerSecond, speed }: Capacity) => [
-    title,
-    `${shown(requestsPerSecond)}${requestsPerSecond === best && best > 0 ? "*" : " "}`,
-    shown(requestsPerSecond / workers),
-    shown(speed),
-    (100 * goodput).toFixed(1)
-  ]
-  const rows = aligned([
-    ["policy", "requests/s ", "per worker", "speed", "goodput %"],
-    ...results.map((result) => row(result.policy, result)),
-    row("bound", bounds.bound),
-    row(`one infinite cache: ${bounds.sharedCache.policy}`, bounds.sharedCache)
-  ])
-  const text = [
-    `${trace ?? generate}: the highest rate at which ${(100 * goal).toFixed(1)} % of all requests meet the targets`,
-    settingText(flags),
-    "",
-    ...rows.slice(0, -2),
-    "",
-    ...rows.slice(-2),
-    ""
-  ]
-  yield* Effect.promise(() => shell.out(text.join("\n")))
+  const text = json
+    ? jsonLine(document)
+    : [title, settingText(flags), "", tableText(sweepTableOf(sweep, workers)), ""].join("\n")
+  yield* Effect.promise(() => shell.out(text))
 })
-
-const shown = (value: number): string => value.toPrecision(3)

@@ -1,10 +1,17 @@
 import * as Effect from "effect/Effect"
+import { presets } from "../../engines/simulated/CostModel.ts"
 import { generateTraffic } from "../../simulator/replay/generate.ts"
+import { closedLoop } from "../../simulator/replay/Loop.ts"
 import { type Workload, workloadOf } from "../../simulator/replay/Workload.ts"
+import { boundsOf } from "../../simulator/report/bounds.ts"
+import { memoized } from "../../structures/memoized.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import type { Shell } from "../cli/Shell.ts"
 import { readTrace } from "../readTrace.ts"
 import { generatedTraffic } from "./generated.ts"
+
+/** Generated traffic that is kept, by its seed: a sweep comes back to each. */
+const SEEDS_MAX = 8
 
 export interface TrafficFlags {
   /** Files, separated by commas. */
@@ -12,7 +19,15 @@ export interface TrafficFlags {
   readonly generate: string | undefined
   readonly limit: number
   readonly skipBad: boolean
+  /** Whether clients wait for their answers, and at most how many there are then. */
+  readonly closedLoop?: boolean
+  readonly clients?: number
+  readonly engine: keyof typeof presets
 }
+
+/** The files of recorded traffic. */
+export const tracesOf = ({ trace }: TrafficFlags): ReadonlyArray<string> =>
+  trace === undefined ? [] : trace.split(",").map((name) => name.trim())
 
 /** The traffic that was asked for, at any speed: what was recorded is the same for all seeds. */
 export const trafficOf = Effect.fnUntraced(function* (
@@ -22,16 +37,46 @@ export const trafficOf = Effect.fnUntraced(function* (
   if (trace !== undefined && generate !== undefined)
     return yield* misused("--trace and --generate both say what the traffic is: give one of them.")
   if (trace !== undefined) {
-    const names = trace.split(",").map((name) => name.trim())
-    const traces = yield* Effect.forEach(names, (name) => readTrace(name, flags))
+    const traces = yield* Effect.forEach(tracesOf(flags), (name) => readTrace(name, flags))
     if (traces.every(({ requests }) => requests.length === 0))
       return yield* misused(`${trace} has no requests.`)
-    return (_, speed) => workloadOf(traces, speed)
+    const recorded = workloadOf(traces, 1)
+    return (_, speed) => looped(faster(recorded, speed), flags)
   }
   if (generate === undefined)
     return yield* misused("What is the traffic? Give --trace FILE, or --generate rate=20 to make some up.")
   const traffic = generatedTraffic(generate)
   if (typeof traffic === "string") return yield* misused(`--generate: ${traffic}`)
   const requests = Math.min(limit, traffic.requests)
-  return (seed, speed) => workloadOf([generateTraffic({ ...traffic, requests, seed })], speed)
+  const made = memoized(SEEDS_MAX, (seed: number) =>
+    workloadOf([generateTraffic({ ...traffic, requests, seed })], 1)
+  )
+  return (seed, speed) => looped(faster(made(seed), speed), flags)
 })
+
+/**
+ * With clients that wait, where that is asked for. What was made up has its think times; of what was recorded they are not known, so that
+ * answers are taken to have come as fast as those of an idle worker do.
+ */
+const looped = (workload: Workload, flags: TrafficFlags): Workload => {
+  const { clients: clientsMax = Number.POSITIVE_INFINITY, closedLoop: waits = false, engine, trace } = flags
+  if (!waits && clientsMax === Number.POSITIVE_INFINITY) return workload
+  if (trace === undefined) return closedLoop(workload, { clientsMax })
+  const { tpotMs, ttftMs } = boundsOf({ workload, workers: [{ name: "alone", preset: presets[engine] }] })
+  const answerMs = (number: number): number => {
+    const further = workload.requests[number]!.outputTokens - 1
+    const ms = ttftMs[number]! + (further > 0 ? further * tpotMs[number]! : 0)
+    // Some fit nowhere.
+    return Number.isFinite(ms) ? ms : 0
+  }
+  return closedLoop(workload, { clientsMax, answerMs })
+}
+
+/** The same requests, closer together. */
+const faster = (workload: Workload, speed: number): Workload =>
+  speed === 1
+    ? workload
+    : {
+        ...workload,
+        requests: workload.requests.map((request) => ({ ...request, arrivalMs: request.arrivalMs / speed }))
+      }

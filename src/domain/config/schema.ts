@@ -368,7 +368,7 @@ const failure = section("When a silent worker is given up.", {
   heartbeat: duration(
     {
       fallback: "250 millis",
-      minimum: 10,
+      minimum: 30,
       maximum: MINUTE_MS,
       summary: "How often a worker reports its load.",
       consequence: "Shorter gives placement fresher figures and costs a frame per worker each time."
@@ -482,6 +482,64 @@ const log = section("Log lines, on the error output.", {
   })
 })
 
+const record = section(
+  "Recording what is served as traces (docs/traces.md): times, token counts and numbered prefix blocks, never text.",
+  {
+    directory: optional(
+      text({
+        fallback: "recordings",
+        pattern: /^\P{Cc}{1,1024}$/u,
+        rule: "1 to 1024 characters without control characters",
+        summary: "Where to, from the working directory. It is made if it is not there.",
+        consequence:
+          "Files of the cluster's name are begun and removed there: clusters of one name need directories of their own."
+      }),
+      "nothing is recorded"
+    ),
+    fileBytesMax: integer({
+      fallback: 64 * MIB,
+      minimum: MIB,
+      maximum: 16 * 1024 * MIB,
+      unit: "bytes",
+      summary: "Largest file. The next one is a trace by itself.",
+      consequence: "Larger files hold longer stretches of time that can be replayed in one piece."
+    }),
+    files: integer({
+      fallback: 16,
+      minimum: 1,
+      maximum: 10_000,
+      unit: "files",
+      summary: "Files to keep, the one that is written included.",
+      consequence:
+        "The oldest are removed before another is begun; together they never take more than `files` times `fileBytesMax`."
+    }),
+    share: number({
+      fallback: 1,
+      minimum: 0.0001,
+      maximum: 1,
+      summary: "Share of the sessions to record, and of the requests without one.",
+      consequence: "Less takes less room and shows less load; a session is recorded as a whole or not at all."
+    }),
+    tenantNames: boolean({
+      fallback: false,
+      summary: "Whether tenants are recorded by name.",
+      consequence: "Without, they are numbered. With, replays can give them their configured weights."
+    })
+  }
+)
+
+const observability = section("What can be found out afterwards.", {
+  decisions: integer({
+    fallback: 4096,
+    minimum: 0,
+    maximum: 1_000_000,
+    unit: "requests",
+    summary: "Requests of which the decisions are kept, about, for `bun run explain`; the oldest make room.",
+    consequence:
+      "More are found for longer, at 4 KB each. 0 keeps none, and saves what that costs: see docs/explain.md."
+  })
+})
+
 const pipeline = (catalogue: Catalogue) =>
   section(
     "The policies that decide. A preset names one for each decision point; each can be replaced and given options.",
@@ -530,7 +588,27 @@ export const makeSchema = (catalogue: Catalogue) =>
         rule: "1 to 63 letters, digits, dots, dashes or underscores, beginning with a letter or digit",
         summary: "Name of the cluster.",
         consequence: "The balancer introduces itself with it; shown in logs and metrics."
-      })
+      }),
+      timeScale: number({
+        fallback: 1,
+        minimum: 0.01,
+        maximum: 10_000,
+        summary:
+          "How many times faster than on the clock time passes for the balancer: its policies, deadlines, heartbeats and scaling.",
+        consequence:
+          "With engines of the same `timeScale` the whole cluster runs so much faster, and decides as it would at its own pace. Only the suspicion of silent workers and the restarts of crashed ones keep to the clock, and heartbeats are 40 ms apart at least."
+      }),
+      seed: optional(
+        integer({
+          fallback: 1,
+          minimum: 0,
+          maximum: 0xffff_ffff,
+          summary: "Seed of what policies draw at random.",
+          consequence:
+            "With one, policies draw the same after each start; balancers that share workers are better off with different ones."
+        }),
+        "drawn anew at each start"
+      )
     }),
     listen,
     auth,
@@ -555,6 +633,8 @@ export const makeSchema = (catalogue: Catalogue) =>
     scaling,
     drain,
     faults,
+    record,
+    observability,
     log
   })
 

@@ -1,20 +1,35 @@
 /** Problems reported at once; a file with more is hardly a trace. */
 export const PROBLEMS_MAX = 5
 
-/** One line of a file that holds a trace. Its readers note a problem and give a stand-in for a field that breaks its rule. */
+/** A request, or the header, on a line of a file that holds a trace. Its readers note a problem and give a stand-in for a field that breaks its rule. */
 export class TraceLine {
   private readonly fields: Readonly<Record<string, unknown>>
   private readonly number: number
   private readonly problems: Array<string>
+  private readonly place: string
 
-  constructor(fields: Readonly<Record<string, unknown>>, number: number, problems: Array<string>) {
+  /** `place` says which of several requests of the line it is, behind the name of a field. */
+  constructor(
+    fields: Readonly<Record<string, unknown>>,
+    number: number,
+    problems: Array<string>,
+    place: string = ""
+  ) {
     this.fields = fields
     this.number = number
     this.problems = problems
+    this.place = place
   }
 
   problem(field: string, rule: string): void {
-    if (this.problems.length < PROBLEMS_MAX) this.problems.push(`${this.number}:${field}: ${rule}`)
+    if (this.problems.length < PROBLEMS_MAX)
+      this.problems.push(`${this.number}:${field}${this.place}: ${rule}`)
+  }
+
+  /** All fields but those of these names; undefined for none. */
+  others(names: ReadonlySet<string>): Readonly<Record<string, unknown>> | undefined {
+    const others = Object.entries(this.fields).filter(([name]) => !names.has(name))
+    return others.length === 0 ? undefined : Object.fromEntries(others)
   }
 
   value(field: string): unknown {

@@ -1,10 +1,17 @@
 import type { TraceHeader, TraceRequest } from "../Trace.ts"
 import type { TraceLine } from "./TraceLine.ts"
 
+/** What a line says of one request. */
+export interface TraceRow {
+  readonly fields: Readonly<Record<string, unknown>>
+  /** Which of several requests of the line it is, as it is to stand behind the name of a field. */
+  readonly place?: string
+}
+
 /** How the lines of a file are read. */
 export interface TraceFormat {
-  /** The fields of a line; undefined when it is no line of this format. */
-  readonly fieldsOf: (line: string) => Readonly<Record<string, unknown>> | undefined
+  /** The requests of a line; undefined when it is no line of this format. */
+  readonly rowsOf: (line: string) => ReadonlyArray<TraceRow> | undefined
   /** What a line must be. */
   readonly rule: string
   /** Reads the first line as a header. Where there is none, the header follows from the format, and says no name. */
@@ -24,9 +31,12 @@ export const formatOf = (first: string): TraceFormat => {
   const columns = first.split(",").map((column) => column.trim())
   const csv = (table: Table): TraceFormat | undefined =>
     table.columns.every((column) => columns.includes(column)) ? tableFormat(table, columns) : undefined
-  const fields = jsonFields(first)
-  const isMooncake = fields !== undefined && "input_length" in fields && !("format" in fields)
-  return csv(azure) ?? csv(burstGpt) ?? (isMooncake ? mooncake : llmTrace)
+  const table = csv(azure) ?? csv(burstGpt)
+  if (table !== undefined) return table
+  const fields = jsonFields(first) ?? {}
+  if ("format" in fields) return llmTrace
+  if ("input_length" in fields) return mooncake
+  return "request_throughput" in fields || "input_lens" in fields ? vllmBench : llmTrace
 }
 
 const jsonFields = (text: string): Readonly<Record<string, unknown>> | undefined => {
@@ -39,22 +49,42 @@ const jsonFields = (text: string): Readonly<Record<string, unknown>> | undefined
   return undefined
 }
 
+const jsonRow = (text: string): ReadonlyArray<TraceRow> | undefined => {
+  const fields = jsonFields(text)
+  return fields && [{ fields }]
+}
+
 const unknown: TraceHeader = { name: "", kind: "", blockSize: null, partialTail: false }
 const unlabelled = { session: undefined, tenant: undefined, model: undefined }
 
-const FORMAT = "llm-trace/1"
+/** As the header of the project's own format names it. */
+export const LLM_TRACE = "llm-trace/1"
+
+/** What a header holds that is either taken over or follows from the requests. */
+const headerFields = new Set([
+  "format",
+  "name",
+  "kind",
+  "blockSize",
+  "partialTail",
+  "requests",
+  "durationMs",
+  "fields"
+])
 
 const llmTrace: TraceFormat = {
-  fieldsOf: jsonFields,
+  rowsOf: jsonRow,
   rule: "a JSON object",
   readHeader: (line) => {
-    if (line.value("format") !== FORMAT) line.problem("format", `must be "${FORMAT}"`)
+    if (line.value("format") !== LLM_TRACE) line.problem("format", `must be "${LLM_TRACE}"`)
+    const about = line.others(headerFields)
     const blockSize = line.value("blockSize") === null ? null : line.integer("blockSize", 1)
     return {
       name: line.label("name") ?? "",
       kind: line.label("kind") ?? "",
       blockSize,
-      partialTail: line.value("partialTail") === true
+      partialTail: line.value("partialTail") === true,
+      ...(about && { about })
     }
   },
   header: unknown,
@@ -75,12 +105,15 @@ const llmTrace: TraceFormat = {
   isRelative: true
 }
 
+/** Tokens of a block in Mooncake's traces. */
+export const MOONCAKE_BLOCK = 512
+
 /** Source: kvcache-ai/Mooncake, FAST'25 trace release: ms, and blocks of 512 tokens, the last one partly filled. */
 const mooncake: TraceFormat = {
-  fieldsOf: jsonFields,
+  rowsOf: jsonRow,
   rule: "a JSON object",
   readHeader: undefined,
-  header: { name: "", kind: "real", blockSize: 512, partialTail: true },
+  header: { name: "", kind: "real", blockSize: MOONCAKE_BLOCK, partialTail: true },
   startsAtOnce: true,
   readRequest: (line, { blockSize }) => {
     const promptTokens = line.integer("input_length", 1)
@@ -93,6 +126,51 @@ const mooncake: TraceFormat = {
     }
   },
   timeField: "timestamp",
+  isRelative: false
+}
+
+const benchColumns = ["start_times", "input_lens", "output_lens"] as const
+
+/**
+ * One object for all requests, with a list for each figure: seconds since some moment, in the order of the data set. A request that failed
+ * has 0 output tokens. Source: vllm-project/vllm, vllm/benchmarks/serve.py, with --save-result and --save-detailed.
+ */
+const vllmBench: TraceFormat = {
+  rowsOf: (text) => {
+    const fields = jsonFields(text)
+    const lists = benchColumns.map((name) => fields?.[name])
+    const [starts] = lists
+    if (
+      !Array.isArray(starts) ||
+      !lists.every((list) => Array.isArray(list) && list.length === starts.length)
+    )
+      return undefined
+    const order = starts.map((start, i) => [typeof start === "number" ? start : 0, i] as const)
+    return order
+      .toSorted(([a], [b]) => a - b)
+      .map(([, i]) => ({
+        fields: {
+          ...Object.fromEntries(
+            benchColumns.map((name, column) => [name, (lists[column] as Array<unknown>)[i]])
+          ),
+          model_id: fields!["model_id"]
+        },
+        place: `[${i}]`
+      }))
+  },
+  rule: `an object with the lists ${benchColumns.join(", ")}, equally long, as vllm bench serve writes it with --save-detailed`,
+  readHeader: undefined,
+  header: { ...unknown, kind: "measured-engine-run" },
+  startsAtOnce: true,
+  readRequest: (line) => ({
+    arrivalMs: 1000 * line.decimal("start_times", 0),
+    promptTokens: line.integer("input_lens", 1),
+    outputTokens: line.integer("output_lens", 1),
+    blocks: [],
+    ...unlabelled,
+    model: line.label("model_id")
+  }),
+  timeField: "start_times",
   isRelative: false
 }
 
@@ -135,10 +213,10 @@ const tableFormat = (
   columns: ReadonlyArray<string>
 ): TraceFormat => ({
   // None of them has quotes.
-  fieldsOf: (text) => {
+  rowsOf: (text) => {
     const cells = text.split(",").map((cell) => cell.trim())
     return cells.length === columns.length
-      ? Object.fromEntries(cells.map((cell, i) => [columns[i], valueOf(cell)]))
+      ? [{ fields: Object.fromEntries(cells.map((cell, i) => [columns[i], valueOf(cell)])) }]
       : undefined
   },
   rule: `${columns.length} values with commas between`,

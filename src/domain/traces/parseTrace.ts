@@ -1,5 +1,5 @@
 import type { Trace, TraceRequest } from "../Trace.ts"
-import { formatOf } from "./formats.ts"
+import { formatOf, type TraceRow } from "./formats.ts"
 import { PROBLEMS_MAX, TraceLine } from "./TraceLine.ts"
 
 export interface ParseOptions {
@@ -18,8 +18,7 @@ export interface ParsedTrace {
 }
 
 /**
- * Reads the text of a trace: llm-trace/1, Mooncake's JSON lines, or the CSV of Azure or BurstGPT, as its first line tells. Gives the trace,
- * or what is wrong with the text, as `line:field: rule`, the five first ones. Fields it does not know are ignored. Cost: one pass.
+ * Reads the text of a trace in any format of `formatOf`, as its first line tells. Gives the trace, or what is wrong with the text, as `line:field: rule`, the five first ones. Fields it does not know are ignored. Cost: one pass.
  */
 export const parseTrace = (
   text: string,
@@ -30,39 +29,41 @@ export const parseTrace = (
   let next = lines.next()
   if (next.done === true) return ["1: the file is empty"]
   const format = formatOf(next.value.text)
-  const read = ({ number, text }: NumberedText): TraceLine => {
-    const fields = format.fieldsOf(text)
-    if (fields === undefined) problems.push(`${number}: must be ${format.rule}`)
-    return new TraceLine(fields ?? {}, number, problems)
+  const read = ({ number, text }: NumberedText): ReadonlyArray<TraceLine> => {
+    const rows = format.rowsOf(text)
+    if (rows === undefined) problems.push(`${number}: must be ${format.rule}`)
+    return (rows ?? noRows).map(({ fields, place }) => new TraceLine(fields, number, problems, place))
   }
 
-  const header = format.readHeader?.(read(next.value)) ?? { ...format.header, name }
+  const header = format.readHeader?.(read(next.value)[0]!) ?? { ...format.header, name }
   if (problems.length > 0) return problems
   if (!format.startsAtOnce) next = lines.next()
   const requests: Array<TraceRequest> = []
   let skipped = 0
   let startMs = format.isRelative ? 0 : Number.NaN
   let lastMs = Number.NEGATIVE_INFINITY
-  for (
-    ;
-    next.done !== true && requests.length < limit && problems.length < PROBLEMS_MAX;
-    next = lines.next()
-  ) {
+  const goesOn = (): boolean => requests.length < limit && problems.length < PROBLEMS_MAX
+  for (; next.done !== true && goesOn(); next = lines.next()) {
     const before = problems.length
-    const line = read(next.value)
-    const request = format.readRequest(line, header)
-    if (request.arrivalMs < lastMs) line.problem(format.timeField, "must not be before the line above it")
-    if (skipBad && problems.length > before) {
-      problems.length = before
-      skipped++
-      continue
+    for (const line of read(next.value)) {
+      if (!goesOn()) break
+      const request = format.readRequest(line, header)
+      if (request.arrivalMs < lastMs) line.problem(format.timeField, "must not be before the line above it")
+      if (skipBad && problems.length > before) {
+        problems.length = before
+        skipped++
+        continue
+      }
+      lastMs = request.arrivalMs
+      if (Number.isNaN(startMs)) startMs = lastMs
+      requests.push({ ...request, arrivalMs: lastMs - startMs })
     }
-    lastMs = request.arrivalMs
-    if (Number.isNaN(startMs)) startMs = lastMs
-    requests.push({ ...request, arrivalMs: lastMs - startMs })
   }
   return problems.length === 0 ? { trace: { header, requests }, skipped } : problems
 }
+
+/** In place of a line that is not of the format: every field that is needed is missing. */
+const noRows: ReadonlyArray<TraceRow> = [{ fields: {} }]
 
 interface NumberedText {
   readonly text: string

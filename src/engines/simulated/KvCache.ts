@@ -180,7 +180,7 @@ export class KvCache {
       node.users === 1 &&
       node.children === 0 &&
       grown <= node.keys.length &&
-      node.keys[grown - 1] === chain[upTo - 1]
+      isRun(node.keys, grown - length, chain, node.end, length)
     if (growing) {
       node.length += length
       node.end = upTo
@@ -266,6 +266,18 @@ export class KvCache {
 
 /** The key of a run's last block; undefined for the root. */
 const lastKey = ({ keys, from, length }: PrefixNode): number | undefined => keys[from + length - 1]
+
+/** Whether both have the same `length` keys. Each of them is looked at: chains may contradict each other. */
+const isRun = (
+  keys: Float64Array,
+  from: number,
+  chain: Float64Array,
+  at: number,
+  length: number
+): boolean => {
+  for (let i = 0; i < length; i++) if (keys[from + i] !== chain[at + i]) return false
+  return true
+}
 
 /** How many keys of the run stand in `chain` from `at` on, before `limit`. At least 1, for the caller found the run by its first key. */
 const commonLength = (node: PrefixNode, chain: Float64Array, at: number, limit: number): number => {

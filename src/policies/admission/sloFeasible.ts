@@ -4,6 +4,7 @@ import type { RequestView } from "../../domain/RequestView.ts"
 import { defineAdmission, type QueueView } from "../Admission.ts"
 import { classCeiling, classCeilingRule } from "../classCeiling.ts"
 import { decodeStepMs, prefillMs, ttftMs } from "../costs.ts"
+import { mostCached } from "../mostCached.ts"
 import { retryAfterMs, retryAfterRule } from "../retryAfter.ts"
 
 /**
@@ -25,7 +26,8 @@ export const sloFeasible = defineAdmission(
       "A worker that may be picked can serve a request in time if (1) its predicted time to first token, after its equal share of the " +
       "prompts that are queued, times the quantile of actual / predicted that nine of ten requests met, is at most max(ttft, stretch × " +
       "the time the request's own prompt takes there) and before the deadline, and (2) a decode step with the request there takes at " +
-      "most itl. A worker with nothing on it serves any request whose deadline it meets, as long as the queue is empty. Lets the request " +
+      "most itl. A worker with nothing on it serves any request whose deadline it meets, as long as the queue is empty and it computes " +
+      "no more than ttft of the prompt that another worker has cached: to do so much again would cost that cache its turn. Lets the request " +
       "in when a worker can, else rejects with slo_infeasible. When none may be picked twice the expected wait counts in place of the " +
       "queued prompts, before the first token at the worker that was best for the last request that found any; when there was none, or while " +
       "nothing ends and the wait is unknown, all are let in. " +
@@ -74,6 +76,8 @@ export const sloFeasible = defineAdmission(
   }
 )
 
+const UNKNOWN = -1
+
 /** Whether one request is served in time at one pool; what is the same for all workers is worked out once. */
 class Question {
   private readonly targets: { readonly ttft: number; readonly stretch: number; readonly itl: number }
@@ -88,6 +92,9 @@ class Question {
   private waitMs = 0
   private aheadTokens = 0
   private queueEmpty = false
+  /** Most tokens of the prompt that some worker has cached, once that was asked for. */
+  private mostCached = UNKNOWN
+  private pool!: PoolView
   /** The worker that was nearest to serving the last request that found one; -1 before. */
   private nearest = -1
 
@@ -99,6 +106,7 @@ class Question {
   missingMs(request: RequestView, pool: PoolView, queue: QueueView, nowMs: number): number {
     const { eligible, eligibleCount, prefill, prefillCount, decode, decodeCount } = pool
     const count = eligibleCount + prefillCount
+    this.pool = pool
     this.workers = pool.workers
     this.cachedTokens = pool.cachedTokens(request)
     this.promptTokens = request.promptTokens
@@ -109,6 +117,7 @@ class Question {
     this.waitMs = count === 0 ? queue.expectedWaitMs : 0
     this.aheadTokens = count === 0 ? 0 : queue.queuedPromptTokens / count
     this.queueEmpty = queue.queuedCount === 0
+    this.mostCached = UNKNOWN
     if (count === 0) {
       const known = this.nearest >= 0 && Number.isFinite(this.waitMs)
       return known ? this.lateMs(this.nearest) : 0
@@ -133,11 +142,22 @@ class Question {
     const { workers, promptTokens, targets, leftMs } = this
     const cachedTokens = this.cachedTokens[worker] ?? 0
     const placedMs = ttftMs(workers, worker, promptTokens, cachedTokens, this.outputTokens)
-    if (this.queueEmpty && workers.inFlight[worker] === 0) return placedMs - leftMs
+    if (this.queueEmpty && workers.inFlight[worker] === 0) {
+      const againMs = prefillMs(workers, worker, this.mostTokens() - cachedTokens, cachedTokens)
+      if (againMs <= targets.ttft) return placedMs - leftMs
+    }
     const aheadMs = prefillMs(workers, worker, this.aheadTokens, 0)
     const ownMs = prefillMs(workers, worker, promptTokens - cachedTokens, cachedTokens)
     const allowedMs = Math.max(targets.ttft, targets.stretch * ownMs) * this.ceiling
     return WAIT_MARGIN * this.waitMs + (aheadMs + placedMs) * this.ratio - Math.min(allowedMs, leftMs)
+  }
+
+  private mostTokens(): number {
+    if (this.mostCached !== UNKNOWN) return this.mostCached
+    const { eligible, eligibleCount, prefill, prefillCount } = this.pool
+    const whole = mostCached(eligible, eligibleCount, this.cachedTokens)
+    this.mostCached = Math.max(whole, mostCached(prefill, prefillCount, this.cachedTokens))
+    return this.mostCached
   }
 
   /** Until decode steps would be short enough with one more request there; 0 when they are. */

@@ -10,6 +10,9 @@ export interface SlowStartOptions {
   readonly minimum?: number
 }
 
+/** Where nothing is said. */
+export const SLOW_START_MS = 10_000
+
 /**
  * Ramps up workers that joined, whose caches are cold: of its speed a worker counts max(minimum, (t / window)^(1 / aggression)), t after
  * it joined. Memory: 8 bytes a worker.
@@ -21,7 +24,7 @@ export class SlowStart {
   private readonly minimum: number
   private joinedMs = new Float64Array(0)
 
-  constructor({ windowMs = 10_000, aggression = 1, minimum = 0.1 }: SlowStartOptions = {}) {
+  constructor({ windowMs = SLOW_START_MS, aggression = 1, minimum = 0.1 }: SlowStartOptions = {}) {
     assert(windowMs >= 0 && aggression > 0, "a ramp has a length and a shape")
     assert(minimum > 0 && minimum <= 1, "a worker that joined gets a share, at most its own")
     this.windowMs = windowMs

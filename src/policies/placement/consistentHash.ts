@@ -1,5 +1,5 @@
-import { mix } from "../../structures/hash.ts"
-import { affinityOptions, affinityState, requestState, weightedScore } from "../affinity.ts"
+import { affinityOptions, affinityState, requestState } from "../affinity.ts"
+import { FirstChoice } from "../FirstChoice.ts"
 import { LoadBound } from "../LoadBound.ts"
 import { definePlacement } from "../Placement.ts"
 
@@ -39,25 +39,16 @@ export const consistentHash = definePlacement(
   },
   ({ bound, key, prefixBlocks }) => {
     const loadBound = new LoadBound()
+    const first = new FirstChoice()
     return {
       pick: (request, pool) => {
-        const { keyHigh, keyLow, speed } = pool.workers
-        const { eligible, eligibleCount } = pool
+        const { workers, eligible, eligibleCount } = pool
         const shared = affinityState(request, key, prefixBlocks)
-        const keyState = shared < 0 ? requestState(request) : shared
         loadBound.measure(pool, bound)
-        let best = -1
-        let bestScore = -1
-        for (let i = 0; i < eligibleCount; i++) {
-          const worker = eligible[i]!
-          if (!loadBound.hasRoom(pool, worker)) continue
-          const score = weightedScore(mix(keyState, keyHigh[worker]!, keyLow[worker]!), speed[worker]!)
-          if (score > bestScore) {
-            best = worker
-            bestScore = score
-          }
-        }
-        return best
+        first.start(shared < 0 ? requestState(request) : shared)
+        for (let i = 0; i < eligibleCount; i++)
+          if (loadBound.hasRoom(pool, eligible[i]!)) first.offer(workers, eligible[i]!)
+        return first.worker
       }
     }
   }

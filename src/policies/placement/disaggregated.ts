@@ -1,8 +1,9 @@
-import type { PoolView } from "../../domain/PoolView.ts"
+import type { PoolView, WorkerColumns } from "../../domain/PoolView.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
 import { sessionOrRequestState } from "../affinity.ts"
 import { CompletionCosts } from "../CompletionCosts.ts"
-import { CHUNK_TOKENS, decodeMs, kvWaitMs } from "../costs.ts"
+import { CHUNK_TOKENS, decodeMs, kvWaitMs, occupancyMs } from "../costs.ts"
+import { isEligible } from "../eligibility.ts"
 import { LeastCost } from "../LeastCost.ts"
 import { definePlacement } from "../Placement.ts"
 
@@ -16,7 +17,8 @@ export const disaggregated = definePlacement(
     summary:
       "Long uncached prompts are read by workers that only read, answered by workers that only answer, when that is sooner.",
     definition:
-      "Locally: least TTFT + externality·E over the workers that do both, as in predicted-completion. Split: least TTFT over the prefill " +
+      "Locally: least TTFT, as in predicted-completion, + externality · requests in flight × (own prefill + what the expected answer adds to " +
+      "their steps) over the workers that do both. Split: least TTFT over the prefill " +
       "workers, for the prompt and one token, + over the decode workers least transfer + KV wait + externality · requests in flight × what the " +
       "answer adds to their steps; the transfer is (prompt − tokens held there) · kvBytesPerToken at `bandwidth`. A request is split when at the local worker " +
       "`threshold` tokens or more are not cached, and the split sum is the smaller one; or when no worker that does both is eligible. Never " +
@@ -80,22 +82,30 @@ export const disaggregated = definePlacement(
     const local = new LeastCost()
     const reader = new LeastCost()
     const writer = new LeastCost()
-    const localCosts = new CompletionCosts(chunkTokens, externality)
-    const readingCosts = new CompletionCosts(chunkTokens, 0)
+    const costs = new CompletionCosts(chunkTokens, 0)
     /** 10⁹ bits a second are 125 000 bytes in a millisecond. */
     const transferTokenMs = kvBytesPerToken / (bandwidth * 125_000)
     let decodeWorker = -1
+    /** Whether it was weighed whether to split. */
+    let weighed = false
 
     const pickLocal = (request: RequestView, pool: PoolView): void => {
-      const { workers, eligible, eligibleCount, forecast } = pool
-      const costMs = localCosts.of(request, pool, eligible, eligibleCount, forecast.meanOutputTokens(request))
+      const { workers, eligible, eligibleCount } = pool
+      const { promptTokens } = request
+      const outputTokens = pool.forecast.meanOutputTokens(request)
+      const costMs = costs.of(request, pool, eligible, eligibleCount, outputTokens)
+      const cachedTokens = pool.cachedTokens(request)
       local.start(sessionOrRequestState(request))
-      for (let i = 0; i < eligibleCount; i++) local.offer(workers, eligible[i]!, costMs[eligible[i]!]!)
+      for (let i = 0; i < eligibleCount; i++) {
+        const worker = eligible[i]!
+        const othersMs = wholeMs(workers, worker, promptTokens, cachedTokens[worker]!, outputTokens)
+        local.offer(workers, worker, costMs[worker]! + externality * othersMs)
+      }
     }
 
     const pickReader = (request: RequestView, pool: PoolView): void => {
       const { workers, prefill, prefillCount } = pool
-      const costMs = readingCosts.of(request, pool, prefill, prefillCount, 1)
+      const costMs = costs.of(request, pool, prefill, prefillCount, 1)
       reader.start(sessionOrRequestState(request))
       for (let i = 0; i < prefillCount; i++) reader.offer(workers, prefill[i]!, costMs[prefill[i]!]!)
     }
@@ -109,24 +119,37 @@ export const disaggregated = definePlacement(
       for (let i = 0; i < decodeCount; i++) {
         const worker = decode[i]!
         const transferMs = transferTokenMs * (promptTokens - cachedTokens[worker]!)
-        const othersMs = workers.inFlight[worker]! * decodeMs(workers, worker, promptTokens, outputTokens)
+        const longerMs = workers.inFlight[worker]! * decodeMs(workers, worker, promptTokens, outputTokens)
         writer.offer(
           workers,
           worker,
-          transferMs + kvWaitMs(workers, worker, promptTokens, outputTokens) + externality * othersMs
+          transferMs + kvWaitMs(workers, worker, promptTokens, outputTokens) + externality * longerMs
         )
+      }
+    }
+
+    const localTerms = (request: RequestView, worker: number, pool: PoolView) => {
+      const { promptTokens } = request
+      const outputTokens = pool.forecast.meanOutputTokens(request)
+      const cached = pool.cachedTokens(request)[worker]!
+      const othersMs = wholeMs(pool.workers, worker, promptTokens, cached, outputTokens)
+      return {
+        ...costs.terms(request, pool, worker, outputTokens),
+        externality: (externality * othersMs) / 1000
       }
     }
 
     return {
       pick: (request, pool) => {
         decodeWorker = -1
+        weighed = false
         pickLocal(request, pool)
         if (pool.prefillCount === 0 || pool.decodeCount === 0) return local.worker
         if (local.worker >= 0) {
           const uncachedTokens = request.promptTokens - pool.cachedTokens(request)[local.worker]!
           if (uncachedTokens < threshold) return local.worker
         }
+        weighed = true
         pickReader(request, pool)
         pickWriter(request, pool)
         if (reader.cost + writer.cost >= local.cost) return local.worker
@@ -134,12 +157,23 @@ export const disaggregated = definePlacement(
         return reader.worker
       },
       decodeOn: () => decodeWorker,
+      compared: (worker, pool) => weighed || isEligible(pool, worker),
       terms: (request, worker, pool) => {
         if (!pool.prefill.subarray(0, pool.prefillCount).includes(worker))
-          return localCosts.terms(request, pool, worker, pool.forecast.meanOutputTokens(request))
+          return localTerms(request, worker, pool)
         pickWriter(request, pool)
-        return { ...readingCosts.terms(request, pool, worker, 1), handOver: writer.cost / 1000 }
+        return { ...costs.terms(request, pool, worker, 1), handOver: writer.cost / 1000 }
       }
     }
   }
 )
+
+/** Delay inflicted on those who are there by a request that is read and answered there. */
+const wholeMs = (
+  workers: WorkerColumns,
+  worker: number,
+  promptTokens: number,
+  cachedTokens: number,
+  outputTokens: number
+): number =>
+  workers.inFlight[worker]! * occupancyMs(workers, worker, promptTokens, cachedTokens, outputTokens)

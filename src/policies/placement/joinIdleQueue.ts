@@ -16,8 +16,8 @@ export const joinIdleQueue = definePlacement(
     definition:
       "A worker is idle when no prompt is pending there and the KV tokens of the requests in flight are at most kvLimit of its cache (any " +
       "number where the size is unknown). It joins a queue when that becomes so and leaves it when it gets a request; the first in " +
-      "the queue that is eligible is picked and leaves it. With an empty queue the least inFlight / speed of two distinct random " +
-      "workers is picked. A worker that was picked and got no request joins again with its next heartbeat.",
+      "the queue that is eligible and still idle is picked and leaves it. With an empty queue the least inFlight / speed of two distinct " +
+      "random workers is picked. A worker that was picked and got no request joins again with its next heartbeat.",
     cost: "O(log N)",
     source: "Lu, Xie, Kliot, Geller, Larus, Greenberg, Join-Idle-Queue, Performance Evaluation 68(11), 2011",
     stability: "stable",
@@ -57,7 +57,7 @@ export const joinIdleQueue = definePlacement(
         for (let worker = lists.first(IDLE); worker >= 0; worker = lists.first(IDLE)) {
           lists.remove(worker)
           lists.pushBack(BUSY, worker)
-          if (isEligible(pool, worker)) return worker
+          if (isEligible(pool, worker) && isIdle(worker, pool)) return worker
         }
         return withoutIdle.pick(request, pool, nowMs)
       },

@@ -1,6 +1,6 @@
 import type { WorkerColumns } from "../../domain/PoolView.ts"
 import { requestState } from "../affinity.ts"
-import { LeastCost } from "../LeastCost.ts"
+import { LeastEligible } from "../LeastEligible.ts"
 import { definePlacement } from "../Placement.ts"
 
 /**
@@ -12,10 +12,10 @@ export const leastConnections = definePlacement(
     name: "least-connections",
     summary: "The worker with the fewest requests in flight for its speed.",
     definition:
-      "Least inFlight / speed over all eligible workers. Ties go to the highest rendezvous score of (request id, worker key): " +
-      "spread evenly over requests, and the same for one request wherever it is decided. " +
+      "Least inFlight / speed over all eligible workers. Ties go to the first of them in the order of keys, round the end, from the eligible worker on " +
+      "that the hash of the request id draws: spread evenly over requests, and the same for one request wherever it is decided. " +
       "A request counts the same whatever its length, so unequal prompts are its weakness.",
-    cost: "O(N)",
+    cost: "O(log N)",
     source:
       "join the shortest queue; Winston, Optimality of the shortest line discipline, J. Appl. Prob. 14, 1977",
     stability: "stable",
@@ -24,14 +24,11 @@ export const leastConnections = definePlacement(
   },
   {},
   () => {
-    const least = new LeastCost()
+    const least = new LeastEligible(requestsForSpeed)
     return {
-      pick: (request, { workers, eligible, eligibleCount }) => {
-        least.start(requestState(request))
-        for (let i = 0; i < eligibleCount; i++)
-          least.offer(workers, eligible[i]!, requestsForSpeed(workers, eligible[i]!))
-        return least.worker
-      },
+      pick: (request, pool) => least.pick(pool, requestState(request)),
+      touched: (worker, eligible, pool) => least.touched(worker, eligible, pool),
+      changed: (worker, ready) => least.changed(worker, ready),
       terms: (_request, worker, { workers }) => ({ inFlight: requestsForSpeed(workers, worker) })
     }
   }

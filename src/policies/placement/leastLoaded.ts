@@ -1,7 +1,7 @@
 import type { WorkerColumns } from "../../domain/PoolView.ts"
 import { Ewma } from "../../structures/Ewma.ts"
 import { requestState } from "../affinity.ts"
-import { LeastCost } from "../LeastCost.ts"
+import { LeastEligible } from "../LeastEligible.ts"
 import { definePlacement } from "../Placement.ts"
 
 /**
@@ -15,8 +15,8 @@ export const leastLoaded = definePlacement(
     definition:
       "Least (inFlight + others) / speed over all eligible workers. With every heartbeat others is averaged over " +
       "max(0, running + waiting − inFlight), what came before weighing e^(−Δ/smoothing) after Δ; it is 0 before the first. " +
-      "Ties go to the highest rendezvous score of (request id, worker key).",
-    cost: "O(N)",
+      "Ties go to the first of them in the order of keys, round the end, from the eligible worker on that the hash of the request id draws.",
+    cost: "O(log N)",
     source:
       "Dahlin, Interpreting stale load information, IEEE TPDS 11(10), 2000; last report plus own dispatches since it",
     stability: "stable",
@@ -37,24 +37,22 @@ export const leastLoaded = definePlacement(
   },
   ({ smoothing }) => {
     const others = new Ewma(smoothing)
-    const least = new LeastCost()
+    const requestsForSpeed = ({ inFlight, speed }: WorkerColumns, worker: number): number =>
+      (inFlight[worker]! + others.at(worker)) / speed[worker]!
+    const least = new LeastEligible(requestsForSpeed)
     return {
-      pick: (request, { workers, eligible, eligibleCount }) => {
-        least.start(requestState(request))
-        for (let i = 0; i < eligibleCount; i++) {
-          const worker = eligible[i]!
-          const requests = workers.inFlight[worker]! + others.at(worker)
-          least.offer(workers, worker, requests / workers.speed[worker]!)
-        }
-        return least.worker
-      },
+      pick: (request, pool) => least.pick(pool, requestState(request)),
+      touched: (worker, eligible, pool) => least.touched(worker, eligible, pool),
       terms: (_request, worker, { workers: { inFlight, speed } }) => ({
         inFlight: inFlight[worker]! / speed[worker]!,
         others: others.at(worker) / speed[worker]!
       }),
       observed: (worker, { workers }, nowMs) =>
         others.record(worker, reportedByOthers(workers, worker), nowMs),
-      changed: (worker) => others.reset(worker)
+      changed: (worker, ready) => {
+        others.reset(worker)
+        least.changed(worker, ready)
+      }
     }
   }
 )

@@ -34,9 +34,10 @@ export const powerOfTwo = definePlacement(
   ({ d }, rng) => {
     /** Positions drawn so far for this request, ascending. */
     const drawn = new Int32Array(d)
+    let draws = 0
     return {
       pick: (_request, { workers: { inFlight, speed }, eligible, eligibleCount }) => {
-        const draws = Math.min(d, eligibleCount)
+        draws = Math.min(d, eligibleCount)
         let best = -1
         let bestLoad = Number.POSITIVE_INFINITY
         for (let count = 0; count < draws; count++) {
@@ -48,6 +49,10 @@ export const powerOfTwo = definePlacement(
           }
         }
         return best
+      },
+      compared: (worker, { eligible }) => {
+        for (let i = 0; i < draws; i++) if (eligible[drawn[i]!] === worker) return true
+        return false
       }
     }
   }

@@ -1,8 +1,9 @@
 import { sessionOrRequestState } from "../affinity.ts"
 import { CompletionCosts } from "../CompletionCosts.ts"
-import { CHUNK_TOKENS } from "../costs.ts"
+import { CHUNK_TOKENS, prefillMs } from "../costs.ts"
 import { LeastCost } from "../LeastCost.ts"
 import { definePlacement } from "../Placement.ts"
+import { RecentPrefill } from "../RecentPrefill.ts"
 
 /**
  * Everything a choice of worker changes, in one unit: what the request itself waits for, and what those wait for whom it joins. A prefix
@@ -16,14 +17,14 @@ export const predictedCompletion = definePlacement(
     summary:
       "The worker where the first token is predicted soonest, counting the delay inflicted on those already there.",
     definition:
-      "Least TTFT + externality·E over all eligible workers, with step costs fitted to each worker. TTFT = prefill of the prompts pending there + prefill of " +
+      "Least TTFT + externality·E + recent·R over all eligible workers, with step costs fitted to each worker. TTFT = prefill of the prompts pending there + prefill of " +
       "the prompt's uncached tokens + ⌈(pending + uncached tokens) / chunkTokens⌉ decode steps, at least one + the wait until prompt and " +
-      "expected answer fit into the KV cache. E = requests in flight × (own prefill + what the expected answer adds to their steps), so an idle " +
-      "worker is charged its own step and no more. Cached are blocks the worker reported or was sent before; the expected answer is " +
+      "expected answer fit into the KV cache. E = requests in flight × the prefill of what is not cached there and is at the eligible worker that has most: " +
+      "the delay that those who are there would be spared. R = prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves. Cached are blocks the worker reported or was sent before; the expected answer is " +
       "the tenant's mean. Ties go to the highest rendezvous score of (session or, without one, request id; worker key).",
     cost: "O(N)",
     source:
-      "completion-time placement with marginal delay; reduces to the product of LMetric (arXiv 2603.15202) where nothing waits",
+      "completion-time placement; the marginal delay is that of what a better choice would not compute, which keeps prefixes in one place (cf. LMetric, arXiv 2603.15202)",
     stability: "stable",
     family: "argmin",
     unit: "seconds",
@@ -36,8 +37,25 @@ export const predictedCompletion = definePlacement(
       minimum: 0,
       maximum: 1,
       summary:
-        "Weight of the delay inflicted on others. At 0 each request goes where its own first token comes soonest; larger values keep " +
-        "long prompts away from busy workers, which pays under overload and delays first tokens otherwise."
+        "Weight of the delay inflicted on others. At 0 each request goes where its own first token comes soonest; larger values rather " +
+        "wait where a prefix is cached than compute it again beside others."
+    },
+    recent: {
+      kind: "number",
+      default: 0.03,
+      minimum: 0,
+      maximum: 10,
+      summary:
+        "Weight of the prefill placed at a worker lately. At 0 only what is pending counts; larger values share prefill more evenly over seconds, so that answers " +
+        "lose as much to it at one worker as at another, and follow prefixes less."
+    },
+    memory: {
+      kind: "duration",
+      default: 10_000,
+      minimum: 1,
+      unit: "ms",
+      summary:
+        "After this time a placement counts e times less. Longer evens out slower swings, and counts what is long done."
     },
     chunkTokens: {
       kind: "integer",
@@ -50,19 +68,35 @@ export const predictedCompletion = definePlacement(
         "sequences that decode there more."
     }
   },
-  ({ externality, chunkTokens }) => {
+  ({ externality, recent, memory, chunkTokens }) => {
     const least = new LeastCost()
     const costs = new CompletionCosts(chunkTokens, externality)
+    const lately = new RecentPrefill(memory)
     return {
-      pick: (request, pool) => {
+      pick: (request, pool, nowMs) => {
         const { workers, eligible, eligibleCount, forecast } = pool
         const costMs = costs.of(request, pool, eligible, eligibleCount, forecast.meanOutputTokens(request))
+        const { sums } = lately
+        const weight = recent * lately.factor(nowMs)
         least.start(sessionOrRequestState(request))
-        for (let i = 0; i < eligibleCount; i++) least.offer(workers, eligible[i]!, costMs[eligible[i]!]!)
+        for (let i = 0; i < eligibleCount; i++) {
+          const worker = eligible[i]!
+          const recentMs = worker < sums.length ? weight * sums[worker]! : 0
+          least.offer(workers, worker, costMs[worker]! + recentMs)
+        }
         return least.worker
       },
-      terms: (request, worker, pool) =>
-        costs.terms(request, pool, worker, pool.forecast.meanOutputTokens(request))
+      terms: (request, worker, pool, nowMs) => ({
+        ...costs.terms(request, pool, worker, pool.forecast.meanOutputTokens(request)),
+        recent: (recent * lately.at(worker, nowMs)) / 1000
+      }),
+      placed: ({ promptTokens, uncachedTokens }, worker, { workers }, nowMs) => {
+        const context = promptTokens - uncachedTokens
+        lately.add(worker, prefillMs(workers, worker, uncachedTokens, context), nowMs)
+      },
+      changed: (worker, ready) => {
+        if (!ready) lately.forget(worker)
+      }
     }
   }
 )

@@ -1,7 +1,7 @@
 import type { PoolView } from "../../domain/PoolView.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
 import { grow } from "../../structures/grow.ts"
-import { mix } from "../../structures/hash.ts"
+import { mixBlock } from "../../structures/PrefixChain.ts"
 import { sessionOrRequestState } from "../affinity.ts"
 import { CompletionCosts } from "../CompletionCosts.ts"
 import { CHUNK_TOKENS, occupancyMs } from "../costs.ts"
@@ -164,10 +164,8 @@ const noRows = (length: number): Int32Array<ArrayBuffer> => new Int32Array(lengt
 const RATES = 4096
 
 /** The row of the prefix that the first `heldTokens` > 0 of a request make. */
-const prefixRow = ({ chain }: RequestView, heldTokens: number, blockTokens: number): number => {
-  const at = Math.ceil(heldTokens / blockTokens) - 1
-  return mix(0, chain.high[at]!, chain.low[at]!) % RATES
-}
+const prefixRow = ({ chain }: RequestView, heldTokens: number, blockTokens: number): number =>
+  mixBlock(0, chain, Math.ceil(heldTokens / blockTokens) - 1) % RATES
 
 /** Arrivals per ms in each row, as averages that fade with a time constant. Prefixes that share a row seem hotter than they are. */
 class PrefixRates {

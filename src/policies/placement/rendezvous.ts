@@ -1,5 +1,5 @@
-import { mix } from "../../structures/hash.ts"
-import { affinityOptions, affinityState, requestState, weightedScore } from "../affinity.ts"
+import { affinityOptions, affinityState, requestState } from "../affinity.ts"
+import { FirstChoice } from "../FirstChoice.ts"
 import { definePlacement } from "../Placement.ts"
 
 /**
@@ -24,21 +24,15 @@ export const rendezvous = definePlacement(
     uses: ["prefixes"]
   },
   affinityOptions,
-  ({ key, prefixBlocks }) => ({
-    pick: (request, { workers: { keyHigh, keyLow, speed }, eligible, eligibleCount }) => {
-      const shared = affinityState(request, key, prefixBlocks)
-      const keyState = shared < 0 ? requestState(request) : shared
-      let best = -1
-      let bestScore = -1
-      for (let i = 0; i < eligibleCount; i++) {
-        const worker = eligible[i]!
-        const score = weightedScore(mix(keyState, keyHigh[worker]!, keyLow[worker]!), speed[worker]!)
-        if (score > bestScore) {
-          best = worker
-          bestScore = score
-        }
+  ({ key, prefixBlocks }) => {
+    const first = new FirstChoice()
+    return {
+      pick: (request, { workers, eligible, eligibleCount }) => {
+        const shared = affinityState(request, key, prefixBlocks)
+        first.start(shared < 0 ? requestState(request) : shared)
+        for (let i = 0; i < eligibleCount; i++) first.offer(workers, eligible[i]!)
+        return first.worker
       }
-      return best
     }
-  })
+  }
 )

@@ -1,8 +1,10 @@
+import type { PoolView } from "../../domain/PoolView.ts"
 import { grow } from "../../structures/grow.ts"
-import { mix } from "../../structures/hash.ts"
 import { SLOTS_MAX, SlotLists } from "../../structures/SlotLists.ts"
 import { StreamIndex } from "../../structures/StreamIndex.ts"
-import { sessionState, tenantState, weightedScore } from "../affinity.ts"
+import { sessionState, tenantState } from "../affinity.ts"
+import { eligibleWith } from "../eligibility.ts"
+import { FirstChoice } from "../FirstChoice.ts"
 import { LeastCost } from "../LeastCost.ts"
 import { LoadBound } from "../LoadBound.ts"
 import { definePlacement } from "../Placement.ts"
@@ -71,40 +73,48 @@ export const stickyRehoming = definePlacement(
   ({ factor, returnAfter, sessionsMax, key }, rng) => {
     const withoutSession = powerOfTwo.make({}, rng)
     const loadBound = new LoadBound()
+    const first = new FirstChoice()
     const least = new LeastCost()
     const moves = new Moves(sessionsMax)
+
+    const firstChoice = (state: number, { workers, eligible, eligibleCount }: PoolView): number => {
+      first.start(state)
+      for (let i = 0; i < eligibleCount; i++) first.offer(workers, eligible[i]!)
+      return first.worker
+    }
+
+    const leastLoaded = (state: number, pool: PoolView): number => {
+      const { workers, eligible, eligibleCount } = pool
+      least.start(state)
+      for (let i = 0; i < eligibleCount; i++) {
+        const worker = eligible[i]!
+        if (loadBound.hasRoom(pool, worker))
+          least.offer(workers, worker, (workers.inFlight[worker]! + 1) / workers.speed[worker]!)
+      }
+      return least.worker
+    }
+
     return {
       pick: (request, pool, nowMs) => {
         const state = key === "tenant" ? tenantState(request) : sessionState(request)
         if (state < 0) return withoutSession.pick(request, pool, nowMs)
-        const { eligible, eligibleCount, workers } = pool
-        if (eligibleCount === 0) return -1
-        const { keyHigh, keyLow, inFlight, speed } = workers
+        if (pool.eligibleCount === 0) return -1
         loadBound.measure(pool, factor)
-        least.start(state)
         const row = moves.find(state, nowMs - returnAfter)
-        let moved = -1
-        let first = -1
-        let firstScore = -1
-        for (let i = 0; i < eligibleCount; i++) {
-          const worker = eligible[i]!
-          if (row >= 0 && moves.isTo(row, keyHigh[worker]!, keyLow[worker]!)) moved = worker
-          if (loadBound.hasRoom(pool, worker))
-            least.offer(workers, worker, (inFlight[worker]! + 1) / speed[worker]!)
-          const score = weightedScore(mix(state, keyHigh[worker]!, keyLow[worker]!), speed[worker]!)
-          if (score > firstScore) {
-            first = worker
-            firstScore = score
+        if (row >= 0) {
+          const moved = moves.workerOf(row, pool)
+          if (moved >= 0 && loadBound.hasRoom(pool, moved)) {
+            moves.touch(row, nowMs)
+            return moved
           }
+          moves.forget(row)
         }
-        if (moved >= 0 && loadBound.hasRoom(pool, moved)) {
-          moves.touch(row, nowMs)
-          return moved
-        }
-        if (row >= 0) moves.forget(row)
-        if (loadBound.hasRoom(pool, first)) return first
-        moves.remember(state, keyHigh[least.worker]!, keyLow[least.worker]!, nowMs)
-        return least.worker
+        const home = firstChoice(state, pool)
+        if (loadBound.hasRoom(pool, home)) return home
+        const { keyHigh, keyLow } = pool.workers
+        const worker = leastLoaded(state, pool)
+        moves.remember(state, keyHigh[worker]!, keyLow[worker]!, nowMs)
+        return worker
       }
     }
   }
@@ -112,7 +122,7 @@ export const stickyRehoming = definePlacement(
 
 /**
  * Where sessions moved to: a table of at most `limit` rows, the least recently used of which gives way. A session is known by its hash
- * state; two of one state have the same first choice anyway, and share their moves too. All operations are O(1).
+ * state; two of one state have the same first choice anyway, and share their moves too. Finding the worker of a row is O(log N), all else O(1).
  */
 class Moves {
   private readonly limit: number
@@ -137,8 +147,9 @@ class Moves {
     return -1
   }
 
-  isTo(row: number, keyHigh: number, keyLow: number): boolean {
-    return this.keyHigh[row] === keyHigh && this.keyLow[row] === keyLow
+  /** The worker it moved to, or -1 when that is not eligible. */
+  workerOf(row: number, pool: PoolView): number {
+    return eligibleWith(pool, this.keyHigh[row]!, this.keyLow[row]!)
   }
 
   touch(row: number, nowMs: number): void {

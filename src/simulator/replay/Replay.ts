@@ -1,24 +1,33 @@
 import { BalancerState, type BalancerEffects, makeTotals, type Totals } from "../../actors/BalancerState.ts"
-import { RequestTable } from "../../actors/RequestTable.ts"
+import type { DecisionLog } from "../../actors/DecisionLog.ts"
+import type { Sighting } from "../../actors/FleetState.ts"
+import { type PoolDecision, type PoolMessage, PoolState } from "../../actors/PoolState.ts"
+import { type Request, RequestTable } from "../../actors/RequestTable.ts"
+import { FailureDetector } from "../../actors/runtime/FailureDetector.ts"
 import { WorkerTable } from "../../actors/WorkerTable.ts"
 import { Reason } from "../../domain/Outcome.ts"
 import { Role } from "../../domain/PoolView.ts"
+import type { WorkerState } from "../../domain/Snapshot.ts"
 import type { WorkerLoad } from "../../domain/WorkerLoad.ts"
 import { KV_KEPT_MS } from "../../engines/Engine.ts"
 import type { Sequence } from "../../engines/simulated/Sequence.ts"
-import { makePipeline, type PipelineChoice } from "../../policies/pipelines.ts"
+import { makePipeline, type Pipeline, type PipelineChoice } from "../../policies/pipelines.ts"
 import { assert } from "../../structures/assert.ts"
 import { hash64 } from "../../structures/hash.ts"
-import { ChainBuffer } from "../../structures/PrefixChain.ts"
+import { ChainBuffer, highOf, lowOf } from "../../structures/PrefixChain.ts"
 import { PrefixIndex } from "../../structures/PrefixIndex.ts"
 import { makeRng } from "../../structures/Rng.ts"
 import { audit } from "./audit.ts"
 import { EventHeap } from "./EventHeap.ts"
-import { Job, ReplayWorker, type ReplayWorkerOptions } from "./ReplayWorker.ts"
+import { type Crash, type SlowDown, slownessOf } from "./faults.ts"
+import { Arrivals } from "./Loop.ts"
+import { LOOK_MS, ReplayFleet, type ReplayScaling } from "./ReplayFleet.ts"
+import { Job, ReplayWorker, type ReplayWorkerOptions, type Spell, totalLoad } from "./ReplayWorker.ts"
 import type { Workload } from "./Workload.ts"
 
 export interface ReplayOptions {
   readonly workload: Workload
+  /** Who serves: all of the time, where nothing scales their number and no fault befalls them. */
   readonly workers: ReadonlyArray<ReplayWorkerOptions>
   readonly pipeline: PipelineChoice
   readonly seed: number
@@ -27,6 +36,9 @@ export interface ReplayOptions {
   readonly heartbeatMs?: number
   readonly requestTimeoutMs?: number
   readonly prefixBytesMax?: number
+  readonly crashes?: ReadonlyArray<Crash>
+  readonly slowDowns?: ReadonlyArray<SlowDown>
+  readonly scaling?: ReplayScaling
   /**
    * Whether all workers have one store of unlimited size behind their caches, which holds every prefix block that any of them computed,
    * and from which a block comes back at once: a reference, nothing that can be built.
@@ -34,6 +46,10 @@ export interface ReplayOptions {
   readonly sharedCache?: boolean
   /** Share of each tenant, by its number; 1 where nothing is said. */
   readonly weightOf?: (tenant: number) => number
+  /** Makes who keeps account of what is decided, and why; it may ask for the state of a worker. It changes nothing. */
+  readonly decisions?: (stateOf: (worker: number) => WorkerState) => DecisionLog
+  /** Policies that decide in place of those that were chosen. */
+  readonly adapted?: (pipeline: Pipeline) => Pipeline
 }
 
 /** What became of each request, by its number in the workload. Times in ms from the start; NaN where it never came so far. */
@@ -52,7 +68,12 @@ export interface ReplayResult {
   readonly options: ReplayOptions
   readonly outcomes: Outcomes
   readonly totals: Totals
+  /** By worker, of all its processes together. */
   readonly workers: ReadonlyArray<WorkerLoad>
+  /** Of all processes of all workers. */
+  readonly spells: ReadonlyArray<Spell>
+  /** How long workers were there for, from the order to start one to its end, over all of them. */
+  readonly workerMs: number
   /** From the first arrival to the last end. */
   readonly spanMs: number
   /** Requests that had arrived and not ended, integrated over time. */
@@ -74,15 +95,31 @@ const Event = {
   cache: 10,
   read: 11,
   arrived: 12,
-  forgotten: 13
+  forgotten: 13,
+  asked: 14,
+  dialled: 15,
+  joined: 16,
+  drained: 17,
+  parted: 18,
+  crashed: 19,
+  slowed: 20,
+  check: 21,
+  look: 22,
+  token: 23
 } as const
 
-/** One way between balancer and worker, where nothing is said. */
+/** Where nothing is said: one way between balancer and worker, and between two heartbeats. */
 export const NETWORK_MS = 0.5
-const HEARTBEAT_MS = 250
+export const HEARTBEAT_MS = 250
 const TICK_MS = 20
 const TIMEOUT_MS = 600_000
 const PREFIX_BYTES_MAX = 2 ** 30
+/** As live: when a worker is suspect and when it is given up, unless heartbeats are rarer than usual, and how often that is looked at. */
+const SUSPECT_MS = 1_000
+const SUSPECT_BEATS = 4
+const CHECK_MS = 250
+/** What randomness of the scaling policy is split off for: none of the other policies has as many. */
+const SCALING = 1_000
 const REQUESTS_MAX = 65_536
 
 /**
@@ -100,24 +137,37 @@ export const replay = (options: ReplayOptions): ReplayResult => {
 export class Replay implements BalancerEffects {
   private readonly options: ReplayOptions
   private readonly events = new EventHeap()
-  /** Who holds an attempt is the worker's slot. */
-  private readonly table = new RequestTable<unknown, number>(REQUESTS_MAX)
+  private readonly arrivals: Arrivals
+  /** Who holds an attempt is a process of a worker. */
+  private readonly table = new RequestTable<unknown, ReplayWorker>(REQUESTS_MAX)
   private readonly columns: WorkerTable
   private readonly totals = makeTotals()
   readonly prefixes: PrefixIndex
+  private readonly usesPrefixes: boolean
   private readonly core: BalancerState
+  private readonly pool: PoolState
+  private readonly fleet: ReplayFleet | undefined
+  /** By slot: the process there is, or was last. */
   readonly workers: Array<ReplayWorker> = []
-  /** What each worker and its cache said and the balancer has not heard, oldest first. */
-  private readonly beats: Array<Array<WorkerLoad>>
-  private readonly unheard: Array<Array<CacheNews>>
+  /** By slot: the process that the balancer has a connection to. */
+  private readonly links: Array<ReplayWorker | undefined> = []
+  /** By serial, until the balancer knows that it is gone. */
+  private readonly processes: Array<ReplayWorker | undefined> = []
+  private readonly spells: Array<Spell> = []
+  private readonly retired: Array<Array<WorkerLoad>>
+  /** Whether workers come and go, so that their heartbeats tell something. */
+  private readonly comeAndGo: boolean
   private readonly outcomes: Outcomes
   /** By slot: the request's number in the workload. */
   private readonly numbers = new Int32Array(REQUESTS_MAX)
   private readonly networkMs: number
   private readonly heartbeatMs: number
+  private readonly timeoutMs: number
   private readonly heard = new ChainBuffer()
   private nowMs = 0
+  private nextTickMs = 0
   private presentMs = 0
+  private workerMs = 0
   private arrived = 0
   private ended = 0
   private eventCount = 0
@@ -127,12 +177,20 @@ export class Replay implements BalancerEffects {
   private recalling = false
 
   constructor(options: ReplayOptions) {
-    const { workload, workers, pipeline, seed } = options
+    const { crashes = [], pipeline, scaling, seed, slowDowns = [], workers, workload } = options
+    for (const { worker } of [...crashes, ...slowDowns])
+      assert(workers[worker] !== undefined, "faults befall workers there are")
+    assert(
+      slowDowns.every(({ factor }) => factor >= 1),
+      "a slow-down makes nothing faster"
+    )
+    assert((scaling?.least ?? 0) <= workers.length, "there are enough workers for the fewest there may be")
     const count = workload.requests.length
     const nans = () => new Float64Array(count).fill(Number.NaN)
     this.options = options
     this.networkMs = options.networkMs ?? NETWORK_MS
     this.heartbeatMs = options.heartbeatMs ?? HEARTBEAT_MS
+    this.timeoutMs = options.requestTimeoutMs ?? TIMEOUT_MS
     this.outcomes = {
       arrivedMs: nans(),
       placedMs: nans(),
@@ -142,15 +200,22 @@ export class Replay implements BalancerEffects {
       workers: new Int16Array(count).fill(-1),
       cachedTokens: new Float64Array(count)
     }
+    this.arrivals = new Arrivals(workload)
     this.columns = new WorkerTable(workers.length)
     this.prefixes = new PrefixIndex({
       workersMax: workers.length,
       bytesMax: options.prefixBytesMax ?? PREFIX_BYTES_MAX
     })
-    this.beats = workers.map(() => [])
-    this.unheard = workers.map(() => [])
+    this.retired = workers.map(() => [])
     this.store = options.sharedCache === true ? new Set() : undefined
-    const made = makePipeline(pipeline, makeRng(seed))
+    this.comeAndGo = crashes.length > 0 || scaling !== undefined
+    this.pool = new PoolState((nowMs) => this.detector(nowMs))
+    const chosen = makePipeline(pipeline, makeRng(seed))
+    const made = options.adapted?.(chosen) ?? chosen
+    this.usesPrefixes = made.usesPrefixes
+    this.fleet = scaling && this.makeFleet(scaling)
+    const { demand } = this.fleet ?? {}
+    const policies = demand === undefined ? made : { ...made, admissions: [demand, ...made.admissions] }
     this.core = new BalancerState({
       table: this.table,
       workers: this.columns,
@@ -158,42 +223,61 @@ export class Replay implements BalancerEffects {
       effects: this,
       settleSoon: () => this.events.add(this.nowMs, Event.settle),
       wakeAt: (atMs) => this.events.add(Math.max(this.nowMs, atMs), Event.tick, 1),
-      pipeline: () => made,
+      pipeline: () => policies,
       prefixes: () => this.prefixes,
       blockTokens: workload.blockTokens,
       attemptsMax: 3,
       retryBudget: 0.1,
+      decisions: options.decisions?.((worker) => this.pool.stateOf(worker) ?? "lost"),
       nowMs: 0
     })
-    for (const [slot, worker] of workers.entries()) this.start(slot, worker, made.usesPrefixes)
+    for (const slot of workers.keys()) {
+      this.workers.push(this.makeWorker(slot))
+      if (slot < (scaling?.least ?? workers.length)) this.open(this.workers[slot]!)
+    }
   }
 
   run(): ReplayResult {
-    const { events, options } = this
+    const { arrivals, events, options } = this
     const { requests } = options.workload
     events.add(0, Event.tick)
-    for (const slot of this.workers.keys())
-      events.add((slot * this.heartbeatMs) / this.workers.length, Event.beat, slot)
+    for (const { life, serial, slot } of this.workers)
+      if (life === "up") events.add((slot * this.heartbeatMs) / this.workers.length, Event.beat, serial)
+    this.schedule()
     while (this.ended < requests.length) {
-      const next = requests[this.arrived]
-      if (next !== undefined && next.arrivalMs <= events.nextMs) {
-        this.advance(next.arrivalMs)
-        this.arrive(this.arrived++)
+      if (arrivals.nextMs <= events.nextMs) {
+        this.advance(Math.max(this.nowMs, arrivals.nextMs))
+        this.arrive(arrivals.take())
       } else {
         assert(events.take(), "what has not ended has something to wait for")
         this.advance(events.timeMs)
         this.handle(events.kind, events.a, events.b)
       }
     }
+    for (const worker of this.workers) if (worker.life !== "none") this.retire(worker)
     return {
       options,
       outcomes: this.outcomes,
       totals: this.totals,
-      workers: this.workers.map((worker) => worker.load()),
+      workers: this.retired.map(totalLoad),
+      spells: this.spells,
+      workerMs: this.workerMs,
       spanMs: this.nowMs - (requests[0]?.arrivalMs ?? 0),
       presentMs: this.presentMs,
       events: this.eventCount
     }
+  }
+
+  /** What happens whatever the requests do. */
+  private schedule(): void {
+    const { crashes = [], slowDowns = [] } = this.options
+    for (const [at, { atMs }] of crashes.entries()) this.events.add(atMs, Event.crashed, at)
+    for (const { fromMs, toMs, worker } of slowDowns) {
+      this.events.add(fromMs, Event.slowed, worker)
+      this.events.add(toMs, Event.slowed, worker)
+    }
+    if (crashes.some(({ silent = false }) => silent)) this.events.add(0, Event.check)
+    if (this.fleet !== undefined) this.events.add(0, Event.look)
   }
 
   private advance(nowMs: number): void {
@@ -202,56 +286,45 @@ export class Replay implements BalancerEffects {
     this.eventCount++
   }
 
-  private start(slot: number, options: ReplayWorkerOptions, tells: boolean): void {
-    const { columns } = this
-    const worker = new ReplayWorker(
-      options,
-      this.options.workload.blockTokens,
+  private makeWorker(slot: number): ReplayWorker {
+    const { slowDowns = [], workers, workload } = this.options
+    const worker: ReplayWorker = new ReplayWorker(
+      workers[slot]!,
+      { serial: this.processes.length, slot, slowness: slownessOf(slowDowns, slot, this.nowMs) },
+      workload.blockTokens,
       { token: this.token, finished: this.finished },
       this.store === undefined
-        ? tells
+        ? this.usesPrefixes
           ? {
-              stored: (keys, from, to) => this.tell(slot, true, keys, from, to),
+              stored: (keys, from, to) => this.tell(worker, true, keys, from, to),
               // The run may grow into other keys before this is heard.
-              removed: (keys, from, to) => this.tell(slot, false, keys.slice(from, to), 0, to - from)
+              removed: (keys, from, to) => this.tell(worker, false, keys.slice(from, to), 0, to - from)
             }
           : undefined
         : { stored: this.share, removed: () => undefined }
     )
-    const key = hash64(options.name)
-    this.workers.push(worker)
-    columns.keyHigh[slot] = key.high
-    columns.keyLow[slot] = key.low
-    columns.role[slot] = Role[options.role ?? "both"]
-    columns.capacity[slot] = worker.capacity
-    columns.ratedSpeed[slot] = options.speed ?? 1
-    columns.kvCapacityTokens[slot] = worker.kvCapacityTokens
-    columns.joined(slot, -Number.MAX_SAFE_INTEGER)
-    this.core.member(0, slot, true, 0)
+    this.processes.push(worker)
+    return worker
   }
 
-  private tell(slot: number, stored: boolean, keys: Float64Array, from: number, to: number): void {
-    const unheard = this.unheard[slot]!
+  private tell(worker: ReplayWorker, stored: boolean, keys: Float64Array, from: number, to: number): void {
+    const { serial, unheard } = worker
     const heardMs = this.nowMs + this.networkMs
-    if (unheard.at(-1)?.heardMs !== heardMs) this.events.add(heardMs, Event.cache, slot)
+    if (unheard.at(-1)?.heardMs !== heardMs) this.events.add(heardMs, Event.cache, serial)
     unheard.push({ heardMs, stored, keys, from, to })
   }
 
-  /** Blocks that some worker computes are in the store, as good as cached at every worker. */
+  /** Blocks that some worker computes are in the store, as good as cached at every worker, those to come too. */
   private readonly share = (keys: Float64Array, from: number, to: number): void => {
     if (this.recalling) return
     for (let i = from; i < to; i++) this.store!.add(keys[i]!)
-    for (const slot of this.workers.keys()) this.tell(slot, true, keys, from, to)
+    for (const worker of this.workers) this.tell(worker, true, keys, from, to)
   }
 
   private handle(kind: number, a: number, b: number): void {
     switch (kind) {
       case Event.assigned:
         return this.begin(a, b)
-      case Event.cancelled:
-        return this.cancel(a, b)
-      case Event.step:
-        return this.step(a)
       case Event.first:
         return this.first(a, b)
       case Event.done:
@@ -260,28 +333,70 @@ export class Replay implements BalancerEffects {
         return this.refused(a, b)
       case Event.read:
         return this.read(a, b)
-      case Event.arrived:
-        return this.resume(a)
-      case Event.forgotten:
-        return this.forget(a)
-      case Event.beat:
-        return this.beat(a)
-      case Event.heard:
-        return this.core.observe(a, this.beats[a]!.shift()!, this.nowMs)
-      case Event.tick:
-        this.core.tick(this.nowMs)
-        if (a === 0) this.events.add(this.nowMs + TICK_MS, Event.tick)
-        return
+      case Event.asked:
+        return this.arrive(a)
       case Event.settle:
         return this.core.settle(this.nowMs)
+      case Event.tick:
+        this.core.tick(this.nowMs)
+        if (a !== 0) return
+        this.nextTickMs = this.nowMs + TICK_MS
+        return this.events.add(this.nextTickMs, Event.tick)
+      case Event.token:
+        return this.further(a, b)
+      case Event.crashed:
+        return this.crash(this.options.crashes![a]!)
+      case Event.slowed:
+        return this.workers[a]!.slow(slownessOf(this.options.slowDowns!, a, this.nowMs))
+      case Event.check:
+        this.events.add(this.nowMs + Math.min(this.heartbeatMs, CHECK_MS), Event.check)
+        return this.tellPool({ _tag: "Check" })
+      case Event.look:
+        this.events.add(this.nowMs + LOOK_MS, Event.look)
+        return this.fleet!.look(this.nowMs)
+      default: {
+        const worker = this.processes[a]
+        if (worker !== undefined) this.handleOf(worker, kind, b)
+      }
+    }
+  }
+
+  /** What happens at one process, or is heard of it. */
+  private handleOf(worker: ReplayWorker, kind: number, attempt: number): void {
+    switch (kind) {
+      case Event.heard:
+        return this.observe(worker)
       case Event.cache:
-        return this.hear(a)
+        return this.hear(worker)
+      case Event.joined:
+        return this.join(worker)
+      case Event.parted:
+        return this.lose(worker)
+    }
+    if (kind === Event.dialled ? worker.life !== "coming" : worker.life !== "up") return
+    switch (kind) {
+      case Event.step:
+        return this.step(worker)
+      case Event.cancelled:
+        return this.cancel(worker, attempt)
+      case Event.forgotten:
+        return this.forget(worker)
+      case Event.arrived:
+        return this.resume(worker)
+      case Event.beat:
+        return this.beat(worker)
+      case Event.dialled:
+        return this.dialled(worker)
+      case Event.drained:
+        worker.draining = true
+        return this.leaveIfDrained(worker)
     }
   }
 
   private arrive(number: number): void {
     const facts = this.options.workload.requests[number]!
     const request = this.table.allocate()
+    this.arrived++
     this.outcomes.arrivedMs[number] = this.nowMs
     if (request === undefined) {
       this.totals.rejected++
@@ -295,11 +410,11 @@ export class Replay implements BalancerEffects {
     request.maxTokens = facts.maxTokens
     request.sessionHigh = facts.sessionHigh
     request.sessionLow = facts.sessionLow
-    request.idHigh = 0
-    request.idLow = number + 1
+    request.idHigh = facts.id?.high ?? 0
+    request.idLow = facts.id?.low ?? number + 1
     request.flags = 0
     request.arrivedMs = this.nowMs
-    request.deadlineMs = this.nowMs + (this.options.requestTimeoutMs ?? TIMEOUT_MS)
+    request.deadlineMs = this.nowMs + this.timeoutMs
     request.chain.fill(facts.keys, 0, facts.keys.length)
     this.numbers[request.slot] = number
     this.core.submit(request.slot, this.nowMs)
@@ -309,6 +424,9 @@ export class Replay implements BalancerEffects {
     this.outcomes.reasons[number] = reason
     this.outcomes.endedMs[number] = this.nowMs
     this.ended++
+    const follower = this.arrivals.ended(number)
+    if (follower >= 0)
+      this.events.add(this.nowMs + this.options.workload.loop!.thinkMs[follower]!, Event.asked, follower)
   }
 
   // What the core asks for.
@@ -326,9 +444,11 @@ export class Replay implements BalancerEffects {
   }
 
   readonly assign = (slot: number, worker: number, part: number): boolean => {
+    const link = this.links[worker]
+    if (link === undefined) return false
     const request = this.table.at(slot)
     const number = this.numbers[slot]!
-    request.assigned(worker, part)
+    request.assigned(link, part)
     if (request.tied === undefined) {
       this.outcomes.workers[number] = worker
       if (part !== Role.decode) this.outcomes.placedMs[number] = this.nowMs
@@ -339,12 +459,15 @@ export class Replay implements BalancerEffects {
 
   readonly cancelAttempt = (slot: number, worker: number): void => {
     const request = this.table.at(slot)
-    const number = request.numberAt(worker)
-    if (number >= 0) {
-      request.left(worker, Reason.cancelled)
-      this.callOff(worker, attemptOf(slot, number))
-    }
+    const link = this.links[worker]
+    if (link !== undefined && request.numberAt(link) >= 0) this.callOff(request, link)
     this.letGo(slot)
+  }
+
+  private callOff(request: Request<unknown, ReplayWorker>, link: ReplayWorker): void {
+    const number = request.numberAt(link)
+    request.left(link, Reason.cancelled)
+    this.sendCancel(link, attemptOf(request.slot, number))
   }
 
   /** Nobody needs the KV cache of a prompt any more, if there is one. */
@@ -353,52 +476,53 @@ export class Replay implements BalancerEffects {
     const { keeper, kept } = request
     if (keeper === undefined) return
     request.letGo()
-    this.callOff(keeper, attemptOf(slot, kept))
+    this.sendCancel(keeper, attemptOf(slot, kept))
   }
 
-  private callOff(worker: number, attempt: number): void {
-    this.events.add(this.nowMs + this.networkMs, Event.cancelled, worker, attempt)
+  private sendCancel({ serial }: ReplayWorker, attempt: number): void {
+    this.events.add(this.nowMs + this.networkMs, Event.cancelled, serial, attempt)
   }
 
   // What happens at the workers.
 
   private begin(attempt: number, number: number): void {
-    const holder = this.holderOf(attempt, number)
-    if (holder < 0) return
-    const worker = this.workers[holder]!
+    const worker = this.holderOf(attempt, number)
+    if (worker?.life !== "up") return
     const { part } = this.table.at(slotOf(attempt))
     const job = new Job(attempt, number, part, this.options.workload.requests[number]!)
     const sequence = worker.batch.submit(job, this.nowMs)
     if (sequence === undefined)
       return this.events.add(this.nowMs + this.networkMs, Event.refused, attempt, number)
     worker.jobs.set(attempt, sequence)
-    this.resume(holder)
+    this.resume(worker)
   }
 
-  private cancel(worker: number, attempt: number): void {
-    const { batch, jobs } = this.workers[worker]!
-    const sequence = jobs.get(attempt)
+  private cancel(worker: ReplayWorker, attempt: number): void {
+    const sequence = worker.jobs.get(attempt)
     if (sequence === undefined) return
+    worker.jobs.delete(attempt)
+    this.drop(worker, sequence)
+  }
+
+  /** It has not heard in time what is to become of the KV cache it has kept for longest. */
+  private forget(worker: ReplayWorker): void {
+    this.drop(worker, worker.kept.shift()!)
+  }
+
+  private drop(worker: ReplayWorker, sequence: Sequence<Job>): void {
+    const { batch } = worker
     batch.cancel(sequence)
-    jobs.delete(attempt)
     // There may be room for who waits.
     if (batch.waiting > 0) this.resume(worker)
-  }
-
-  /** A worker has not heard in time what is to become of the KV cache it has kept for longest. */
-  private forget(slot: number): void {
-    const { batch, kept } = this.workers[slot]!
-    batch.cancel(kept.shift()!)
-    if (batch.waiting > 0) this.resume(slot)
+    else this.leaveIfDrained(worker)
   }
 
   /** There may be something to do. */
-  private resume(slot: number): void {
-    if (!this.workers[slot]!.stepping) this.step(slot)
+  private resume(worker: ReplayWorker): void {
+    if (!worker.stepping) this.step(worker)
   }
 
-  private step(slot: number): void {
-    const worker = this.workers[slot]!
+  private step(worker: ReplayWorker): void {
     this.current = worker
     if (this.store !== undefined) {
       this.recalling = true
@@ -406,33 +530,39 @@ export class Replay implements BalancerEffects {
       this.recalling = false
     }
     const endMs = worker.step(this.nowMs)
-    if (endMs >= 0) return this.events.add(endMs, Event.step, slot)
+    if (endMs >= 0) return this.events.add(endMs, Event.step, worker.serial)
+    this.leaveIfDrained(worker)
     const { nextArrivalMs } = worker.batch
     if (nextArrivalMs === worker.wakesMs || nextArrivalMs === Number.POSITIVE_INFINITY) return
     worker.wakesMs = nextArrivalMs
-    this.events.add(nextArrivalMs, Event.arrived, slot)
+    this.events.add(nextArrivalMs, Event.arrived, worker.serial)
   }
 
-  /** The worker of a live attempt, or -1 when that is over. */
-  private holderOf(attempt: number, number: number): number {
+  /** Who has a live attempt; undefined when that is over. */
+  private holderOf(attempt: number, number: number): ReplayWorker | undefined {
     const slot = slotOf(attempt)
-    const { holder = -1, live, tied = -1, tiedAttempt } = this.table.at(slot)
-    if (this.numbers[slot] !== number) return -1
+    const { holder, live, tied, tiedAttempt } = this.table.at(slot)
+    if (this.numbers[slot] !== number) return undefined
     if (attempt === attemptOf(slot, live)) return holder
-    return attempt === attemptOf(slot, tiedAttempt) ? tied : -1
+    return attempt === attemptOf(slot, tiedAttempt) ? tied : undefined
   }
 
   private readonly token = (sequence: Sequence<Job>, index: number): void => {
     const worker = this.current!
-    const { attempt, handedOver, request: number } = sequence.request
+    const job = sequence.request
     worker.outputTokens++
     if (index === 0) {
-      if (!handedOver) worker.read(sequence)
-      this.events.add(this.nowMs + this.networkMs, Event.first, attempt, number)
-    } else if (this.holderOf(attempt, number) >= 0) {
-      const request = this.table.at(slotOf(attempt))
-      if (request.nextIndex > 0) request.nextIndex = index
+      if (!job.handedOver) worker.read(sequence)
+      this.events.add(this.nowMs + this.networkMs, Event.first, job.attempt, job.request)
+      return
     }
+    const { heard } = job
+    const heardMs = this.nowMs + this.networkMs
+    if (heard === undefined) this.events.add(heardMs, Event.token, job.attempt, index + 1)
+    else if (heard.ticket !== job.ticket || heard.holder !== worker) return
+    // Nobody counts tokens between two ticks.
+    else if (heardMs <= this.nextTickMs) heard.nextIndex = index + 1
+    else this.events.add(heardMs, Event.token, job.attempt, index + 1)
   }
 
   private readonly finished = (sequence: Sequence<Job>): void => {
@@ -443,41 +573,59 @@ export class Replay implements BalancerEffects {
     worker.read(sequence)
     worker.kept.push(sequence)
     this.events.add(this.nowMs + this.networkMs, Event.read, attempt, number)
-    this.events.add(this.nowMs + KV_KEPT_MS, Event.forgotten, this.workers.indexOf(worker))
+    this.events.add(this.nowMs + KV_KEPT_MS, Event.forgotten, worker.serial)
+  }
+
+  private beat(worker: ReplayWorker): void {
+    const { beats, serial } = worker
+    beats.push(worker.load())
+    this.events.add(this.nowMs + this.networkMs, Event.heard, serial)
+    this.events.add(this.nowMs + this.heartbeatMs, Event.beat, serial)
   }
 
   // What the balancer hears.
 
   private first(attempt: number, number: number): void {
     const worker = this.holderOf(attempt, number)
-    if (worker < 0) return
+    if (worker === undefined) return
     const slot = slotOf(attempt)
     const request = this.table.at(slot)
     this.decide(slot, worker)
     this.letGo(slot)
     request.nextIndex = Math.max(1, request.nextIndex)
-    this.outcomes.workers[number] = worker
+    this.outcomes.workers[number] = worker.slot
     this.outcomes.firstMs[number] = this.nowMs
+    const { cachedTokens, request: job } = worker.jobs.get(attempt)!
+    job.heard = request
+    job.ticket = request.ticket
     // Of a split request, what was cached where it was read.
-    if (request.part !== Role.decode)
-      this.outcomes.cachedTokens[number] = this.workers[worker]!.jobs.get(attempt)!.cachedTokens
+    if (request.part !== Role.decode) this.outcomes.cachedTokens[number] = cachedTokens
     this.core.first(slot, this.nowMs)
   }
 
+  /** Tokens after the first were relayed: so many are, if the attempt is still the one that streams. */
+  private further(attempt: number, count: number): void {
+    const request = this.table.at(slotOf(attempt))
+    if (attempt === attemptOf(request.slot, request.live) && request.nextIndex > 0)
+      request.nextIndex = Math.max(request.nextIndex, count)
+  }
+
   /** The attempt at `worker` has started: calls off what is tied to it. */
-  private decide(slot: number, worker: number): void {
-    const { holder, tied } = this.table.at(slot)
+  private decide(slot: number, worker: ReplayWorker): void {
+    const request = this.table.at(slot)
+    const { holder, tied } = request
     if (tied === undefined) return
-    this.cancelAttempt(slot, worker === tied ? holder! : tied)
+    this.callOff(request, worker === tied ? holder! : tied)
+    this.letGo(slot)
     this.core.untied(slot, this.nowMs)
   }
 
   private done(attempt: number, number: number): void {
     const worker = this.holderOf(attempt, number)
-    if (worker < 0) return
+    if (worker === undefined) return
     const slot = slotOf(attempt)
     const request = this.table.at(slot)
-    this.workers[worker]!.jobs.delete(attempt)
+    worker.jobs.delete(attempt)
     request.nextIndex = this.options.workload.requests[number]!.outputTokens
     request.cachedTokens = this.outcomes.cachedTokens[number]!
     request.ended()
@@ -487,32 +635,37 @@ export class Replay implements BalancerEffects {
 
   private read(attempt: number, number: number): void {
     const worker = this.holderOf(attempt, number)
-    if (worker < 0) return
+    if (worker === undefined) return
     const slot = slotOf(attempt)
     this.table.at(slot).prefilled()
-    this.outcomes.cachedTokens[number] = this.workers[worker]!.jobs.get(attempt)!.cachedTokens
+    this.outcomes.cachedTokens[number] = worker.jobs.get(attempt)!.cachedTokens
     this.core.read(slot, this.nowMs)
   }
 
   /** The prompt and its answer can never fit into the worker's KV cache. */
   private refused(attempt: number, number: number): void {
     const worker = this.holderOf(attempt, number)
-    if (worker < 0) return
-    const slot = slotOf(attempt)
-    this.letGo(slot)
-    if (this.table.at(slot).left(worker, Reason.contextLength)) this.core.untied(slot, this.nowMs)
-    else this.core.failed(slot, this.nowMs)
+    if (worker !== undefined) this.tellEnd(this.table.at(slotOf(attempt)), worker, Reason.contextLength)()
   }
 
-  private beat(slot: number): void {
-    this.beats[slot]!.push(this.workers[slot]!.load())
-    this.events.add(this.nowMs + this.networkMs, Event.heard, slot)
-    this.events.add(this.nowMs + this.heartbeatMs, Event.beat, slot)
+  /** The attempt at `link` is over without DONE. What the core is to be told of that. */
+  private tellEnd(request: Request<unknown, ReplayWorker>, link: ReplayWorker, reason: Reason): () => void {
+    this.letGo(request.slot)
+    return request.left(link, reason)
+      ? () => this.core.untied(request.slot, this.nowMs)
+      : () => this.core.failed(request.slot, this.nowMs)
   }
 
-  private hear(worker: number): void {
+  private observe(worker: ReplayWorker): void {
+    const { slot } = worker
+    const load = worker.beats.shift()!
+    if (this.links[slot] !== worker) return
+    if (this.comeAndGo) this.tellPool({ _tag: "Heartbeat", worker: slot, load })
+    this.core.observe(slot, load, this.nowMs)
+  }
+
+  private hear({ slot, unheard }: ReplayWorker): void {
     const { heard, prefixes } = this
-    const unheard = this.unheard[worker]!
     let count = 0
     for (const { heardMs, stored, keys, from, to } of unheard) {
       if (heardMs > this.nowMs) break
@@ -520,22 +673,170 @@ export class Replay implements BalancerEffects {
       heard.fill(keys, from, to)
       if (stored) {
         const parent = from === 0 ? 0 : keys[from - 1]!
-        prefixes.stored(worker, Math.floor(parent / 2 ** 32), parent >>> 0, heard, 0, to - from)
-      } else prefixes.removed(worker, heard, 0, to - from)
+        prefixes.stored(slot, highOf(parent), lowOf(parent), heard, 0, to - from)
+      } else prefixes.removed(slot, heard, 0, to - from)
     }
     unheard.splice(0, count)
+  }
+
+  // Workers that come and go.
+
+  /** One that is there from the start, and has been for long. */
+  private open(worker: ReplayWorker): void {
+    worker.life = "up"
+    this.connect(worker, -Number.MAX_SAFE_INTEGER)
+    const load = worker.load()
+    this.tellPool({ _tag: "Heartbeat", worker: worker.slot, load })
+    this.core.observe(worker.slot, load, this.nowMs)
+  }
+
+  /** Has a process start, which dials after some time. */
+  private order(slot: number, afterMs: number): void {
+    const worker = this.makeWorker(slot)
+    this.workers[slot] = worker
+    worker.life = "coming"
+    worker.sinceMs = this.nowMs
+    this.events.add(this.nowMs + afterMs, Event.dialled, worker.serial)
+  }
+
+  private dialled(worker: ReplayWorker): void {
+    worker.life = "up"
+    this.events.add(this.nowMs + this.networkMs, Event.joined, worker.serial)
+    this.beat(worker)
+  }
+
+  /** A reborn worker takes the place of its former self, whose connection may not have been found dead yet. */
+  private join(worker: ReplayWorker): void {
+    const former = this.links[worker.slot]
+    if (former !== undefined) this.lose(former)
+    this.connect(worker, this.nowMs)
+  }
+
+  private connect(worker: ReplayWorker, sinceMs: number): void {
+    const { columns } = this
+    const { options, slot } = worker
+    const key = hash64(options.name)
+    this.links[slot] = worker
+    columns.keyHigh[slot] = key.high
+    columns.keyLow[slot] = key.low
+    columns.role[slot] = Role[options.role ?? "both"]
+    columns.capacity[slot] = worker.capacity
+    columns.ratedSpeed[slot] = options.speed ?? 1
+    columns.kvCapacityTokens[slot] = worker.kvCapacityTokens
+    columns.joined(slot, sinceMs)
+    this.tellPool({ _tag: "Joined", worker: slot })
+  }
+
+  private crash({ goneMs, silent = false, worker: slot }: Crash): void {
+    const worker = this.workers[slot]!
+    if (worker.life !== "up") return
+    this.retire(worker)
+    if (!silent) this.part(worker)
+    if (goneMs !== undefined) this.order(slot, goneMs)
+  }
+
+  private leaveIfDrained(worker: ReplayWorker): void {
+    if (!worker.draining || worker.stepping || !worker.isIdle) return
+    this.retire(worker)
+    this.part(worker)
+  }
+
+  private stop(slot: number): void {
+    const worker = this.workers[slot]!
+    const { life } = worker
+    this.retire(worker)
+    if (life === "up") this.part(worker)
+  }
+
+  private part({ serial }: ReplayWorker): void {
+    this.events.add(this.nowMs + this.networkMs, Event.parted, serial)
+  }
+
+  /** The process is no more. */
+  private retire(worker: ReplayWorker): void {
+    worker.life = "none"
+    this.retired[worker.slot]!.push(worker.load())
+    this.spells.push(...worker.allSpells())
+    this.workerMs += this.nowMs - worker.sinceMs
+  }
+
+  /** The connection to a worker has ended. What it had is told first, and that it is no member afterwards. */
+  private lose(link: ReplayWorker): void {
+    const { serial, slot } = link
+    if (this.links[slot] !== link) return
+    this.links[slot] = undefined
+    // What the store holds is still as good as cached there.
+    if (this.store === undefined) {
+      this.prefixes.forget(slot)
+      this.processes[serial] = undefined
+    }
+    const news: Array<() => void> = []
+    for (let at = 0; at < this.table.capacity; at++) {
+      const request = this.table.at(at)
+      if (request.numberAt(link) >= 0) news.push(this.tellEnd(request, link, Reason.workerLost))
+      else if (request.keeper === link) news.push(this.keeperLost(request))
+    }
+    for (const tell of news) tell()
+    this.tellPool({ _tag: "Left", worker: slot })
+  }
+
+  /** Who kept the KV cache of a prompt is gone, and whoever waits for it waits in vain. */
+  private keeperLost(request: Request<unknown, ReplayWorker>): () => void {
+    const { holder, live, slot } = request
+    request.letGo()
+    if (holder === undefined) {
+      request.failure = Reason.workerLost
+      return () => this.core.failed(slot, this.nowMs)
+    }
+    this.sendCancel(holder, attemptOf(slot, live))
+    return this.tellEnd(request, holder, Reason.workerLost)
+  }
+
+  private tellPool(message: PoolMessage): void {
+    for (const decision of this.pool.step(message, this.nowMs)) this.obey(decision)
+  }
+
+  private obey({ _tag, worker }: PoolDecision): void {
+    if (_tag === "Lost") this.lose(this.links[worker]!)
+    else this.core.member(0, worker, _tag === "Ready", this.nowMs)
+  }
+
+  private detector(nowMs: number): FailureDetector {
+    const { heartbeatMs } = this
+    const suspectMs = Math.max(SUSPECT_MS, SUSPECT_BEATS * heartbeatMs)
+    return new FailureDetector(nowMs, { intervalMs: heartbeatMs, suspectMs, lostMs: 2 * suspectMs })
+  }
+
+  private makeFleet(scaling: ReplayScaling): ReplayFleet {
+    const port = {
+      most: this.options.workers.length,
+      columns: this.columns,
+      prefixes: this.usesPrefixes ? this.prefixes : undefined,
+      seen: () => this.seen(),
+      start: (slot: number) => this.order(slot, scaling.coldStartMs),
+      drain: (slot: number) => this.drain(slot),
+      stop: (slot: number) => this.stop(slot)
+    }
+    return new ReplayFleet(scaling, port, this.timeoutMs, makeRng(this.options.seed).split(SCALING))
+  }
+
+  /** The processes there are, as the fleet sees them: by what the balancer knows of them. */
+  private seen(): ReadonlyArray<Sighting> {
+    return this.workers.flatMap(({ life, slot }) => {
+      if (life === "none") return []
+      const isLinked = this.links[slot] !== undefined
+      return [{ index: slot, state: isLinked ? (this.pool.stateOf(slot) ?? "starting") : "absent" }]
+    })
+  }
+
+  private drain(slot: number): void {
+    const link = this.links[slot]
+    if (link === undefined) return
+    this.events.add(this.nowMs + this.networkMs, Event.drained, link.serial)
+    this.tellPool({ _tag: "Draining", worker: slot })
   }
 }
 
 /** An attempt of the request in a slot, as one integer. */
 const attemptOf = (slot: number, number: number): number => ((number & 0x7fff) << 16) | slot
 const slotOf = (attempt: number): number => attempt & 0xffff
-
-/** Blocks that entered or left a cache. */
-interface CacheNews {
-  readonly heardMs: number
-  readonly stored: boolean
-  readonly keys: Float64Array
-  readonly from: number
-  readonly to: number
-}

@@ -1,8 +1,9 @@
+import type { Request } from "../../actors/RequestTable.ts"
 import { Role } from "../../domain/PoolView.ts"
-import type { WorkerLoad } from "../../domain/WorkerLoad.ts"
+import { idleLoad, type WorkerLoad } from "../../domain/WorkerLoad.ts"
 import { KV_COMES_MS } from "../../engines/Engine.ts"
 import { type BatchSink, ContinuousBatch } from "../../engines/simulated/ContinuousBatch.ts"
-import { type EnginePreset, transferTokenMs } from "../../engines/simulated/CostModel.ts"
+import { type EnginePreset, type StepCost, transferTokenMs } from "../../engines/simulated/CostModel.ts"
 import type { KvCacheSink } from "../../engines/simulated/KvCache.ts"
 import type { BatchRequest, Sequence } from "../../engines/simulated/Sequence.ts"
 
@@ -31,6 +32,9 @@ export class Job implements BatchRequest {
   readonly outputTokens: number
   readonly handedOver: boolean
   readonly chain: Float64Array
+  /** Once its first token was heard: the request that its tokens are of, and which use of its slot that is. */
+  heard: Request<unknown, ReplayWorker> | undefined
+  ticket = 0
 
   /** `part`, a `Role`, says what of the request it does. */
   constructor(
@@ -48,36 +52,72 @@ export class Job implements BatchRequest {
   }
 }
 
+/** Blocks that entered or left a cache. */
+export interface CacheNews {
+  readonly heardMs: number
+  readonly stored: boolean
+  readonly keys: Float64Array
+  readonly from: number
+  readonly to: number
+}
+
+/** A time during which one process was slow by one factor, between these two words of its load. */
+export interface Spell {
+  readonly cost: StepCost
+  readonly slowFactor: number
+  readonly from: WorkerLoad
+  readonly to: WorkerLoad
+}
+
 const CAPACITY = 256
 /** Requests that may join a batch in one step, nearly always. */
 const RECALLED_MAX = 8
 
-/** A worker in virtual time: the pure engine core, and the clock of its steps. */
+/** A process of a worker in virtual time: the pure engine core, and the clock of its steps. One that was started again is another. */
 export class ReplayWorker {
   readonly options: ReplayWorkerOptions
+  /** Its place among the workers of the replay, and its number among all processes there were. */
+  readonly slot: number
+  readonly serial: number
   readonly batch: ContinuousBatch<Job>
   readonly capacity: number
   readonly kvCapacityTokens: number
+  /** One that is `coming` was ordered and has not dialled; `none` is one that is no more, or that nobody has ordered yet. */
+  life: "none" | "coming" | "up" = "none"
+  /** When it was ordered. */
+  sinceMs = 0
+  /** Whether it was told to finish and leave. */
+  draining = false
   /** Whether a step is under way, whose end is an event. */
   stepping = false
   /** Attempts that were neither called off nor known to be done, by their one integer. */
   readonly jobs = new Map<number, Sequence<Job>>()
   /** Those that keep the KV cache of a prompt, or did, in the order in which their time is up. */
   readonly kept: Array<Sequence<Job>> = []
+  /** What it and its cache said and the balancer has not heard, oldest first. */
+  readonly beats: Array<WorkerLoad> = []
+  readonly unheard: Array<CacheNews> = []
   /** When it was last said that a KV cache would arrive. */
   wakesMs = -1
   done = 0
   promptTokens = 0
   cachedTokens = 0
   outputTokens = 0
+  private slowFactor: number
+  private readonly spells: Array<Spell> = []
 
+  /** `slowness` is what comes on top of its own slow factor. */
   constructor(
     options: ReplayWorkerOptions,
+    { serial, slot, slowness }: { readonly serial: number; readonly slot: number; readonly slowness: number },
     blockTokens: number,
     sink: BatchSink<Job>,
     cacheSink: KvCacheSink | undefined
   ) {
     this.options = options
+    this.slot = slot
+    this.serial = serial
+    this.slowFactor = slowness * (options.slowFactor ?? 1)
     this.capacity = options.capacity ?? CAPACITY
     this.kvCapacityTokens = options.kvCapacityTokens ?? options.preset.kvCapacityTokens
     this.batch = new ContinuousBatch<Job>(
@@ -95,9 +135,35 @@ export class ReplayWorker {
     )
   }
 
+  /** Whether it has nothing to finish. */
+  get isIdle(): boolean {
+    const { kept, running, waiting } = this.batch
+    return running + waiting + kept === 0
+  }
+
+  /** From the next step on it is slow by another factor, its own apart. */
+  slow(slowness: number): void {
+    this.spells.push(this.spell())
+    this.slowFactor = slowness * (this.options.slowFactor ?? 1)
+  }
+
+  /** All its time so far. */
+  allSpells(): ReadonlyArray<Spell> {
+    return [...this.spells, this.spell()]
+  }
+
+  private spell(): Spell {
+    return {
+      cost: this.options.preset.cost,
+      slowFactor: this.slowFactor,
+      from: this.spells.at(-1)?.to ?? idleLoad,
+      to: this.load()
+    }
+  }
+
   /** Ends the step under way and begins the next: when that ends, or -1 where there is nothing to do. */
   step(nowMs: number): number {
-    const durationMs = this.batch.step(nowMs, this.options.slowFactor ?? 1)
+    const durationMs = this.batch.step(nowMs, this.slowFactor)
     this.stepping = durationMs > 0
     return this.stepping ? nowMs + durationMs : -1
   }
@@ -148,3 +214,26 @@ export class ReplayWorker {
     }
   }
 }
+
+/** What several processes of a worker did, one after the other, and how the last one stands. */
+export const totalLoad = (loads: ReadonlyArray<WorkerLoad>): WorkerLoad => {
+  const [first = idleLoad, ...others] = loads
+  return others.reduce((total, load) => ({ ...load, ...sumsOf(total, load) }), first)
+}
+
+const sumsOf = (a: WorkerLoad, b: WorkerLoad): Partial<WorkerLoad> =>
+  Object.fromEntries(totals.map((name) => [name, a[name] + b[name]]))
+
+/** What of a load is counted from the start of a process on. */
+const totals = [
+  "requestsDone",
+  "promptTokens",
+  "cachedPromptTokens",
+  "outputTokens",
+  "steps",
+  "busyMs",
+  "stepPrefillTokens",
+  "stepAttention",
+  "stepDecodes",
+  "stepContextTokens"
+] as const satisfies ReadonlyArray<keyof WorkerLoad>

@@ -1,9 +1,10 @@
 import { limitOf, type Trace } from "../../domain/Trace.ts"
 import { BLOCK_TOKENS, traceChain } from "../../domain/traceChain.ts"
 import { chainKeys } from "../../engines/simulated/chainKeys.ts"
-import { hash64 } from "../../structures/hash.ts"
+import { hash64, type Hash64 } from "../../structures/hash.ts"
 import { Names } from "../../structures/Names.ts"
 import { saltChain } from "../../structures/PrefixChain.ts"
+import type { Loop } from "./Loop.ts"
 
 /** One request to come. */
 export interface PlannedRequest {
@@ -15,6 +16,8 @@ export interface PlannedRequest {
   readonly tenant: number
   readonly sessionHigh: number
   readonly sessionLow: number
+  /** Left out, its number in the workload; never 0. */
+  readonly id?: Hash64
   /** Keys of its prefix blocks, as the engines' caches know them. */
   readonly keys: Float64Array
 }
@@ -26,6 +29,8 @@ export interface Workload {
   readonly blockTokens: number
   readonly tenants: ReadonlyArray<string>
   readonly requests: ReadonlyArray<PlannedRequest>
+  /** Where clients wait for their answers; without it requests come when they come. */
+  readonly loop?: Loop
 }
 
 const TENANTS_MAX = 16_384
@@ -33,17 +38,22 @@ const TENANTS_MAX = 16_384
 /**
  * Traces laid over each other as a workload, all arrivals `speed` times closer together. Requests are as a live replay sends them: the
  * same prefix chains, salted by tenant, so that tenants share nothing; and as limit of the answer the next power of two. Tenants and
- * sessions of different traces are different ones. Tenants beyond 16,384 count as the first.
+ * sessions of different traces are different ones. Tenants beyond 16,384 count as the first, which is that of requests without one.
  */
-export const workloadOf = (traces: ReadonlyArray<Trace>, speed: number): Workload => {
+export const workloadOf = (
+  traces: ReadonlyArray<Trace>,
+  speed: number,
+  saltOf: (tenant: string) => Hash64 = hash64
+): Workload => {
   const tenants = new Names(TENANTS_MAX)
+  tenants.add("default")
   const requests = traces.flatMap(({ header, requests }) => {
     const qualified = (label: string): string => (traces.length > 1 ? `${header.name}/${label}` : label)
     return requests.map((request): PlannedRequest => {
       const tenant = qualified(request.tenant ?? "default")
       const session = request.session === undefined ? none : hash64(qualified(request.session))
       const chain = traceChain(request, header.blockSize)
-      const salt = hash64(tenant)
+      const salt = saltOf(tenant)
       saltChain(chain, 0, chain.length / 8, salt.high, salt.low)
       return {
         arrivalMs: request.arrivalMs / speed,

@@ -1,4 +1,5 @@
 import { Reason } from "../../domain/Outcome.ts"
+import type { WorkerLoad } from "../../domain/WorkerLoad.ts"
 import { assert } from "../../structures/assert.ts"
 import type { ReplayResult } from "./Replay.ts"
 
@@ -10,7 +11,7 @@ const ROUNDING = 1e-6
  * time in the system × arrivals = mean number in the system × time (Little's law); and each engine was busy for exactly as long as the
  * steps it counts take. What does not hold is a broken assertion. O(requests + workers).
  */
-export const audit = ({ options, outcomes, presentMs, totals, workers }: ReplayResult): void => {
+export const audit = ({ options, outcomes, presentMs, spells, totals, workers }: ReplayResult): void => {
   const { requests } = options.workload
   const { arrivedMs, endedMs, firstMs, placedMs, reasons } = outcomes
   let sojournMs = 0
@@ -31,22 +32,37 @@ export const audit = ({ options, outcomes, presentMs, totals, workers }: ReplayR
   assert(accepted === done + failed + cancelled + expired, "what was accepted has one end")
   assert(accepted + rejected === requests.length, "what came was accepted or rejected")
   assert(isNear(sojournMs, presentMs), "Little's law")
-  let produced = 0
-  for (const [slot, worker] of workers.entries()) {
-    const { preset, slowFactor = 1 } = options.workers[slot]!
-    const { cost } = preset
+  for (const { cost, from, slowFactor, to } of spells) {
     const stepsMs =
-      cost.baseMs * worker.steps +
-      cost.prefillTokenMs * worker.stepPrefillTokens +
-      cost.prefillAttentionMs * worker.stepAttention +
-      cost.decodeSequenceMs * worker.stepDecodes +
-      cost.decodeContextMs * worker.stepContextTokens
+      cost.baseMs * (to.steps - from.steps) +
+      cost.prefillTokenMs * (to.stepPrefillTokens - from.stepPrefillTokens) +
+      cost.prefillAttentionMs * (to.stepAttention - from.stepAttention) +
+      cost.decodeSequenceMs * (to.stepDecodes - from.stepDecodes) +
+      cost.decodeContextMs * (to.stepContextTokens - from.stepContextTokens)
     assert(
-      isNear(worker.busyMs, stepsMs * slowFactor),
+      isNear(to.busyMs - from.busyMs, stepsMs * slowFactor),
       "an engine is busy with its steps, and with nothing else"
     )
-    produced += worker.outputTokens
   }
+  const sum = (of: (load: WorkerLoad) => number, loads: ReadonlyArray<WorkerLoad>): number =>
+    loads.reduce((total, load) => total + of(load), 0)
+  const busyMs =
+    sum(
+      ({ busyMs }) => busyMs,
+      spells.map(({ to }) => to)
+    ) -
+    sum(
+      ({ busyMs }) => busyMs,
+      spells.map(({ from }) => from)
+    )
+  assert(
+    isNear(
+      busyMs,
+      sum((load) => load.busyMs, workers)
+    ),
+    "workers were busy for as long as their engines"
+  )
+  const produced = sum(({ outputTokens }) => outputTokens, workers)
   assert(produced >= outputTokens, "every token that came was produced")
 }
 

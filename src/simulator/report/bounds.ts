@@ -63,7 +63,7 @@ export const aloneShare = ({ ttftMs, tpotMs }: Bounds, targets: Targets, from: n
 /**
  * The share of the requests from number `from` on that the workers have time for: those with the least work, as long as all workers
  * together are not busy for longer than from the first arrival to when the last must be over; and of prompts alone, to when the last must
- * have its first token. 1 without a target.
+ * have its first token. 1 without a target, and where clients wait: then the last one comes when there is time for it.
  */
 export const capacityShare = (
   { prefillMs, workMs }: Bounds,
@@ -73,6 +73,7 @@ export const capacityShare = (
 ): number => {
   const requests = workload.requests.slice(from)
   if (requests.length === 0) return 0
+  if (workload.loop !== undefined) return 1
   const startMs = requests[0]!.arrivalMs
   let firstsMs = startMs
   let endMs = startMs
@@ -98,9 +99,13 @@ export const workersNeeded = ({ workMs }: Bounds, { requests }: Workload): numbe
   return workMs.reduce((sum, ms) => sum + (Number.isFinite(ms) ? ms : 0), 0) / Math.max(1, spanMs)
 }
 
-/** Of each prompt the tokens of the blocks that came before; at least one token is computed in any case. */
-const knownTokensOf = ({ blockTokens, requests }: Workload): Float64Array => {
-  const seen = new Set<number>()
+/**
+ * Of each prompt the tokens of the blocks that came before, or where clients wait those that any other has, which may come before; at
+ * least one token is computed in any case.
+ */
+const knownTokensOf = ({ blockTokens, loop, requests }: Workload): Float64Array => {
+  const isOrdered = loop === undefined
+  const seen = isOrdered ? new Set<number>() : repeatedKeys(requests)
   return Float64Array.from(requests, ({ keys, promptTokens }) => {
     // A key stands for all before it: what is known is known from the start.
     let known = 0
@@ -110,9 +115,16 @@ const knownTokensOf = ({ blockTokens, requests }: Workload): Float64Array => {
       if (seen.has(keys[middle]!)) known = middle + 1
       else unknown = middle
     }
-    for (let i = known; i < keys.length; i++) seen.add(keys[i]!)
+    if (isOrdered) for (let i = known; i < keys.length; i++) seen.add(keys[i]!)
     return Math.min(known, Math.floor((promptTokens - 1) / blockTokens)) * blockTokens
   })
+}
+
+const repeatedKeys = (requests: ReadonlyArray<PlannedRequest>): Set<number> => {
+  const seen = new Set<number>()
+  const repeated = new Set<number>()
+  for (const { keys } of requests) for (const key of keys) (seen.has(key) ? repeated : seen).add(key)
+  return repeated
 }
 
 interface Engine {

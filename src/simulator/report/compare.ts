@@ -1,13 +1,20 @@
-import type { Workload } from "../replay/Workload.ts"
 import { estimate, type Estimate } from "./bootstrap.ts"
-import { type Bounds, workersNeeded } from "./bounds.ts"
-import { contend, type Contender, goodputBounds, type Ground, groundOf, type Setting } from "./ground.ts"
-import { type Figures, measureNames, type MeasureName } from "./measures.ts"
+import type { Contender } from "./ground.ts"
+import type { Limits } from "./limits.ts"
+import { measureNames, type MeasureName } from "./measures.ts"
+import { meanPlots, type Plots } from "./plots.ts"
+import type { Run, Study } from "./Study.ts"
 
-export interface CompareOptions extends Setting {
-  readonly workloadOf: (seed: number) => Workload
+export interface CompareOptions {
+  readonly contenders: ReadonlyArray<Contender>
   /** Who shows what a shared cache would give. */
   readonly reference: Contender
+  /** A seed gives policies their randomness, workers their names, by which ties are broken, and generated traffic its draws. */
+  readonly seeds: ReadonlyArray<number>
+  /** By which factor requests come closer together. */
+  readonly speed: number
+  /** Whether there is something to draw. */
+  readonly plots: boolean
 }
 
 /** A mean over seeds for each measure. */
@@ -16,6 +23,8 @@ export type Estimates = Readonly<Record<MeasureName, Estimate>>
 export interface Result {
   readonly policy: string
   readonly estimates: Estimates
+  /** Where they are wanted. */
+  readonly plots: Plots | undefined
 }
 
 export interface Comparison {
@@ -32,36 +41,22 @@ export interface Comparison {
   }
 }
 
-/** One replay that is done. */
-export interface Progress {
-  readonly done: number
-  readonly total: number
-  readonly policy: string
-  readonly seed: number
-  readonly events: number
-}
-
-/** Replays one workload under each of several pipelines, once for each seed, and sums up. Says after each replay how far it is. */
-export function* compare(options: CompareOptions): Generator<Progress, Comparison> {
-  const { reference, seeds } = options
+/** Replays one workload under each of several pipelines, once for each seed, and sums up. Asks for all replays at once. */
+export function* compare(options: CompareOptions): Study<Comparison> {
+  const { plots, reference, seeds, speed } = options
   const contenders = [...options.contenders, reference]
-  const total = seeds.length * contenders.length
-  const figures = contenders.map((): Array<Figures> => [])
-  const limits: Array<Limits> = []
-  let done = 0
-  for (const seed of seeds) {
-    const workload = options.workloadOf(seed)
-    const ground = groundOf(options, seed, workload)
-    const limit = limitsOf(ground, workload)
-    limits.push(limit)
-    for (const [i, contender] of contenders.entries()) {
-      const one = contend(ground, workload, contender, Math.min(limit.alone, limit.capacity))
-      figures[i]!.push(one.figures)
-      yield { done: ++done, total, policy: contender.name, seed, events: one.events }
-    }
-  }
+  // One seed after the other, for who keeps the traffic of one.
+  const runs = yield seeds.flatMap((seed) =>
+    contenders.map((contender) => ({ contender, seed, speed, plots }))
+  )
+  const limits = seeds.map((_, i) => runs[i * contenders.length]!.limits)
   const meanOf = (name: keyof Limits): number => estimate(limits.map((limit) => limit[name])).mean
-  const results = contenders.map(({ name }, i) => ({ policy: name, estimates: estimatesOf(figures[i]!) }))
+  const results = contenders.map(({ name }, i) =>
+    resultOf(
+      name,
+      seeds.map((_, k) => runs[k * contenders.length + i]!)
+    )
+  )
   return {
     requests: meanOf("requests"),
     repeatedShare: meanOf("repeatedShare"),
@@ -74,41 +69,12 @@ export function* compare(options: CompareOptions): Generator<Progress, Compariso
   }
 }
 
-/** What bounds one workload. */
-interface Limits {
-  readonly requests: number
-  readonly repeatedShare: number
-  /** Of the goodput. */
-  readonly alone: number
-  readonly capacity: number
-  readonly workersNeeded: number
-  readonly ttftMs: number
-  readonly tpotMs: number
-}
-
-const limitsOf = (ground: Ground, workload: Workload): Limits => {
-  const { bounds, from } = ground
-  const counted = workload.requests.slice(from)
-  const promptTokens = counted.reduce((sum, request) => sum + request.promptTokens, 0)
-  const known = finite(bounds, "knownTokens", from)
+const resultOf = (policy: string, runs: ReadonlyArray<Run>): Result => {
+  const entries = measureNames.map((name) => [name, estimate(runs.map((run) => run.figures![name]))])
+  const plots = runs.flatMap((run) => run.plots ?? [])
   return {
-    requests: counted.length,
-    repeatedShare: sumOf(known) / promptTokens,
-    ...goodputBounds(ground, workload),
-    workersNeeded: workersNeeded(bounds, workload),
-    ttftMs: meanOf(finite(bounds, "ttftMs", from)),
-    tpotMs: meanOf(finite(bounds, "tpotMs", from))
+    policy,
+    estimates: Object.fromEntries(entries) as Estimates,
+    plots: plots.length > 0 ? meanPlots(plots) : undefined
   }
-}
-
-/** Some requests have one token only, and some fit nowhere. */
-const finite = (bounds: Bounds, name: keyof Bounds, from: number): Float64Array =>
-  bounds[name].slice(from).filter(Number.isFinite)
-
-const sumOf = (values: Float64Array): number => values.reduce((sum, value) => sum + value, 0)
-const meanOf = (values: Float64Array): number => sumOf(values) / values.length
-
-const estimatesOf = (figures: ReadonlyArray<Figures>): Estimates => {
-  const entries = measureNames.map((name) => [name, estimate(figures.map((one) => one[name]))])
-  return Object.fromEntries(entries) as Estimates
 }

@@ -1,6 +1,7 @@
 import { Reason } from "../../domain/Outcome.ts"
 import { imbalance } from "../../structures/imbalance.ts"
-import type { ReplayResult } from "../replay/Replay.ts"
+import type { Outcomes, ReplayResult } from "../replay/Replay.ts"
+import type { PlannedRequest } from "../replay/Workload.ts"
 import type { Bounds, Targets } from "./bounds.ts"
 import type { Figures } from "./measures.ts"
 
@@ -16,11 +17,16 @@ export interface Yardstick {
 
 /** The figures of one replay. O(requests · log requests). */
 export const figuresOf = (
-  { options, outcomes, workers }: Pick<ReplayResult, "options" | "outcomes" | "workers">,
+  {
+    options,
+    outcomes,
+    workerMs,
+    workers
+  }: Pick<ReplayResult, "options" | "outcomes" | "workerMs" | "workers">,
   { bounds, from, goodputMax, targets }: Yardstick
 ): Figures => {
   const { requests, tenants } = options.workload
-  const { arrivedMs, cachedTokens, endedMs, firstMs, reasons } = outcomes
+  const { arrivedMs, cachedTokens, endedMs, reasons } = outcomes
   const count = requests.length - from
   const ttfts: Array<number> = []
   const tpots: Array<number> = []
@@ -36,20 +42,18 @@ export const figuresOf = (
       if (endedMs[number] === arrivedMs[number]) refused++
       continue
     }
-    const ttftMs = firstMs[number]! - arrivedMs[number]!
-    const tpotMs = (endedMs[number]! - firstMs[number]!) / (request.outputTokens - 1)
-    ttfts.push(ttftMs)
-    if (request.outputTokens > 1) tpots.push(tpotMs)
+    ttfts.push(ttftMsOf(outcomes, number))
+    if (request.outputTokens > 1) tpots.push(tpotMsOf(outcomes, number, request))
     leastTtftMs += bounds.ttftMs[number]!
     e2eMs += endedMs[number]! - arrivedMs[number]!
     promptTokens += request.promptTokens
     hitTokens += cachedTokens[number]!
     computed[outcomes.workers[number]!]! += tokens - cachedTokens[number]!
-    if (ttftMs > targets.ttftMs || (request.outputTokens > 1 && tpotMs > targets.tpotMs)) continue
+    if (!isMet(outcomes, number, request, targets)) continue
     met++
     served[request.tenant]! += tokens
   }
-  const spanMs = (requests.at(-1)?.arrivalMs ?? 0) - (requests[from]?.arrivalMs ?? 0)
+  const spanMs = lengthOf(arrivedMs.subarray(from))
   const busy = imbalance(computed)
   const ttft = Float64Array.from(ttfts).toSorted()
   const tpot = Float64Array.from(tpots).toSorted()
@@ -71,14 +75,48 @@ export const figuresOf = (
     imbalanceMaxOverMean: busy.maxOverMean,
     tenantJain: jain(served.flatMap((tokens, tenant) => (asked[tenant]! > 0 ? tokens / asked[tenant]! : []))),
     rejectedShare: refused / count,
-    failedShare: (count - ttft.length - refused) / count
+    failedShare: (count - ttft.length - refused) / count,
+    workerHours: options.scaling === undefined ? Number.NaN : workerMs / HOUR_MS
   }
 }
 
+const HOUR_MS = 3_600_000
+
+/** From arrival to the first token. */
+export const ttftMsOf = ({ arrivedMs, firstMs }: Outcomes, number: number): number =>
+  firstMs[number]! - arrivedMs[number]!
+
+/** Per further token; NaN for an answer of one. */
+export const tpotMsOf = (
+  { endedMs, firstMs }: Outcomes,
+  number: number,
+  { outputTokens }: PlannedRequest
+): number => (outputTokens === 1 ? Number.NaN : (endedMs[number]! - firstMs[number]!) / (outputTokens - 1))
+
+/** Whether a request was done, and in time. */
+export const isMet = (
+  outcomes: Outcomes,
+  number: number,
+  request: PlannedRequest,
+  { tpotMs, ttftMs }: Targets
+): boolean =>
+  outcomes.reasons[number] === Reason.none &&
+  ttftMsOf(outcomes, number) <= ttftMs &&
+  !(tpotMsOf(outcomes, number, request) > tpotMs)
+
 const mean = (values: Float64Array): number => values.reduce((sum, value) => sum + value, 0) / values.length
 
+const lengthOf = (timesMs: Float64Array): number => {
+  let [first, last] = [Number.POSITIVE_INFINITY, 0]
+  for (const ms of timesMs) {
+    first = Math.min(first, ms)
+    last = Math.max(last, ms)
+  }
+  return last - first
+}
+
 /** By nearest rank, of ascending values. */
-const quantile = (values: Float64Array, share: number): number =>
+export const quantile = (values: Float64Array, share: number): number =>
   values[Math.max(0, Math.ceil(share * values.length) - 1)] ?? Number.NaN
 
 /** (Σx)² / (n · Σx²); of nothing at all everybody has the same. NaN for one, who has no others to be compared with. */

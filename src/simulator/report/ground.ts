@@ -6,6 +6,7 @@ import type { Workload } from "../replay/Workload.ts"
 import { aloneShare, type Bounds, boundsOf, capacityShare, type Targets } from "./bounds.ts"
 import { figuresOf } from "./figuresOf.ts"
 import type { Figures } from "./measures.ts"
+import { type Plots, plotsOf } from "./plots.ts"
 
 /** Policies under a name. */
 export interface Contender {
@@ -18,18 +19,15 @@ export interface Contender {
 /** What a replay is told of the world around workers and policies. */
 export type World = Omit<ReplayOptions, "workload" | "workers" | "pipeline" | "seed" | "sharedCache">
 
-/** Who competes, on what, for what. */
+/** What serves, and what is in time. */
 export interface Setting {
   readonly world: World
   readonly workers: number
   readonly preset: EnginePreset
   readonly kvCapacityTokens?: number | undefined
-  readonly contenders: ReadonlyArray<Contender>
   readonly targets: Targets
   /** Share of the requests, from the first on, that warm the caches up and do not count. */
   readonly warmUp: number
-  /** A seed gives policies their randomness, workers their names, by which ties are broken, and generated traffic its draws. */
-  readonly seeds: ReadonlyArray<number>
 }
 
 /** What is the same for all contenders with one seed, and at any speed. */
@@ -43,18 +41,22 @@ export interface Ground {
   readonly bounds: Bounds
 }
 
-export const groundOf = (
-  { kvCapacityTokens, preset, targets, warmUp, workers: count, world }: Setting,
-  seed: number,
-  workload: Workload
-): Ground => {
-  const workers = Array.from({ length: count }, (_, i) => ({
+/** Who serves with one seed. */
+export const workersOf = (
+  { kvCapacityTokens, preset, workers: count }: Setting,
+  seed: number
+): ReadonlyArray<ReplayWorkerOptions> =>
+  Array.from({ length: count }, (_, i) => ({
     name: `worker-${seed}-${i}`,
     preset,
     ...(kvCapacityTokens === undefined ? {} : { kvCapacityTokens })
   }))
+
+export const groundOf = (setting: Setting, seed: number, workload: Workload): Ground => {
+  const { targets, warmUp, world } = setting
+  const workers = workersOf(setting, seed)
   const from = Math.floor(warmUp * workload.requests.length)
-  return { seed, world, workers, targets, from, bounds: boundsOf({ workload, workers }) }
+  return { seed, world, workers, targets, from, bounds: boundsOf({ ...world, workload, workers }) }
 }
 
 /** Replays a workload under a contender. */
@@ -62,10 +64,16 @@ export const contend = (
   { bounds, from, seed, targets, workers, world }: Ground,
   workload: Workload,
   { pipeline, sharedCache = false }: Contender,
-  goodputMax: number
-): { readonly figures: Figures; readonly events: number } => {
+  goodputMax: number,
+  plots = false
+): { readonly figures: Figures; readonly plots: Plots | undefined; readonly events: number } => {
   const result = replay({ ...world, workload, workers, pipeline, seed, sharedCache })
-  return { figures: figuresOf(result, { bounds, from, targets, goodputMax }), events: result.events }
+  const yardstick = { bounds, from, targets, goodputMax }
+  return {
+    figures: figuresOf(result, yardstick),
+    plots: plots ? plotsOf(result, yardstick) : undefined,
+    events: result.events
+  }
 }
 
 /** The shares of the requests that could meet the targets alone, and that there is time for. */

@@ -96,6 +96,13 @@ export const measures = {
     better: "less",
     summary: "Share that was let in and not done, most of them for their deadline.",
     show: percent
+  },
+  workerHours: {
+    heading: "worker h",
+    better: "less",
+    summary:
+      "Hours that workers were there for, from the order to start one to its end, where they follow the load.",
+    show: (value) => value.toFixed(3)
   }
 } as const satisfies Readonly<Record<string, Measure>>
 

@@ -1,27 +1,87 @@
 import type { Estimate } from "./bootstrap.ts"
 import type { Comparison, Result } from "./compare.ts"
 import { measureNames, type MeasureName, measures } from "./measures.ts"
+import type { Capacity, Sweep } from "./sweep.ts"
 
 /** What is known of a policy, or of a bound: not every measure. */
 type Known = Partial<Readonly<Record<MeasureName, Estimate>>>
 type Row = ReadonlyArray<string>
 
-/**
- * A comparison for people: a line for each policy, the best of each column with a star; where there are several seeds, below it by how
- * much its interval goes beyond the mean on its farther side. Then the bounds.
- */
-export const comparisonTable = ({ bounds, results }: Comparison): string => {
+/** A figure as it is shown. */
+export interface Cell {
+  readonly mean: string
+  /** By how much its interval goes beyond the mean on its farther side; empty where there is none. */
+  readonly spread: string
+  /** Whether no policy is shown with a better one, and some with a worse. */
+  readonly best: boolean
+}
+
+/** What is known of a policy or a bound, a cell for each measure. */
+export interface TableRow {
+  readonly title: string
+  readonly cells: ReadonlyArray<Cell>
+}
+
+/** For people: policies, and below them what bounds them. Measures that no policy has are left out. */
+export interface Table {
+  readonly head: ReadonlyArray<string>
+  readonly policies: ReadonlyArray<TableRow>
+  readonly limits: ReadonlyArray<TableRow>
+}
+
+export const tableOf = ({ bounds, results }: Comparison): Table => {
   const { alone, capacity, sharedCache } = bounds
-  const best = new Map(measureNames.map((name) => [name, bestOf(results, name)]))
-  const policies = results.flatMap(({ estimates, policy }) => rowsOf(policy, estimates, best))
-  const limits = [
-    rowsOf("bound: each alone", exactly(alone)),
-    rowsOf(`bound: time (${capacity.workersNeeded.toFixed(2)} workers busy)`, exactly(capacity)),
-    rowsOf(`one infinite cache: ${sharedCache.policy}`, sharedCache.estimates)
-  ]
-  const head = ["policy", ...measureNames.map((name) => `${measures[name].heading} `)]
-  const [first, ...lines] = aligned([head, ...policies, ...limits.flat()])
-  return [first, ...lines.slice(0, policies.length), "", ...lines.slice(policies.length)].join("\n")
+  const names = measureNames.filter((name) =>
+    results.some(({ estimates }) => !Number.isNaN(estimates[name].mean))
+  )
+  const best = new Map(names.map((name) => [name, bestOf(results, name)]))
+  const rowOf = (title: string, known: Known, marked?: typeof best): TableRow => ({
+    title,
+    cells: names.map((name) => cellOf(name, known[name], marked?.get(name)))
+  })
+  return {
+    head: ["policy", ...names.map((name) => measures[name].heading)],
+    policies: results.map(({ estimates, policy }) => rowOf(policy, estimates, best)),
+    limits: [
+      rowOf("bound: each alone", exactly(alone)),
+      rowOf(`bound: time (${capacity.workersNeeded.toFixed(2)} workers busy)`, exactly(capacity)),
+      rowOf(`one infinite cache: ${sharedCache.policy}`, sharedCache.estimates)
+    ]
+  }
+}
+
+export const sweepTableOf = ({ bounds, results }: Sweep, workers: number): Table => {
+  const shown = (value: number): string => value.toPrecision(3)
+  const best = Math.max(...results.map(({ found }) => found.requestsPerSecond))
+  const row = (title: string, { goodput, requestsPerSecond, speed }: Capacity): TableRow => ({
+    title,
+    cells: [
+      { ...plain(shown(requestsPerSecond)), best: requestsPerSecond === best && best > 0 },
+      plain(shown(requestsPerSecond / workers)),
+      plain(shown(speed)),
+      plain((100 * goodput).toFixed(1))
+    ]
+  })
+  return {
+    head: ["policy", "requests/s", "per worker", "speed", "goodput %"],
+    policies: results.map(({ found }) => row(found.policy, found)),
+    limits: [
+      row("bound", bounds.bound.found),
+      row(`one infinite cache: ${bounds.sharedCache.found.policy}`, bounds.sharedCache.found)
+    ]
+  }
+}
+
+/** A table as text: the best with a star; where there are several seeds, the spreads below the means. */
+export const tableText = ({ head, limits, policies }: Table): string => {
+  const above = policies.flatMap(linesOf)
+  const [title = "", ...columns] = head
+  const [first, ...lines] = aligned([
+    [title, ...columns.map((column) => `${column} `)],
+    ...above,
+    ...limits.flatMap(linesOf)
+  ])
+  return [first, ...lines.slice(0, above.length), "", ...lines.slice(above.length)].join("\n")
 }
 
 /** A comparison for programs: a line for each policy and bound, mean and interval of each measure; empty where there is none. */
@@ -49,22 +109,17 @@ const exactly = (values: Partial<Record<MeasureName, number>>): Known =>
     Object.entries(values).map(([name, mean]) => [name, { mean, low: Number.NaN, high: Number.NaN }])
   )
 
-const rowsOf = (
-  title: string,
-  known: Known,
-  best: ReadonlyMap<MeasureName, string | undefined> = new Map()
-): ReadonlyArray<Row> => {
-  const means = measureNames.map((name) => {
-    const shown = show(name, known[name]?.mean)
-    return `${shown}${best.get(name) === shown ? "*" : " "}`
-  })
-  const spreads = measureNames.map((name) => `${spreadOf(name, known[name])} `)
-  return spreads.some((spread) => spread !== " ")
-    ? [
-        [title, ...means],
-        ["", ...spreads]
-      ]
-    : [[title, ...means]]
+const plain = (mean: string): Cell => ({ mean, spread: "", best: false })
+
+const cellOf = (name: MeasureName, estimate: Estimate | undefined, best: string | undefined): Cell => {
+  const mean = show(name, estimate?.mean)
+  return { mean, spread: spreadOf(name, estimate), best: mean !== "" && best === mean }
+}
+
+const linesOf = ({ cells, title }: TableRow): ReadonlyArray<Row> => {
+  const means = [title, ...cells.map(({ best, mean }) => `${mean}${best ? "*" : " "}`)]
+  const spreads = ["", ...cells.map(({ spread }) => `${spread} `)]
+  return cells.some(({ spread }) => spread !== "") ? [means, spreads] : [means]
 }
 
 const show = (name: MeasureName, value: number | undefined): string =>

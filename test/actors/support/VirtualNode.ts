@@ -260,9 +260,10 @@ export class VirtualNode {
     this.startBalancer()
   }
 
-  /** As a supervisor does it, first and after a crash. */
-  startBalancer(): void {
+  /** As a supervisor does it, first and after a crash. `meanwhile` happens in the same turn. */
+  startBalancer(meanwhile?: () => void): void {
     this.keep(startBalancer({ host: this.host, dispatcher: this.dispatcher, timers: this.context.timers }))
+    meanwhile?.()
     this.settle()
   }
 

@@ -143,16 +143,18 @@ export class FakeBalancer {
 
   done(
     request: Received,
-    over: { tokens?: number; attempt?: number; cached?: number; payload?: unknown } = {}
+    over: { tokens?: number; attempt?: number; cached?: number; payload?: unknown; extras?: unknown } = {}
   ): void {
     const payload = over.payload ?? { reason: "stop", worker: "w1", queueMs: 1, prefillMs: 2, totalMs: 3 }
     const fields = {
       stream: request.stream,
       attempt: over.attempt ?? 1,
+      flags: over.extras === undefined ? 0 : Flag.extras,
       a: over.tokens ?? request.sent,
       b: over.cached ?? 0
     }
-    request.connection.send(encodeFrame(Type.done, fields, { payload: pack(payload) }))
+    const extras = over.extras === undefined ? undefined : pack(over.extras)
+    request.connection.send(encodeFrame(Type.done, fields, { extras, payload: pack(payload) }))
   }
 
   reject(request: Received, reason: number, retryAfterMs = 0, message = "no"): void {

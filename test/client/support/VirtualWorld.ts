@@ -22,7 +22,7 @@ interface End {
 
 /**
  * A process with two sides in one: sockets in memory, a clock that stands still, turns that end when told to.
- * With a seed, bytes arrive cut into pieces of random size.
+ * With a seed, bytes arrive cut into pieces of random size. They take `hopMs` to the other end.
  */
 export class VirtualWorld {
   nowMs = 1_000
@@ -31,13 +31,15 @@ export class VirtualWorld {
   /** Dials hang while true. */
   silent = false
   dials = 0
+  readonly hopMs: number
   private readonly timersSet = new Set<Timer>()
   private deferred: Array<() => void> = []
   private readonly ends: Array<End> = []
   private readonly rng: ReturnType<typeof makeRng> | undefined
   private accept: ((socket: TransportSocket) => SocketEvents) | undefined
 
-  constructor(seed?: number) {
+  constructor(seed?: number, hopMs = 0) {
+    this.hopMs = hopMs
     this.rng = seed === undefined ? undefined : makeRng(seed)
   }
 
@@ -131,7 +133,10 @@ export class VirtualWorld {
     return {
       write: (bytes, from, length) => {
         if (end.closed || end.finSent) return -1
-        if (!end.peer!.closed) end.peer!.inbox.push(Buffer.from(bytes.subarray(from, from + length)))
+        const copy = Buffer.from(bytes.subarray(from, from + length))
+        const arrive = () => !end.peer!.closed && end.peer!.inbox.push(copy)
+        if (this.hopMs > 0) this.timers.after(this.hopMs, arrive)
+        else arrive()
         return length
       },
       shutdown: () => {

@@ -4,6 +4,7 @@ import { join } from "node:path"
 import type { Trace } from "../../../src/domain/Trace.ts"
 import { parseTrace } from "../../../src/domain/traces/parseTrace.ts"
 import { BLOCK_TOKENS, traceChain } from "../../../src/domain/traceChain.ts"
+import { makeConversations } from "../../fixtures/makeConversations.ts"
 import { makeTrace } from "../../fixtures/makeTrace.ts"
 import { exists, root } from "../../support/repository.ts"
 
@@ -16,7 +17,9 @@ const parsed = (text: string, limit = Infinity): Trace => {
   return parsed.trace
 }
 
-test("the fixture is what its script makes", async () => {
+test("the fixtures are what their scripts make", async () => {
+  const bytes = await Bun.file(join(root, "test/fixtures/conversations.jsonl.gz")).bytes()
+  expect(new TextDecoder().decode(Bun.gunzipSync(bytes))).toBe(makeConversations())
   expect(await Bun.file(join(root, "test/fixtures/small.jsonl")).text()).toBe(makeTrace(80))
 })
 

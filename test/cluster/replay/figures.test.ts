@@ -1,7 +1,9 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
 import type { Ending } from "../../../src/client/index.ts"
-import { agreement, workDone } from "../../../src/cluster/replay/agreement.ts"
+import { type Agreement, agreement } from "../../../src/cluster/replay/agreement.ts"
+import { comparison, type Comparison, pathOf } from "../../../src/cluster/replay/comparison.ts"
+import { Journal, type Seen } from "../../../src/cluster/replay/Journal.ts"
 import { imbalance } from "../../../src/structures/imbalance.ts"
 import { progressLine } from "../../../src/cluster/replay/progress.ts"
 import { reportText } from "../../../src/cluster/replay/report.ts"
@@ -24,7 +26,8 @@ const done = (
   tokens: number,
   cachedTokens: number,
   ttftMs: number,
-  e2eMs: number
+  e2eMs: number,
+  reader?: string
 ): Ending => ({
   outcome: "done",
   reason: "stop",
@@ -32,12 +35,14 @@ const done = (
   cachedTokens,
   attempts: 1,
   worker,
+  reader,
   ttftMs,
   e2eMs,
   queueMs: 0,
   prefillMs: 0,
   engineMs: e2eMs
 })
+const agreed: Agreement = { equal: true, differences: [], abandoned: 0, surplus: [], lost: [] }
 const rejected: Ending = {
   outcome: "rejected",
   reason: "queue_full",
@@ -131,7 +136,8 @@ describe("figures", () => {
       speed: 1,
       timeScale: 1,
       ...figures,
-      agreement: { equal: true, differences: [] }
+      agreement: agreed,
+      againstReplay: null
     }
     expect(reportText(report)).not.toContain("NaN")
     expect(JSON.parse(JSON.stringify(report))).toEqual(report)
@@ -166,7 +172,11 @@ describe("imbalance", () => {
 })
 
 describe("agreement", () => {
-  const snapshot = (incarnation: number, load: Partial<WorkerLoad>): BalancerSnapshot => ({
+  const snapshot = (
+    incarnation: number,
+    load: Partial<WorkerLoad>,
+    more: Partial<BalancerSnapshot> = {}
+  ): BalancerSnapshot => ({
     epoch: 1,
     uptimeMs: 1,
     restarts: 0,
@@ -178,6 +188,7 @@ describe("agreement", () => {
     cancelled: 0,
     expired: 0,
     retries: 0,
+    rescues: {},
     outputTokens: 0,
     cachedTokens: 0,
     inFlight: 0,
@@ -195,16 +206,64 @@ describe("agreement", () => {
         load: { ...idleLoad, ...load },
         heardMsAgo: 0
       }
-    ]
+    ],
+    ...more
   })
   const before = snapshot(1, { requestsDone: 10, outputTokens: 100 })
   const figures = played({ ttftMs: Infinity, tpotMs: Infinity }).figures([])
 
-  test("counts what happened since the first snapshot, from zero for a worker that was started anew", () => {
-    const after = { requestsDone: 12, outputTokens: 105, promptTokens: 400, cachedPromptTokens: 100 }
-    expect(agreement(figures, workDone(before, snapshot(1, after)))).toEqual({ equal: true, differences: [] })
-    const anew = { ...after, requestsDone: 2, outputTokens: 5 }
-    expect(agreement(figures, workDone(before, snapshot(2, anew))).equal).toBe(true)
+  const full = { requestsDone: 12, outputTokens: 105, promptTokens: 400, cachedPromptTokens: 100 }
+
+  test("counts what happened since the first snapshot", () => {
+    expect(agreement(figures, before, snapshot(1, full))).toEqual(agreed)
+  })
+
+  test("says of whom the counts were lost, and still finds more than can be", () => {
+    const anew = { ...full, requestsDone: 1, outputTokens: 5 }
+    expect(agreement(figures, before, snapshot(2, anew))).toEqual({ ...agreed, lost: ["a"] })
+    expect(agreement(figures, before, snapshot(2, full)).differences).toEqual([
+      { worker: "a", counter: "requestsDone", ours: 2, theirs: 12 },
+      { worker: "a", counter: "outputTokens", ours: 5, theirs: 105 }
+    ])
+    const [last] = snapshot(1, { requestsDone: 11, outputTokens: 103 }).workers
+    const lost = snapshot(1, {}, { workers: [{ ...last!, state: "lost" }] })
+    expect(agreement(figures, before, lost)).toEqual({ ...agreed, lost: ["a"] })
+    const gone = agreement(figures, before, snapshot(1, {}, { workers: [] }))
+    expect(gone).toEqual({ ...agreed, lost: ["a"] })
+    const text = reportText({
+      trace: "x",
+      speed: 1,
+      timeScale: 10,
+      ...figures,
+      agreement: gone,
+      againstReplay: null
+    })
+    expect(text).toContain("  not known in full of a: gone, or started anew")
+  })
+
+  test("lays what workers did beyond answers to attempts that gave none, if there were any, and nothing else", () => {
+    const more = { ...full, promptTokens: 450, outputTokens: 106 }
+    const surplus = [
+      { worker: "a", counter: "outputTokens", ours: 5, theirs: 6 },
+      { worker: "a", counter: "promptTokens", ours: 400, theirs: 450 }
+    ] as const
+    expect(agreement(figures, before, snapshot(1, more))).toMatchObject({
+      equal: false,
+      differences: surplus
+    })
+    for (const why of [{ rescues: { steal: 1 } }, { retries: 1 }, { failed: 1 }, { cancelled: 1 }])
+      expect(agreement(figures, before, snapshot(1, more, why))).toEqual({ ...agreed, abandoned: 1, surplus })
+    const less = agreement(figures, before, snapshot(1, { ...full, promptTokens: 399 }, { retries: 1 }))
+    expect(less).toMatchObject({ equal: false, surplus: [] })
+  })
+
+  test("of a split request finds the prompt where it was read, and the answer where it was produced", () => {
+    const tally = new Tally(1, { ttftMs: Infinity, tpotMs: Infinity })
+    tally.end(request(300), done("b", 7, 60, 30, 31, "a"), 0, 1100)
+    expect(tally.figures([]).workers).toEqual({
+      a: { requestsDone: 1, outputTokens: 0, promptTokens: 300, cachedTokens: 60 },
+      b: { requestsDone: 1, outputTokens: 7, promptTokens: 0, cachedTokens: 0 }
+    })
   })
 
   test("names each counter that differs", () => {
@@ -214,24 +273,110 @@ describe("agreement", () => {
       promptTokens: 400,
       cachedPromptTokens: 101
     })
-    const found = agreement(figures, workDone(before, after))
+    const found = agreement(figures, before, after)
     expect(found).toEqual({
+      ...agreed,
       equal: false,
       differences: [
         { worker: "a", counter: "requestsDone", ours: 2, theirs: 1 },
         { worker: "a", counter: "cachedTokens", ours: 100, theirs: 101 }
       ]
     })
-    const text = reportText({ trace: "x", speed: 1, timeScale: 10, ...figures, agreement: found })
+    const text = reportText({
+      trace: "x",
+      speed: 1,
+      timeScale: 10,
+      ...figures,
+      agreement: found,
+      againstReplay: null
+    })
     expect(text).toContain("  a requestsDone: 2 here, 1 there")
   })
 
   test("a worker only one side knows is a difference", () => {
-    expect(agreement(figures, {}).differences.map(({ worker }) => worker)).toContain("a")
-    const other = { b: { requestsDone: 1, outputTokens: 0, promptTokens: 0, cachedTokens: 0 } }
-    expect(agreement(new Tally(1, { ttftMs: Infinity, tpotMs: Infinity }).figures([]), other).equal).toBe(
-      false
-    )
+    const nobody = snapshot(1, {}, { workers: [] })
+    expect(agreement(figures, nobody, nobody).differences.map(({ worker }) => worker)).toContain("a")
+    const nothing = new Tally(1, { ttftMs: Infinity, tpotMs: Infinity }).figures([])
+    expect(agreement(nothing, nobody, snapshot(1, full)).equal).toBe(false)
+  })
+})
+
+describe("live against replayed", () => {
+  const seen = (worker: string | undefined, ttftMs: number, tpotMs = Number.NaN, cachedTokens = 0): Seen => ({
+    worker,
+    ttftMs,
+    tpotMs,
+    e2eMs: 2 * ttftMs,
+    promptTokens: 100,
+    cachedTokens
+  })
+  const targets = { ttftMs: 30, tpotMs: 5 }
+  const live = [seen("a", 10, 4, 50), seen("b", 20, 6), seen(undefined, Number.NaN), seen("a", 60)]
+  const replayed = [seen("a", 10, 4, 50), seen("a", 30, 4), seen("b", 1), seen("a", 20)]
+
+  test("compares what was done in both, request for request", () => {
+    const found = comparison({ hopMs: 1, lateMs: 2 }, live, replayed, [live, replayed], targets)
+    expect(found).toEqual({
+      hopMs: 1,
+      lateMs: 2,
+      samePlacements: 2 / 3,
+      live: {
+        done: 3,
+        ttftMsMean: 30,
+        ttftMsP50: 20,
+        ttftMsP95: 60,
+        tpotMsMean: 5,
+        e2eMsMean: 60,
+        prefixHitRate: 1 / 6,
+        goodput: 1 / 4
+      },
+      replayed: {
+        done: 4,
+        ttftMsMean: 61 / 4,
+        ttftMsP50: 10,
+        ttftMsP95: 30,
+        tpotMsMean: 4,
+        e2eMsMean: 61 / 2,
+        prefixHitRate: 1 / 8,
+        goodput: 1
+      },
+      nudgedTtftMs: { mean: (30 + 61 / 4) / 2, low: 61 / 4, high: 30 }
+    })
+    const nothing = comparison({ hopMs: 0, lateMs: 0 }, [], [], [], { ttftMs: Infinity, tpotMs: Infinity })
+    expect(nothing).toMatchObject({ samePlacements: 1, live: { done: 0, ttftMsMean: null, goodput: null } })
+    const text = (againstReplay: Comparison) =>
+      reportText({
+        trace: "x",
+        speed: 1,
+        timeScale: 10,
+        ...played(targets).figures([]),
+        agreement: agreed,
+        againstReplay
+      })
+    expect(text(found)).toMatch(/TTFT ms mean +30\.0 +15\.3 +\+96\.7 %/)
+    expect(text(nothing)).not.toContain("NaN")
+  })
+
+  test("finds the usual way between processes, and what comes on top of it on average", () => {
+    expect(pathOf([4, 4, 4, 4, 24])).toEqual({ hopMs: 1, lateMs: 4 })
+    expect(pathOf([])).toEqual({ hopMs: 0, lateMs: 0 })
+  })
+
+  test("a journal keeps trace time, and the way of requests that one worker did", () => {
+    const journal = new Journal(10)
+    journal.left(0, "0000000100000002", 500)
+    journal.left(1, "00000001fffffffe", 503)
+    journal.ended(0, request(100), { ...done("a", 3, 40, 10, 22), queueMs: 30, prefillMs: 60 } as Ending, 12)
+    journal.ended(1, request(50), lost, 0)
+    expect(journal.sent).toEqual([
+      { atMs: 0, id: { high: 1, low: 2 } },
+      { atMs: 30, id: { high: 1, low: 0xffff_fffe } }
+    ])
+    expect(journal.seen).toMatchObject([
+      { worker: "a", ttftMs: 100, tpotMs: 60, e2eMs: 220, promptTokens: 100, cachedTokens: 40 },
+      { worker: undefined, ttftMs: Number.NaN, promptTokens: 50 }
+    ])
+    expect(journal.pathsMs).toEqual([10])
   })
 })
 
@@ -259,7 +404,8 @@ test("the report lines up", () => {
     speed: 2,
     timeScale: 10,
     ...figures,
-    agreement: { equal: true, differences: [] }
+    agreement: agreed,
+    againstReplay: null
   })
   expect(text).toMatchInlineSnapshot(`
     "fixture: 1.0 s of trace time at speed 2 and time scale 10

@@ -40,6 +40,8 @@ export const gateway = async (
       client,
       defaultModel: () => "m",
       authorised: () => true,
+      isOpen: true,
+      explain: () => undefined,
       ready: () => true,
       metrics: { contentType: "text/plain; version=0.0.4", render: () => Promise.resolve("metric 1\n") },
       ...options

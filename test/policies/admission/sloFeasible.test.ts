@@ -9,7 +9,7 @@ import { findAdmission } from "../../../src/policies/registry.ts"
 import { makeRng } from "../../../src/structures/Rng.ts"
 import { candidates, holds, request } from "../../support/arbitraries.ts"
 import { findsAll, keepsAll, type Planted } from "../../support/planted.ts"
-import { equalWorkers, oneRequest, poolOf, quietForecast } from "../../support/pools.ts"
+import { chainOf, equalWorkers, oneRequest, poolOf, quietForecast } from "../../support/pools.ts"
 
 const empty = { queuedCount: 0, queuedPromptTokens: 0, expectedWaitMs: 0 }
 const options = { ttft: 5000, stretch: 2, itl: 25 }
@@ -29,7 +29,11 @@ const feasible = (one: RequestView, pool: PoolView, queued: number, nowMs: numbe
     const cached = pool.cachedTokens(one)[worker]!
     const placedMs = ttftMs(workers, worker, one.promptTokens, cached, output)
     const leftMs = one.deadlineMs - nowMs
-    if (workers.inFlight[worker] === 0 && queued === 0) return placedMs <= leftMs
+    const most = Math.max(
+      ...[...eligible.subarray(0, eligibleCount)].map((other) => pool.cachedTokens(one)[other]!)
+    )
+    const againMs = prefillMs(workers, worker, most - cached, cached)
+    if (workers.inFlight[worker] === 0 && queued === 0 && againMs <= options.ttft) return placedMs <= leftMs
     const aheadMs = prefillMs(workers, worker, queued / eligibleCount, 0)
     const ownMs = prefillMs(workers, worker, one.promptTokens - cached, cached)
     const allowedMs = Math.max(options.ttft, options.stretch * ownMs) * ceiling
@@ -165,6 +169,18 @@ describe("where the line is", () => {
     const idle = poolOf(equalWorkers(1, { inFlight: 0, baseMs: 2 ** -20 }))
     expect(ask(idle, { promptTokens: 32_000, deadlineMs: 1001 })).toBeNull()
     expect(ask(idle, { promptTokens: 32_000, deadlineMs: 999 })).not.toBeNull()
+  })
+
+  test("an idle worker does not compute again, for longer than ttft, what a busy one has", () => {
+    const one = { promptTokens: 320_000, chain: chainOf(Array.from({ length: 1250 }, (_, i) => i)) }
+    const [first, second] = equalWorkers(2, { baseMs: 2 ** -20 })
+    const pool = (cachedTokens: number): PoolView =>
+      poolOf([
+        { ...first!, cachedTokens, pendingPrefillTokens: 1e6 },
+        { ...second!, inFlight: 0 }
+      ])
+    expect(ask(pool(159_744), one)).toBeNull()
+    expect(make({ stretch: 1 }).decide({ ...oneRequest, ...one }, pool(160_256), empty, 0)).not.toBeNull()
   })
 
   test("prompts in the queue count in equal parts", () => {

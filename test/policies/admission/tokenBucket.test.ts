@@ -66,6 +66,8 @@ const play = (admission: Admission, asked: ReadonlyArray<Asking>, exact: boolean
   let nowMs = 0
   const end = ({ request, asking }: (typeof open)[number]): void => {
     const charged = asking.promptTokens + asking.maxTokens
+    // It waited until then, as others were let in.
+    if (exact || asking.produces >= 0) admission.placed?.(request, 0, pool, nowMs)
     const used = exact ? charged : usedOf(asking)
     const outputTokens = exact
       ? asking.maxTokens
@@ -83,7 +85,6 @@ const play = (admission: Admission, asked: ReadonlyArray<Asking>, exact: boolean
     }
     if (admission.decide(request, pool, queue, nowMs) !== null) continue
     admission.admitted?.(request, pool, nowMs)
-    if (exact || asking.produces >= 0) admission.placed?.(request, 0, pool, nowMs)
     entries.push({ atMs: nowMs, tenant, charged: promptTokens + maxTokens })
     open.push({ request, asking, until: i + asking.endsAfter })
   }
@@ -206,6 +207,7 @@ type Defect =
   | "banks"
   | "refundsTwice"
   | "keepsCharge"
+  | "chargesLate"
   | "refundsAll"
   | "ignoresWeight"
   | "oneBucket"
@@ -245,9 +247,12 @@ const bucket =
       admitted: (one, _pool, nowMs) => {
         charges.set(one.slot, costOf(one))
         placed.delete(one.slot)
-        add(one, -costOf(one), nowMs)
+        if (defect !== "chargesLate") add(one, -costOf(one), nowMs)
       },
-      placed: ({ slot }) => void placed.add(slot),
+      placed: (one, _worker, _pool, nowMs) => {
+        placed.add(one.slot)
+        if (defect === "chargesLate") add(one, -costOf(one), nowMs)
+      },
       ended: (one, _reason, _pool, nowMs) => {
         const charge = charges.get(one.slot)
         if (charge === undefined || defect === "keepsCharge") return
@@ -261,6 +266,7 @@ const bucket =
 const defects: ReadonlyArray<Planted<Make>> = [
   ["saves up what it does not use", "bucket-window", bucket("banks")],
   ["has twice the burst", "bucket-window", (rate) => bucket()({ ...rate, burst: rate.burst * 2 })],
+  ["charges a request once it is placed", "bucket-window", bucket("chargesLate")],
   ["gives back everything", "bucket-refunds", bucket("refundsAll")],
   ["settles as often as it is told", "bucket-settled", bucket("refundsTwice")],
   ["keeps the estimate", "bucket-settled", bucket("keepsCharge")],

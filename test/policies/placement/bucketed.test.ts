@@ -60,6 +60,8 @@ const laws = [
           const longLane = reached(placement, pool, LONG, count)
           const shortLane = reached(placement, pool, SHORT, count)
           const exact = long + short === 0 ? 0 : (count * long) / (long + short)
+          // A sum of shares is not exact to the last bit, and half a worker is nobody's.
+          fc.pre(exact % 1 !== 0.5)
           const rounded = Math.round(exact)
           const isOne = rounded === 0 || rounded === count
           expect(longLane).toHaveLength(isOne ? count : rounded)

@@ -67,7 +67,7 @@ const costsOf = (one: RequestView, { kvBytesPerToken, bandwidth, externality }: 
   return {
     both: (row: Candidate): number =>
       naive.ttftMs(row, prompt, cachedOf(row, one), answer, 2048) +
-      externality * naive.externalityMs(row, prompt, cachedOf(row, one), answer),
+      externality * row.inFlight * naive.occupancyMs(row, prompt, cachedOf(row, one), answer),
     prefill: (row: Candidate): number => naive.ttftMs(row, prompt, cachedOf(row, one), 1, 2048),
     decode: (row: Candidate): number =>
       ((prompt - cachedOf(row, one)) * kvBytesPerToken * 8) / (bandwidth * 1e6) +

@@ -101,6 +101,13 @@ test("a worker that got a request from elsewhere is not idle; one that got none 
   expect(placement.pick(oneRequest, pool, 0)).toBe(0)
 })
 
+test("a worker that got a copy of a request, of which nobody is told, is not idle", () => {
+  const pool = poolOf(equalWorkers(2))
+  const placement = told(joinIdleQueue.make({}, makeRng(1)), pool)
+  charge(pool, 0, oneRequest)
+  expect(placement.pick(oneRequest, pool, 0)).toBe(1)
+})
+
 test("a worker whose KV cache is too full is not idle", () => {
   const rows = equalWorkers(4, { kvCapacityTokens: 1000, contextTokens: 901 })
   const pool = poolOf(rows.map((row, i) => ({ ...row, contextTokens: i === 2 ? 900 : 901 })))

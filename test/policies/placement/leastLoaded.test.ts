@@ -26,6 +26,7 @@ const heartbeat = (
   workers.waiting[worker] = 0
   workers.observedAtMs[worker] = nowMs
   placement.observed?.(worker, { workers, ...pool }, nowMs)
+  placement.touched?.(worker, pool.eligible.indexOf(worker) < pool.eligibleCount, { workers, ...pool })
 }
 
 const laws = [
@@ -61,6 +62,7 @@ const laws = [
               const one = { ...oneRequest, idLow: number }
               const worker = placement.pick(one, pool, number)
               const placed = charge(pool, worker, one)
+              placement.touched?.(worker, true, pool)
               placement.placed?.(placed, worker, pool, number)
             }
             const { inFlight } = pool.workers
@@ -145,7 +147,9 @@ test("a worker that comes back to the pool starts without a memory", () => {
   const placement = real()
   heartbeat(placement, pool, 0, 30, 10)
   expect(placement.pick(oneRequest, pool, 10)).toBe(1)
-  placement.changed!(0, false, pool, 20)
-  placement.changed!(0, true, pool, 30)
+  for (const ready of [false, true]) {
+    placement.changed!(0, ready, pool, 20)
+    placement.touched!(0, ready, pool)
+  }
   expect(placement.pick(oneRequest, pool, 30)).toBe(0)
 })

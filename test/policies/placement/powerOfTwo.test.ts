@@ -19,6 +19,22 @@ test("with d workers or fewer it is the least loaded", () => {
   for (let i = 0; i < 100; i++) expect(placement.pick(oneRequest, poolOf(rows), 0)).toBe(0)
 })
 
+test.each([
+  [1, 5],
+  [2, 5],
+  [3, 5],
+  [16, 5]
+])("d = %d: of %d workers it compared d, or all, and picked the least loaded of these", (d, count) => {
+  const pool = poolOf(equalWorkers(count).map((row, i) => ({ ...row, inFlight: i })))
+  const placement = powerOfTwo.make({ d }, makeRng(3))
+  for (let i = 0; i < 100; i++) {
+    const picked = placement.pick(oneRequest, pool, 0)
+    const compared = pool.workers.inFlight.filter((_, worker) => placement.compared!(worker, pool))
+    expect(compared.length).toBe(Math.min(d, count))
+    expect(pool.workers.inFlight[picked]).toBe(Math.min(...compared))
+  }
+})
+
 // The supermarket model, for as many workers as one likes: T = Σ λ^(2^i − 2) over i ≥ 1, in service times.
 test.each([
   [0.5, 1.2657],

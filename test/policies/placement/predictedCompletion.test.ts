@@ -13,7 +13,7 @@ import { type Candidate, chainOf, charge, equalWorkers, oneRequest, poolOf } fro
 const entry = findPlacement("predicted-completion")
 
 /** A placement by predicted completion with some weight of the externality and size of chunks. */
-type Subject = (externality: number, chunkTokens: number) => Pick<Placement, "pick">
+type Subject = (externality: number, chunkTokens: number) => Pick<Placement, "pick" | "placed">
 
 const real: Subject = (externality, chunkTokens) => entry.make({ externality, chunkTokens }, makeRng(1))
 
@@ -24,13 +24,13 @@ const eligible = candidates({ minLength: 1, maxLength: 6 }).map((rows) =>
   rows.map((row) => ({ ...row, eligible: true }))
 )
 
-/** Nothing pending, steps without length, nobody longer for another sequence: what is left is the own prefill, and who waits for it. */
-const nothingWaits = (rows: ReadonlyArray<Candidate>): ReadonlyArray<Candidate> =>
+/** Steps without length, nobody longer for another sequence: what is left are prompts that are computed, and who waits for them. */
+const onlyPrompts = (rows: ReadonlyArray<Candidate>): ReadonlyArray<Candidate> =>
   rows.map((row) => ({
     ...row,
-    pendingPrefillTokens: 0,
     pendingPrefillAttention: 0,
     contextTokens: 0,
+    kvCapacityTokens: 0,
     baseMs: 2 ** -40,
     prefillTokenMs: 0.03125,
     prefillAttentionMs: 0,
@@ -38,11 +38,21 @@ const nothingWaits = (rows: ReadonlyArray<Candidate>): ReadonlyArray<Candidate> 
     decodeContextMs: 0
   }))
 
-const costOf = (row: Candidate, one: RequestView, externality: number, chunkTokens: number): number => {
+const mostOf = (rows: ReadonlyArray<Candidate>, one: RequestView): number =>
+  Math.max(...rows.map((row) => cachedOf(row, one)))
+
+/** Of one of several rows. */
+const costOf = (
+  row: Candidate,
+  one: RequestView,
+  externality: number,
+  chunkTokens: number,
+  rows: ReadonlyArray<Candidate>
+): number => {
   const cached = cachedOf(row, one)
   return (
     naive.ttftMs(row, one.promptTokens, cached, answerOf(one), chunkTokens) +
-    externality * naive.externalityMs(row, one.promptTokens, cached, answerOf(one))
+    externality * naive.externalityMs(row, one.promptTokens, cached, mostOf(rows, one))
   )
 }
 
@@ -56,8 +66,8 @@ const leastIs = (
   holds(
     fc.property(rows, request, externalities, chunk, (workers, one, externality, chunkTokens) => {
       const picked = workers[subject(externality, chunkTokens).pick(one, poolOf(workers), 0)]!
-      const costs = workers.map((row) => cost(row, one, externality, chunkTokens))
-      expect(cost(picked, one, externality, chunkTokens)).toBeLessThanOrEqual(
+      const costs = workers.map((row) => cost(row, one, externality, chunkTokens, workers))
+      expect(cost(picked, one, externality, chunkTokens, workers)).toBeLessThanOrEqual(
         Math.min(...costs) * (1 + 1e-12)
       )
     })
@@ -76,13 +86,60 @@ const laws = [
       )
   },
   {
-    id: "completion-lmetric",
+    // Of each prompt a worker computes what it does not have; what another one has delays all who are there.
+    id: "completion-again",
     check: (subject: Subject) =>
-      leastIs(
-        subject,
-        eligible.map(nothingWaits),
-        fc.constant(1),
-        (row, one) => (one.promptTokens - cachedOf(row, one)) * (1 + row.inFlight)
+      leastIs(subject, eligible.map(onlyPrompts), fc.constant(1), (row, one, _externality, _chunk, rows) => {
+        const cached = cachedOf(row, one)
+        const again = mostOf(rows, one) - cached
+        return row.pendingPrefillTokens + one.promptTokens - cached + row.inFlight * again
+      })
+  },
+  {
+    // Where every worker has as much of the prompt, what is in flight there does not count beyond the steps and the wait.
+    id: "completion-nothing-again",
+    check: (subject: Subject) =>
+      holds(
+        fc.property(eligible, request, weight, chunk, (rows, found, externality, chunkTokens) => {
+          const one = { ...found, chain: chainOf([]) }
+          const pool = poolOf(rows)
+          expect(subject(externality, chunkTokens).pick(one, pool, 0)).toBe(
+            subject(0, chunkTokens).pick(one, pool, 0)
+          )
+        })
+      )
+  },
+  {
+    // Equal workers whose pending prompts are done: the one that was given the least prefill lately, by the weight of each in the memory.
+    id: "completion-recent",
+    check: (subject: Subject) =>
+      holds(
+        fc.property(
+          fc.array(
+            fc.record({
+              worker: fc.nat(2),
+              tokens: fc.integer({ min: 1, max: 50_000 }),
+              pauseMs: fc.nat(9000)
+            }),
+            { maxLength: 40 }
+          ),
+          (placed) => {
+            const rows = equalWorkers(3)
+            const pool = poolOf(rows)
+            const placement = subject(0.25, 8192)
+            let nowMs = 0
+            const recentMs = rows.map(() => 0)
+            for (const { worker, tokens, pauseMs } of placed) {
+              nowMs += pauseMs
+              for (const i of rows.keys()) recentMs[i]! *= Math.exp(-pauseMs / 10_000)
+              recentMs[worker]! += rows[worker]!.prefillTokenMs * tokens
+              const one = { ...oneRequest, promptTokens: tokens, uncachedTokens: tokens }
+              placement.placed?.(one, worker, pool, nowMs)
+            }
+            const picked = placement.pick(oneRequest, pool, nowMs)
+            expect(recentMs[picked]!).toBeLessThanOrEqual(Math.min(...recentMs) + 1e-9)
+          }
+        )
       )
   },
   {
@@ -169,8 +226,35 @@ const defects: ReadonlyArray<Planted<Subject>> = [
   ],
   [
     "forgets that those who decode wait for the prompt too",
-    "completion-lmetric",
+    "completion-again",
     given(({ workers }) => ({ inFlight: workers.prefilling }))
+  ],
+  [
+    "counts the delay of others by prompts that nobody has",
+    "completion-nothing-again",
+    (externality, chunkTokens) => ({
+      pick: (one, pool, nowMs) => {
+        const steps = pool.workers.baseMs.map((ms, i) => ms + externality * pool.workers.inFlight[i]!)
+        const workers = { ...pool.workers, baseMs: steps }
+        return real(externality, chunkTokens).pick(one, { ...pool, workers }, nowMs)
+      }
+    })
+  ],
+  [
+    "never forgets",
+    "completion-recent",
+    (externality, chunkTokens) => {
+      const placement = real(externality, chunkTokens)
+      return {
+        pick: (one, pool) => placement.pick(one, pool, 0),
+        placed: (one, worker, pool) => placement.placed!(one, worker, pool, 0)
+      }
+    }
+  ],
+  [
+    "remembers nothing",
+    "completion-recent",
+    (externality, chunkTokens) => ({ pick: real(externality, chunkTokens).pick })
   ],
   [
     "divides by a speed that the step costs hold already",
@@ -221,23 +305,36 @@ describe("three workers, by hand", () => {
 
   test.each([
     // 1000 tokens of 0.1 ms, each behind 500 others on average at 10⁻⁵ ms; two steps of 10 ms; nobody is there.
-    ["idle", 0, { waitingPrompts: 0, ownPrefill: 0.105, steps: 0.02, kvWait: 0, externality: 0 }],
-    // 232 of its tokens are not cached; 3 sequences decode in steps of 10.65 ms; 4 × (23.2 + 100 × 0.155) ms for the others.
-    ["busy", 1, { waitingPrompts: 0.03, ownPrefill: 0.0232, steps: 0.0213, kvWait: 0, externality: 0.1548 }],
-    // 500 tokens too many of 6000 that go within 100 steps of 10.1 ms.
-    ["full", 2, { waitingPrompts: 0, ownPrefill: 0.1, steps: 0.0202, kvWait: 1.01 / 12, externality: 0.21 }]
+    ["idle", 0, { waitingPrompts: 0, ownPrefill: 0.105, steps: 0.02, kvWait: 0, externality: 0, recent: 0 }],
+    // 232 of its tokens are not cached; 3 sequences decode in steps of 10.65 ms; nobody has more of it.
+    [
+      "busy",
+      1,
+      { waitingPrompts: 0.03, ownPrefill: 0.0232, steps: 0.0213, kvWait: 0, externality: 0, recent: 0 }
+    ],
+    // 500 tokens too many of 6000 that go within 100 steps of 10.1 ms; 768 tokens that the busy one has, for each of 2 others.
+    [
+      "full",
+      2,
+      { waitingPrompts: 0, ownPrefill: 0.1, steps: 0.0202, kvWait: 1.01 / 12, externality: 0.1536, recent: 0 }
+    ]
   ])("the terms of the worker that is %s", (_, worker, terms) => {
     const found = placement(1).terms!(one, worker, poolOf(workers), 0)
     expect(Object.keys(found)).toEqual(Object.keys(terms))
     for (const [name, seconds] of Object.entries(terms)) expect(found[name]).toBeCloseTo(seconds, 12)
   })
 
+  // Behind 1200 tokens, where 768 of its own are cached, its first token takes 0.21 s; elsewhere 0.12 s, and 0.15 s of two others.
   test.each([
     [0, 1],
     [0.25, 1],
     [1, 0]
   ])("with externality %d it is worker %d", (externality, worker) => {
-    expect(placement(externality).pick(one, poolOf(workers), 0)).toBe(worker)
+    const pool = poolOf([
+      { ...busy, pendingPrefillTokens: 1200 },
+      { ...full, kvCapacityTokens: 0 }
+    ])
+    expect(placement(externality).pick(one, pool, 0)).toBe(worker)
   })
 })
 
@@ -252,7 +349,8 @@ describe("an idle worker", () => {
       ownPrefill: 0.003125,
       steps: 0.008,
       kvWait: 0,
-      externality: 0
+      externality: 0,
+      recent: 0
     })
   })
 

@@ -121,6 +121,20 @@ export const goldenFrames: Readonly<Record<string, Buffer>> = {
       } satisfies Finished)
     }
   ),
+  doneOfTwo: encodeFrame(
+    Type.done,
+    { flags: Flag.extras, stream: 5, attempt: 2, epoch: 3, a: 128, b: 512 },
+    {
+      extras: pack(["reader-1"]),
+      payload: pack({
+        reason: "stop",
+        worker: "producer-1",
+        queueMs: 1.5,
+        prefillMs: 40,
+        totalMs: 1250
+      } satisfies Finished)
+    }
+  ),
   error: encodeFrame(
     Type.error,
     { stream: 5, attempt: 2, epoch: 3, a: Reason.workerLost, b: 100, c: 43 },
@@ -198,6 +212,7 @@ const words: Readonly<Record<string, readonly [a: string, b: string, c: string]>
   rejected: ["reason", "retryAfterMs", "0"],
   token: ["tokenIndex", "tokenCount", "0"],
   done: ["outputTokens", "cachedTokens", "0"],
+  doneOfTwo: ["outputTokens", "cachedTokens", "0"],
   error: ["reason", "retryAfterMs", "delivered"],
   credit: ["creditUpTo", "creditUpToBytes", "0"],
   resume: ["nextIndex", "idHigh", "idLow"],

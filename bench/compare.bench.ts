@@ -1,0 +1,110 @@
+/*
+ * Does the default pipeline serve more requests in time than anybody else's policy does, on real traffic, and how far is that from what is possible?
+ *
+ * `bun run bench:compare [--only mooncake,8x8b-h100,…] [--seeds 3] [--limit N] [--rivals] [--quick] [--fresh] [--processes 2]
+ * [--traces DIRECTORY]`
+ *
+ * Every placement in the default pipeline, and every rival there and with nothing but bounds on the queue, over five public traces, two
+ * engines, two numbers of workers and four loads. A load is a share of the time that the workers would need if every block were computed
+ * once and every step were full. Each seed is another window of the trace; our other placements have the first one alone. `--only`
+ * takes parts of the names of cells, `--rivals` leaves our other placements out, `--quick` stands for that and one seed. A cell whose result was kept, from this commit and with as many requests and seeds, is not replayed
+ * again. Results go to `bench/results/compare.json`, where `bun run docs` finds them; the table of all cells is printed at the end.
+ */
+import * as DateTime from "effect/DateTime"
+import { existsSync } from "node:fs"
+import { join } from "node:path"
+import { parseArgs } from "node:util"
+import { type Cell, cells, type Extent, extents, nameOf } from "./compare/cells.ts"
+import { cellTable, tally } from "./compare/report.ts"
+import { type KeptCell, readResults, writeResults } from "./compare/results.ts"
+import { type CellResult, otherPlacements, rivalry, runCell, targets, WARM_UP } from "./compare/runCell.ts"
+import { readWhole } from "./compare/traffic.ts"
+import { machine } from "./hop/machine.ts"
+import { aligned } from "./hop/report.ts"
+
+const { values: flags } = parseArgs({
+  options: {
+    only: { type: "string", default: "" },
+    seeds: { type: "string", default: "3" },
+    limit: { type: "string", default: "Infinity" },
+    rivals: { type: "boolean", default: false },
+    quick: { type: "boolean", default: false },
+    fresh: { type: "boolean", default: false },
+    processes: { type: "string", default: "2" },
+    traces: { type: "string", default: join(import.meta.dir, "../../shared/traces/traces") },
+    /** Of a process that replays one cell. */
+    cell: { type: "string" }
+  }
+})
+
+/** A cell to replay, as its process is told. */
+interface Task {
+  readonly cell: Cell
+  readonly extent: Extent
+  readonly seeds: number
+  readonly rivalsOnly: boolean
+}
+
+const pathOf = ({ trace }: Cell): string => join(flags.traces, `${trace}.jsonl.gz`)
+
+const replayOne = async ({ cell, extent, rivalsOnly, seeds }: Task): Promise<CellResult> => {
+  const trace = await readWhole(pathOf(cell), cell.trace)
+  return runCell(cell, trace, { extent, seeds }, [rivalry(), rivalsOnly ? [] : otherPlacements()])
+}
+
+const inProcess = async (task: Task): Promise<CellResult> => {
+  const command = [
+    process.execPath,
+    import.meta.path,
+    "--traces",
+    flags.traces,
+    "--cell",
+    JSON.stringify(task)
+  ]
+  const child = Bun.spawn(command, { stdout: "pipe", stderr: "inherit" })
+  return JSON.parse(await new Response(child.stdout).text()) as CellResult
+}
+
+const main = async (): Promise<void> => {
+  const { commit, cpu, cores, os, bun } = machine()
+  const seeds = flags.quick ? 1 : Number(flags.seeds)
+  const parts = flags.only.split(",").map((part) => part.replace("x", "×"))
+  const tasks: Array<Task> = []
+  const kept: Record<string, KeptCell> = { ...readResults().cells }
+  for (const cell of cells) {
+    const name = nameOf(cell)
+    const { copies, requests } = extents[cell.trace]!
+    const extent = { copies, requests: Math.min(requests, Number(flags.limit)) }
+    if (!parts.some((part) => name.includes(part))) continue
+    const known = kept[name]
+    const isKnown =
+      known?.commit === commit && known.seeds === seeds && known.extent.requests === extent.requests
+    if (!existsSync(pathOf(cell))) console.error(`${name}: left out, there is no ${pathOf(cell)}`)
+    else if (!isKnown || flags.fresh)
+      tasks.push({ cell, extent, seeds, rivalsOnly: flags.rivals || flags.quick })
+  }
+  let [next, done] = [0, 0]
+  const work = async (): Promise<void> => {
+    for (let task = tasks[next++]; task !== undefined; task = tasks[next++]) {
+      const { cell, extent } = task
+      const startedMs = performance.now()
+      const result = await inProcess(task)
+      kept[nameOf(cell)] = {
+        commit,
+        date: DateTime.formatIsoDateUtc(DateTime.nowUnsafe()),
+        extent,
+        seeds,
+        ...result
+      }
+      writeResults({ machine: { cpu, cores, os, bun }, targets, warmUp: WARM_UP, cells: kept })
+      const seconds = ((performance.now() - startedMs) / 1000).toFixed(0)
+      console.error(`${++done}/${tasks.length} ${nameOf(cell)}: ${seconds} s`)
+    }
+  }
+  await Promise.all(Array.from({ length: Number(flags.processes) }, work))
+  const results = readResults()
+  console.log(`${aligned(cellTable(results), 2)}\n\n${tally(results)}`)
+}
+
+if (flags.cell === undefined) await main()
+else console.log(JSON.stringify(await replayOne(JSON.parse(flags.cell) as Task)))

@@ -1,0 +1,138 @@
+import { assert } from "../../src/structures/assert.ts"
+import { cells, nameOf } from "./cells.ts"
+import type { Results } from "./results.ts"
+import { type Against, type Verdict, verdictsOf } from "./verdicts.ts"
+
+type Table = ReadonlyArray<ReadonlyArray<string>>
+
+/** Every cell, those that were lost first. */
+export const cellTable = (results: Results): Table => [
+  [
+    "trace, workers, engine, load",
+    "lost",
+    "best rival as it is",
+    "best with our admission",
+    "goodput %",
+    "bound",
+    "refused %",
+    "TTFT ms",
+    "rival: goodput",
+    "gain",
+    "TTFT",
+    "admitting: goodput",
+    "gain",
+    "TTFT"
+  ],
+  ...verdictsOf(results).map((verdict) => {
+    const { admitting, bare, bound, cell, ours } = verdict
+    const { high, low, mean } = ours.goodput
+    const interval = Number.isNaN(low) ? "" : ` (${percent(low)}–${percent(high)})`
+    return [
+      nameOf(cell),
+      lostIn(verdict),
+      bare.rival,
+      admitting.rival,
+      percent(mean) + interval,
+      percent(bound),
+      percent(ours.refused),
+      ours.ttftMs.toFixed(0),
+      ...columnsOf(bare),
+      ...columnsOf(admitting)
+    ]
+  })
+]
+
+const columnsOf = ({ gain, goodput, ttftMs }: Against): ReadonlyArray<string> => [
+  percent(goodput),
+  `${gain.mean >= 0 ? "+" : "−"}${percent(Math.abs(gain.mean))}`,
+  ttftMs.toFixed(0)
+]
+
+/** In which respects a cell is lost: against rivals as they are (g goodput, t TTFT), and with our admission (G, T). */
+const lostIn = ({ admitting, bare }: Verdict): string =>
+  [
+    bare.holds ? "" : "g",
+    bare.isSooner ? "" : "t",
+    admitting.holds ? "" : "G",
+    admitting.isSooner ? "" : "T"
+  ].join("")
+
+/** One line for each trace, engine and number of workers: the goodput of the default and of the best rival as it is, at each load. */
+export const summaryTable = (results: Results): Table => {
+  const verdicts = new Map(verdictsOf(results).map((verdict) => [nameOf(verdict.cell), verdict]))
+  const rows = Map.groupBy(cells, ({ engine, trace, workers }) => `${trace} | ${workers} × ${engine}`)
+  return [
+    ["trace", "workers", ...[...new Set(cells.map(({ load }) => load))].map((load) => `load ${load}`)],
+    ...[...rows].flatMap(([title, group]) => {
+      const shown = group.map((cell) => {
+        const verdict = verdicts.get(nameOf(cell))
+        if (verdict === undefined) return ""
+        const [ours, theirs] = [percent(verdict.ours.goodput.mean), percent(verdict.bare.goodput)]
+        return verdict.bare.holds ? `**${ours}** / ${theirs}` : `${ours} / **${theirs}**`
+      })
+      return shown.every((text) => text === "") ? [] : [[...title.split(" | "), ...shown]]
+    })
+  ]
+}
+
+/** What the figures come from, in one sentence. */
+export const aboutText = ({ cells: kept, targets }: Results): string => {
+  const all = Object.values(kept)
+  const commits = [...new Set(all.map(({ commit }) => commit))].join(", ")
+  const seeds = Math.max(...all.map((cell) => cell.seeds))
+  const windows = seeds === 1 ? "one window of each trace" : `mean of ${seeds} windows of each trace`
+  return (
+    `Share of requests, in %, that had their first token within ${targets.ttftMs / 1000} s and further ones every ${targets.tpotMs} ms: default ` +
+    `pipeline / best of the rivals as they are, ${windows}; commit ${commits}.`
+  )
+}
+
+/** Text with the part between two markers of this name replaced; the markers stay. */
+const withPart = (text: string, name: string, part: string): string => {
+  const [begin, end] = [`<!-- ${name} -->`, `<!-- end of ${name} -->`]
+  const [from, to] = [text.indexOf(begin), text.indexOf(end)]
+  assert(from >= 0 && to > from, `the page has the markers of ${name}`)
+  return `${text.slice(0, from + begin.length)}\n\n${part}\n\n${text.slice(to)}`
+}
+
+/** README.md with the summary of what was kept in its place. */
+export const withSummary = (text: string, results: Results): string =>
+  withPart(text, "comparison", `${markdown(summaryTable(results), 2)}\n\n${aboutText(results)}`)
+
+/** docs/comparison.md with every cell in its place. */
+export const withCells = (text: string, results: Results): string =>
+  withPart(
+    text,
+    "cells",
+    `${aboutText(results)}\n\n${tally(results)
+      .split("\n")
+      .map((line) => `- ${line}`)
+      .join("\n")}\n\n${markdown(cellTable(results), 4)}`
+  )
+
+/** As the formatter has it: cells of one column are as wide as its widest, the first `leftCount` columns to the left. */
+const markdown = (table: Table, leftCount: number): string => {
+  const widths = table[0]!.map((_, column) => Math.max(3, ...table.map((row) => row[column]!.length)))
+  const line = (row: ReadonlyArray<string>): string =>
+    `| ${row.map((text, i) => (i < leftCount ? text.padEnd(widths[i]!) : text.padStart(widths[i]!))).join(" | ")} |`
+  const rule = widths.map((width, i) => (i < leftCount ? "-".repeat(width) : `${"-".repeat(width - 1)}:`))
+  const [head, ...rows] = table
+  return [line(head!), line(rule), ...rows.map(line)].join("\n")
+}
+
+/** How many cells hold what. */
+export const tally = (results: Results): string => {
+  const verdicts = verdictsOf(results)
+  const count = (holds: (verdict: Verdict) => boolean): string =>
+    `${verdicts.filter(holds).length} of ${verdicts.length}`
+  const high = verdicts.filter(({ cell }) => cell.load > 0.8)
+  const isBetter = ({ bare, ours }: Verdict): boolean => ours.goodput.mean >= 1.1 * bare.goodput
+  return [
+    `goodput at least that of every rival: ${count(({ bare }) => bare.holds)} cells; of every rival with our admission: ${count(({ admitting }) => admitting.holds)}`,
+    `mean TTFT at most that of the best rival: ${count(({ bare }) => bare.isSooner)} cells; with our admission: ${count(({ admitting }) => admitting.isSooner)}`,
+    `10 % better than the best rival above load 0.8: ${high.filter(isBetter).length} of ${high.length} cells, where the bound allows it: ` +
+      `${high.filter((verdict) => isBetter(verdict)).length} of ${high.filter(({ bare, bound }) => bound >= 1.1 * bare.goodput).length}`
+  ].join("\n")
+}
+
+const percent = (share: number): string => (100 * share).toFixed(1)

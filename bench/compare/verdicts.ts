@@ -1,0 +1,74 @@
+import { estimate, type Estimate } from "../../src/simulator/report/bootstrap.ts"
+import { assert } from "../../src/structures/assert.ts"
+import { type Cell, cells, nameOf } from "./cells.ts"
+import type { Results } from "./results.ts"
+import { BARE, type Row } from "./runCell.ts"
+
+/** How the default pipeline did in one cell against the rival with the highest goodput there. */
+export interface Against {
+  readonly rival: string
+  readonly goodput: number
+  readonly ttftMs: number
+  /** Of our goodput less its, seed by seed. */
+  readonly gain: Estimate
+  /** Whether the interval of the gain reaches 0, or lies above; and whether our mean TTFT is at most its. */
+  readonly holds: boolean
+  readonly isSooner: boolean
+}
+
+export interface Verdict {
+  readonly cell: Cell
+  readonly commit: string
+  readonly bound: number
+  readonly ours: { readonly goodput: Estimate; readonly ttftMs: number; readonly refused: number }
+  /** Rivals as they are, and with our admission, queue and rescues. */
+  readonly bare: Against
+  readonly admitting: Against
+}
+
+/** The verdicts of all cells that were replayed; those that were lost by most first, the others as cells are listed. */
+export const verdictsOf = (results: Results): ReadonlyArray<Verdict> =>
+  cells.flatMap((cell) => verdictOf(cell, results) ?? []).toSorted((a, b) => lossOf(a) - lossOf(b))
+
+/** Below 0 where a cell is lost. */
+const lossOf = ({ admitting, bare }: Verdict): number =>
+  Math.min(bare.holds ? 0 : bare.gain.mean, admitting.holds ? 0 : admitting.gain.mean)
+
+const verdictOf = (cell: Cell, { cells: kept }: Results): Verdict | undefined => {
+  const result = kept[nameOf(cell)]
+  if (result === undefined) return undefined
+  const ours = result.rows["default"]
+  assert(ours !== undefined, "the default pipeline competes in every cell")
+  const rivals = Object.entries(result.rows).filter(([name]) => isRival(name, result.rows))
+  const [bare, admitting] = [true, false].map((isBare) => {
+    const those = rivals.filter(([name]) => name.endsWith(BARE) === isBare)
+    return against(ours, those.toSorted(([, a], [, b]) => mean(b.goodput) - mean(a.goodput))[0]!)
+  })
+  return {
+    cell,
+    commit: result.commit,
+    bound: mean(result.bound),
+    ours: { goodput: estimate(ours.goodput), ttftMs: mean(ours.ttftMs), refused: mean(ours.refused) },
+    bare: bare!,
+    admitting: admitting!
+  }
+}
+
+/** A rival is a contender that also runs bare. */
+const isRival = (name: string, rows: object): boolean =>
+  name.endsWith(BARE) || Object.hasOwn(rows, name + BARE)
+
+const against = (ours: Row, [rival, row]: readonly [string, Row]): Against => {
+  const gain = estimate(ours.goodput.map((value, seed) => value - row.goodput[seed]!))
+  const ttftMs = mean(row.ttftMs)
+  return {
+    rival: rival.replace(BARE, ""),
+    goodput: mean(row.goodput),
+    ttftMs,
+    gain,
+    holds: Number.isNaN(gain.high) ? gain.mean >= 0 : gain.high >= 0,
+    isSooner: mean(ours.ttftMs) <= ttftMs
+  }
+}
+
+const mean = (values: ReadonlyArray<number>): number => estimate(values).mean

@@ -1,0 +1,149 @@
+/*
+ * What does it cost to keep account of decisions, so that each can be explained?
+ *
+ * `bun run bench:decisions [--json]` · one core, seed 1. A request's way through one pool of the default pipeline: let in, picked for, charged,
+ * started, ended; 4 N of them in flight, with prompts of 64 blocks of which 8 workers each hold a part. With the account and without take turns,
+ * nine rounds of them, and each figure is that of the quietest round.
+ */
+import { execSync } from "node:child_process"
+import { cpus } from "node:os"
+import { BalancerPool } from "../src/actors/BalancerPool.ts"
+import { DecisionLog } from "../src/actors/DecisionLog.ts"
+import { Charge, WorkerTable } from "../src/actors/WorkerTable.ts"
+import { Reason } from "../src/domain/Outcome.ts"
+import { choiceOf, makePipeline, pipelines } from "../src/policies/pipelines.ts"
+import { hash64, mix } from "../src/structures/hash.ts"
+import { PrefixIndex } from "../src/structures/PrefixIndex.ts"
+import { makeRng } from "../src/structures/Rng.ts"
+import { oneRequest } from "../test/support/pools.ts"
+
+const workerCounts = [4, 64, 1000]
+const placements = ["predicted-completion", "power-of-two"]
+const KEPT = 4096
+const BLOCKS = 64
+const BLOCK_TOKENS = 256
+const FAMILIES = 64
+const HOLDERS = 8
+const REQUESTS = 1024
+const ROUNDS = 9
+
+const chains = Array.from({ length: FAMILIES }, (_, family) => {
+  const numbers = Array.from({ length: BLOCKS }, (_, block) => family * 1000 + block)
+  return {
+    count: BLOCKS,
+    high: Uint32Array.from(numbers, (number) => mix(1, 0, number)),
+    low: Uint32Array.from(numbers, (number) => mix(2, 0, number))
+  }
+})
+
+const requests = Array.from({ length: REQUESTS }, (_, slot) => {
+  const { high, low } = hash64(`request ${slot}`)
+  const promptTokens = BLOCKS * BLOCK_TOKENS + 100
+  return {
+    ...oneRequest,
+    slot,
+    idHigh: high,
+    idLow: low,
+    promptTokens,
+    uncachedTokens: promptTokens,
+    tenant: slot % 16,
+    chain: chains[slot % FAMILIES]!
+  }
+})
+
+/** A pool through which one request after the other goes. */
+class Life {
+  private readonly pool: BalancerPool
+  private readonly workers: WorkerTable
+  private readonly charges: Array<Charge>
+  private readonly picked: Int32Array
+  private count = 0
+
+  constructor(placement: string, workerCount: number, decisions: DecisionLog | undefined) {
+    this.workers = new WorkerTable(workerCount)
+    const prefixes = new PrefixIndex({ workersMax: workerCount, bytesMax: 2 ** 28 })
+    const choice = { ...choiceOf(pipelines.default), placement: { policy: placement, options: {} } }
+    const policies = makePipeline(choice, makeRng(1))
+    const { workers } = this
+    this.pool = new BalancerPool({ workers, policies, prefixes, blockTokens: BLOCK_TOKENS, decisions })
+    this.charges = Array.from({ length: 4 * workerCount }, () => new Charge())
+    this.picked = new Int32Array(this.charges.length)
+    for (let worker = 0; worker < workerCount; worker++) {
+      const { high, low } = hash64(`worker-${worker}`)
+      workers.keyHigh[worker] = high
+      workers.keyLow[worker] = low
+      workers.capacity[worker] = 1024
+      workers.ratedSpeed[worker] = 1
+      workers.kvCapacityTokens[worker] = 467_000
+      workers.joined(worker, -1e9)
+      this.pool.members.push(worker)
+      this.pool.setReady(worker, true, 0)
+    }
+    const rng = makeRng(3)
+    for (const chain of chains)
+      for (let holder = 0; holder < Math.min(HOLDERS, workerCount); holder++)
+        prefixes.stored(rng.int(workerCount), 0, 0, chain, 0, 1 + rng.int(chain.count))
+  }
+
+  /** The next request; the one that has been there for longest ends. Returns how long deciding on it took, in ns. */
+  step(): number {
+    const { charges, picked, pool, workers } = this
+    const nowMs = this.count / 10
+    const at = this.count++ % charges.length
+    const request = requests[this.count % REQUESTS]!
+    const charge = charges[at]!
+    const startNs = Bun.nanoseconds()
+    if (charge.worker >= 0) {
+      const ended = requests[(this.count - charges.length + REQUESTS * charges.length) % REQUESTS]!
+      workers.release(charge)
+      pool.refresh(picked[at]!)
+      pool.tellReleased(ended, picked[at]!, Reason.none, nowMs)
+      pool.tellEnded(ended, Reason.none, nowMs)
+    }
+    pool.unmatch()
+    pool.tellAdmitted(request, nowMs)
+    const worker = pool.pick(request, -1, nowMs)
+    picked[at] = worker
+    const cached = pool.cachedTokens(request)[worker]!
+    workers.charge(charge, worker, request.promptTokens, cached, 100)
+    pool.refresh(worker)
+    pool.tellPlaced(request, worker, nowMs)
+    workers.started(charge)
+    pool.tellStarted(request, worker, nowMs)
+    return Bun.nanoseconds() - startNs
+  }
+}
+
+/** The median of so many steps. */
+const medianNs = (life: Life, steps: number): number => {
+  const times = new Float64Array(steps)
+  for (let i = 0; i < steps; i++) times[i] = life.step()
+  return times.toSorted()[steps >> 1]!
+}
+
+const rows = placements.flatMap((placement) =>
+  workerCounts.map((workers) => {
+    const steps = workers > 100 ? 2000 : 20_000
+    const lives = [undefined, new DecisionLog({ kept: KEPT })].map((log) => new Life(placement, workers, log))
+    const quietest = lives.map(() => Number.POSITIVE_INFINITY)
+    for (let round = 0; round < ROUNDS; round++)
+      for (const [i, life] of lives.entries()) quietest[i] = Math.min(quietest[i]!, medianNs(life, steps))
+    const [offNs, onNs] = quietest as [number, number]
+    return { placement, workers, offNs, onNs, addedNs: onNs - offNs }
+  })
+)
+
+const ran = {
+  machine: `${cpus()[0]?.model} × ${cpus().length}`,
+  bun: Bun.version,
+  commit: execSync("git rev-parse --short HEAD").toString().trim(),
+  kept: KEPT,
+  bytes: new DecisionLog({ kept: KEPT }).bytes
+}
+if (process.argv.includes("--json")) console.log(JSON.stringify({ ...ran, rows }))
+else {
+  console.log(
+    `${ran.machine}, Bun ${ran.bun}, commit ${ran.commit}; ${KEPT} requests kept in ${(ran.bytes / 1e6).toFixed(1)} MB`
+  )
+  console.table(rows)
+}

@@ -1,0 +1,118 @@
+/*
+ * How fast does virtual time pass, and what does an event cost as the number of workers grows?
+ *
+ * `bun run bench:replay [--trace FILE]` · one core, seed 1. First made-up traffic, as much for each worker whatever their number, and about
+ * as many requests in each row, under a placement that looks at two workers and under the default pipeline, which looks at all; of four
+ * rounds the one with the least processor time counts. Then servegen-large-a on 16 workers under both, once, where it is found. Processor
+ * time is what the process used, the collector's other threads included; it says more than the time on the wall where others work on the
+ * same machine. An event is an arrival, a step of an engine, a message, a heartbeat or a tick; a step makes a token for each sequence of
+ * its batch.
+ */
+import { existsSync } from "node:fs"
+import { cpus } from "node:os"
+import { parseTrace } from "../src/domain/traces/parseTrace.ts"
+import { presets } from "../src/engines/simulated/CostModel.ts"
+import { choiceOf, type PipelineChoice, pipelines } from "../src/policies/pipelines.ts"
+import { generateTraffic } from "../src/simulator/replay/generate.ts"
+import { replay } from "../src/simulator/replay/Replay.ts"
+import { type Workload, workloadOf } from "../src/simulator/replay/Workload.ts"
+
+const REQUESTS = 24_000
+const ROUNDS = 4
+const SECONDS_MAX = 20
+const workerCounts = [8, 64, 256, 1000]
+const traceFile = argument("--trace") ?? "../shared/traces/traces/servegen-large-a.jsonl.gz"
+
+const two: PipelineChoice = { ...choiceOf(pipelines.simple), admission: [] }
+const contenders = [
+  ["power-of-two", two],
+  ["default", choiceOf(pipelines.default)]
+] as const
+
+const workersOf = (count: number) =>
+  Array.from({ length: count }, (_, i) => ({ name: `worker-${i}`, preset: presets["8b-h100"] }))
+
+/** As much for each worker, whatever their number. */
+const trafficFor = (workers: number): Workload =>
+  workloadOf(
+    [
+      generateTraffic({
+        seed: 1,
+        requests: REQUESTS,
+        requestsPerSecond: 4 * workers,
+        promptTokens: { mean: 1000, variation: 1 },
+        outputTokens: { mean: 100, variation: 1 },
+        sharedPrefix: { count: 20, tokens: 1024, share: 0.5 }
+      })
+    ],
+    1
+  )
+
+interface Measured {
+  readonly cpuS: number
+  readonly wallS: number
+  readonly events: number
+  readonly tokens: number
+  readonly done: number
+}
+
+const measure = (workload: Workload, workers: number, pipeline: PipelineChoice): Measured => {
+  const cpuBefore = process.cpuUsage()
+  const wallBefore = performance.now()
+  const result = replay({ workload, workers: workersOf(workers), pipeline, seed: 1 })
+  const wallS = (performance.now() - wallBefore) / 1e3
+  const { system, user } = process.cpuUsage(cpuBefore)
+  const tokens = result.workers.reduce((sum, { outputTokens }) => sum + outputTokens, 0)
+  return { cpuS: (user + system) / 1e6, wallS, events: result.events, tokens, done: result.totals.done }
+}
+
+const print = (cells: ReadonlyArray<string | number>): void =>
+  console.log(
+    cells.map((cell, i) => (i === 0 ? String(cell).padEnd(16) : String(cell).padStart(11))).join("")
+  )
+
+const row = (name: string, workers: number, { cpuS, events, tokens, wallS }: Measured): void =>
+  print([
+    name,
+    workers,
+    events,
+    tokens,
+    cpuS.toFixed(2),
+    wallS.toFixed(2),
+    (events / cpuS / 1e6).toFixed(2),
+    ((1e9 * cpuS) / events).toFixed(0),
+    ((1e9 * cpuS) / tokens).toFixed(0)
+  ])
+
+console.log(`${cpus()[0]?.model ?? "unknown processor"}, Bun ${Bun.version}`)
+print(["placement", "workers", "events", "tokens", "cpu s", "wall s", "M events/s", "ns/event", "ns/token"])
+for (const [name, pipeline] of contenders)
+  for (const workers of workerCounts) {
+    const workload = trafficFor(workers)
+    const rounds = Array.from({ length: ROUNDS }, () => measure(workload, workers, pipeline))
+    row(
+      name,
+      workers,
+      rounds.reduce((best, round) => (round.cpuS < best.cpuS ? round : best))
+    )
+  }
+
+if (!existsSync(traceFile)) console.log(`\n${traceFile} is not there: give --trace FILE to replay it.`)
+else {
+  const bytes = await Bun.file(traceFile).bytes()
+  const text = new TextDecoder().decode(traceFile.endsWith(".gz") ? Bun.gunzipSync(bytes) : bytes)
+  const parsed = parseTrace(text)
+  if (!("trace" in parsed)) throw new Error(parsed.join("\n"))
+  const workload = workloadOf([parsed.trace], 1)
+  console.log(`\n${traceFile}: ${workload.requests.length} requests`)
+  for (const [name, pipeline] of contenders) {
+    const measured = measure(workload, 16, pipeline)
+    row(name, 16, measured)
+    if (measured.cpuS > SECONDS_MAX) console.log(`  above the ${SECONDS_MAX} s that it may take`)
+  }
+}
+
+function argument(name: string): string | undefined {
+  const at = process.argv.indexOf(name)
+  return at < 0 ? undefined : process.argv[at + 1]
+}

@@ -1,0 +1,53 @@
+import * as Effect from "effect/Effect"
+import type { Explanation } from "../../domain/Explanation.ts"
+import { explanationText } from "../explanationText.ts"
+import { type CliFailure, failed, misused } from "./CliFailure.ts"
+import { Shell } from "./Shell.ts"
+
+export interface ExplainFlags {
+  readonly id: string
+  readonly address: string
+  readonly credential: string | undefined
+  readonly json: boolean
+}
+
+/** Asks the HTTP listener of a balancer about a request and prints what it says. */
+export const explainLive = Effect.fnUntraced(function* ({
+  address,
+  credential,
+  id,
+  json
+}: ExplainFlags): Effect.fn.Return<void, CliFailure, Shell> {
+  const { environment, out } = yield* Shell
+  if (!/^[\da-f]{16}$/i.test(id)) return yield* misused(`"${id}" is no id: expected 16 hexadecimal digits.`)
+  const url = `http://${address}/admin/decisions/${id}`
+  if (!URL.canParse(url)) return yield* misused(`"${address}" is not an address: expected host:port.`)
+  const secret = credential ?? environment["PARALLAX_AUTH_CLIENTS"]?.split(",")[0]
+  const { body, ok } = yield* Effect.tryPromise({
+    try: (signal) => ask(url, secret, signal),
+    catch: () => failed(`Nobody answers at ${address}. Is it the HTTP address that the cluster printed?`)
+  })
+  if (!ok) return yield* failed(messageIn(body) ?? `${address} did not answer as a balancer does.`)
+  const text = json ? `${body.trimEnd()}\n` : explanationText(JSON.parse(body) as Explanation)
+  yield* Effect.promise(() => out(text))
+})
+
+const ask = async (
+  url: string,
+  secret: string | undefined,
+  signal: AbortSignal
+): Promise<{ readonly ok: boolean; readonly body: string }> => {
+  const headers = secret === undefined ? {} : { authorization: `Bearer ${secret}` }
+  const response = await fetch(url, { headers, signal })
+  return { ok: response.ok, body: await response.text() }
+}
+
+/** What an error of the listener says. */
+const messageIn = (body: string): string | undefined => {
+  try {
+    const { error } = JSON.parse(body) as { readonly error?: { readonly message?: string } }
+    return error?.message && `${error.message[0]!.toUpperCase()}${error.message.slice(1)}.`
+  } catch {
+    return undefined
+  }
+}

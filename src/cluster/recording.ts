@@ -1,0 +1,47 @@
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { resolve } from "node:path"
+import type { BalancerHostOptions } from "../actors/BalancerHost.ts"
+import { randomU32 } from "../client/randomU32.ts"
+import type { Config } from "../domain/Config.ts"
+import { startRecorder } from "../observability/Recorder.ts"
+import { recordDisk } from "../observability/recordDisk.ts"
+
+/** What a trace takes for a label. */
+const LABEL = /^[\x21-\x7e]{1,128}$/
+
+/** What a balancer is to record its requests with, as the configuration says: nothing, unless it names a directory. */
+export const startRecording = Effect.fnUntraced(function* ({
+  cluster,
+  prefixes,
+  record
+}: Config): Effect.fn.Return<Pick<BalancerHostOptions, "recorder">, never, Scope.Scope> {
+  if (record.directory === undefined) return {}
+  const directory = resolve(record.directory)
+  const recorder = yield* startRecorder({
+    disk: recordDisk(directory),
+    directory,
+    name: cluster.name,
+    fileBytesMax: record.fileBytesMax,
+    filesMax: record.files,
+    blockTokens: prefixes.blockTokens,
+    share: record.share,
+    saltHigh: randomU32(),
+    saltLow: randomU32()
+  })
+  return {
+    recorder: ({ modelName, tenantName }) =>
+      recorder.begin({
+        tenant: (index) => {
+          // The first one is that of requests which name none.
+          if (index === 0) return undefined
+          const name = tenantName(index)
+          return record.tenantNames && LABEL.test(name) ? name : `t${index}`
+        },
+        model: (index) => {
+          const name = modelName(index)
+          return LABEL.test(name) ? name : `m${index}`
+        }
+      })
+  }
+})

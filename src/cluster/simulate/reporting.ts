@@ -1,0 +1,111 @@
+import * as Effect from "effect/Effect"
+import { constants } from "node:fs"
+import { access, stat } from "node:fs/promises"
+import { dirname, resolve } from "node:path"
+import type * as Pages from "../../simulator/report/page/pages.ts"
+import manifest from "../../../package.json" with { type: "json" }
+import { type CliFailure, failed, misused } from "../cli/CliFailure.ts"
+import { jsonLine } from "../cli/jsonLine.ts"
+import { Shell } from "../cli/Shell.ts"
+import type { SettingFlags } from "./setting.ts"
+import { tracesOf } from "./traffic.ts"
+
+/** Finds out whether a page can be written, before there is one. Nothing is written yet. */
+export const openReport = Effect.fnUntraced(function* ({
+  report
+}: SettingFlags): Effect.fn.Return<void, CliFailure, Shell> {
+  if (report === undefined) return
+  const { directory } = yield* Shell
+  const path = resolve(directory, report)
+  yield* Effect.tryPromise({
+    try: async () => {
+      const there = await stat(path).catch(() => undefined)
+      if (there?.isDirectory() === true) throw new Error("it is a directory")
+      // What is not there yet must have a place: a directory, even when its name ends in a slash.
+      await access(there === undefined ? `${dirname(path)}/` : path, constants.W_OK)
+    },
+    catch: (cause) => misused(`--report: ${report} cannot be written: ${messageOf(cause)}`)
+  })
+})
+
+/** What a page tells of a run. */
+export interface Told {
+  readonly title: string
+  readonly lead: ReadonlyArray<string>
+  /** What `--json` writes. */
+  readonly document: object
+}
+
+/** Writes a page that is asked for, and says so. What makes it is loaded then. */
+export const writeReport = Effect.fnUntraced(function* (
+  flags: SettingFlags,
+  told: Told,
+  pageOf: (pages: typeof Pages, provenance: Pages.Provenance) => Promise<string>
+): Effect.fn.Return<void, CliFailure, Shell> {
+  const { report } = flags
+  if (report === undefined) return
+  const { directory, err } = yield* Shell
+  const page = yield* Effect.promise(async () => {
+    const pages = await import("../../simulator/report/page/pages.ts")
+    return pageOf(pages, await provenanceOf(flags, told, directory))
+  })
+  yield* Effect.tryPromise({
+    try: () => Bun.write(resolve(directory, report), page),
+    catch: (cause) => failed(`${report} cannot be written: ${messageOf(cause)}`)
+  })
+  err(`${report} is written.\n`)
+})
+
+/** Flags that change nothing in what comes out. */
+const FORM = new Set(["jobs", "report", "json", "csv"])
+
+const provenanceOf = async (
+  flags: SettingFlags,
+  { document, lead, title }: Told,
+  directory: string
+): Promise<Pages.Provenance> => {
+  const asked = Object.entries(flags)
+    .filter(([name, value]) => !FORM.has(name) && value !== undefined && value !== Infinity)
+    .map(([name, value]) => [name, String(value)] as const)
+  const versions = [
+    ["Parallax", manifest.version],
+    ["commit", commit()],
+    ["Bun", Bun.version]
+  ] as const
+  const traces = await Promise.all(
+    tracesOf(flags).map(async (name) => [name, await sha256Of(resolve(directory, name))] as const)
+  )
+  return {
+    title,
+    lead,
+    sections: [
+      { title: "What was asked for", facts: asked },
+      ...(traces.length > 0 ? [{ title: "SHA-256 of the traces", facts: traces }] : []),
+      { title: "Versions", facts: versions }
+    ],
+    facts: {
+      ...(JSON.parse(jsonLine(document)) as object),
+      asked: Object.fromEntries(asked),
+      traces: Object.fromEntries(traces),
+      versions: Object.fromEntries(versions)
+    }
+  }
+}
+
+const sha256Of = async (path: string): Promise<string> =>
+  new Bun.CryptoHasher("sha256").update(await Bun.file(path).bytes()).digest("hex")
+
+/** Of the program, where it runs from a checkout. */
+const commit = (): string => {
+  try {
+    const { exitCode, stdout } = Bun.spawnSync(["git", "describe", "--always", "--dirty", "--abbrev=12"], {
+      cwd: import.meta.dir,
+      stderr: "ignore"
+    })
+    return exitCode === 0 ? stdout.toString().trim() : "unknown"
+  } catch {
+    return "unknown"
+  }
+}
+
+const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))

@@ -1,0 +1,77 @@
+import * as Effect from "effect/Effect"
+import * as Queue from "effect/Queue"
+import type * as Scope from "effect/Scope"
+import { type Job, type Run, runnerOf, type Study } from "../../simulator/report/Study.ts"
+import type { CliFailure } from "../cli/CliFailure.ts"
+import { Shell } from "../cli/Shell.ts"
+import { settingOf, type SettingFlags } from "./setting.ts"
+import { Showing } from "./showing.ts"
+import { Thread } from "./Thread.ts"
+import { trafficOf } from "./traffic.ts"
+
+/** Does one job, when its turn comes. */
+type Runner = (job: Job) => Effect.Effect<Run, CliFailure>
+
+/** What does jobs in the thread that calls. */
+export const runnerFor = Effect.fnUntraced(function* (
+  flags: SettingFlags
+): Effect.fn.Return<(job: Job) => Run, CliFailure, Shell> {
+  return runnerOf(yield* settingOf(flags), yield* trafficOf(flags))
+})
+
+/**
+ * Does jobs in so many threads, in the order of asking; with one, in this thread, other fibers between them. Each thread reads or makes the
+ * traffic itself. They end with the scope, whatever they are doing. A thread that ends before is a failure.
+ */
+const openRunner = Effect.fnUntraced(function* (
+  flags: SettingFlags,
+  threadCount: number
+): Effect.fn.Return<Runner, CliFailure, Shell | Scope.Scope> {
+  if (threadCount === 1) {
+    const run = yield* runnerFor(flags)
+    return (job) => Effect.map(Effect.yieldNow, () => run(job))
+  }
+  const { directory, err } = yield* Shell
+  const open = Thread.open({ flags, directory })
+  const threads = yield* Effect.all(
+    Array.from({ length: threadCount }, () => open),
+    { concurrency: "unbounded" }
+  )
+  err(threads[0]!.said)
+  const idle = yield* Queue.bounded<Thread>(threadCount)
+  yield* Queue.offerAll(idle, threads)
+  return Effect.fnUntraced(function* (job) {
+    const thread = yield* Queue.take(idle)
+    const run = yield* thread.run(job)
+    yield* Queue.offer(idle, thread)
+    return run
+  })
+})
+
+/** Does the jobs of studies side by side, at most `atOnce` at a time, and shows how far they are; `total` is how many there will be. */
+export const concludeAll = <Found>(
+  flags: SettingFlags,
+  studies: ReadonlyArray<Study<Found>>,
+  { atOnce, total }: { readonly atOnce: number; readonly total?: number }
+): Effect.Effect<ReadonlyArray<Found>, CliFailure, Shell> =>
+  Effect.gen(function* () {
+    const runner = yield* openRunner(flags, Math.min(flags.jobs, atOnce))
+    const showing = new Showing(yield* Shell, total)
+    const shown: Runner = (job) =>
+      Effect.tap(runner(job), (run) => Effect.sync(() => showing.after(job, run)))
+    const found = yield* Effect.forEach(studies, (study) => conclude(study, shown), {
+      concurrency: "unbounded"
+    })
+    showing.end()
+    return found
+  }).pipe(Effect.scoped)
+
+const conclude = Effect.fnUntraced(function* <Found>(
+  study: Study<Found>,
+  runner: Runner
+): Effect.fn.Return<Found, CliFailure> {
+  let asked = study.next([])
+  while (asked.done !== true)
+    asked = study.next(yield* Effect.forEach(asked.value, runner, { concurrency: "unbounded" }))
+  return asked.value
+})

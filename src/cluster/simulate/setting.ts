@@ -1,0 +1,94 @@
+import * as Effect from "effect/Effect"
+import { presets } from "../../engines/simulated/CostModel.ts"
+import type { Targets } from "../../simulator/report/bounds.ts"
+import type { Contender, Setting } from "../../simulator/report/ground.ts"
+import { type CliFailure, misused } from "../cli/CliFailure.ts"
+import { contendersOf, type PresetName, referenceOf } from "./contenders.ts"
+import type { TrafficFlags } from "./traffic.ts"
+import { mostWorkers, worldFacts, type WorldFlags, worldOf, worldTexts } from "./world.ts"
+
+/** What competes, on what. */
+export interface SettingFlags extends TrafficFlags, WorldFlags {
+  readonly workers: number
+  readonly kvTokens: number
+  readonly policies: string
+  readonly preset: PresetName
+  /** In ms. */
+  readonly sloTtft: number
+  readonly sloTpot: number
+  readonly warmUp: number
+  readonly seed: number
+  readonly seeds: number
+  readonly json: boolean
+  /** Replays at a time. */
+  readonly jobs: number
+  /** A page to write. */
+  readonly report: string | undefined
+}
+
+/** Who competes, and who shows what a shared cache would give. */
+export interface Competition {
+  readonly contenders: ReadonlyArray<Contender>
+  readonly reference: Contender
+  readonly seeds: ReadonlyArray<number>
+}
+
+/** What the flags say of workers and targets. */
+export const settingOf = Effect.fnUntraced(function* (
+  flags: SettingFlags
+): Effect.fn.Return<Setting, CliFailure> {
+  const { engine, kvTokens, warmUp } = flags
+  return {
+    world: yield* worldOf(flags),
+    workers: mostWorkers(flags),
+    preset: presets[engine],
+    kvCapacityTokens: Number.isFinite(kvTokens) ? kvTokens : undefined,
+    targets: targetsOf(flags),
+    warmUp
+  }
+})
+
+/** What they say of policies. */
+export const competitionOf = (flags: SettingFlags): Effect.Effect<Competition, CliFailure> => {
+  const { policies, preset } = flags
+  const targets = targetsOf(flags)
+  const contenders = contendersOf(policies, preset, targets)
+  if (typeof contenders === "string") return Effect.fail(misused(`--policies: ${contenders}`))
+  return Effect.succeed({ contenders, reference: referenceOf(preset, targets), seeds: seedsOf(flags) })
+}
+
+/** All of it, as a report repeats it. */
+export const factsOf = (flags: SettingFlags): object => {
+  const { engine, generate, preset, trace, warmUp, workers } = flags
+  return {
+    trace: trace ?? generate,
+    workers,
+    world: worldFacts(flags),
+    engine,
+    preset,
+    slo: targetsOf(flags),
+    warmUp,
+    seeds: seedsOf(flags)
+  }
+}
+
+/** Who serves, and what is in time. */
+export const settingText = (flags: SettingFlags): string => {
+  const { engine, preset, seeds, sloTpot, sloTtft, workers } = flags
+  const most = mostWorkers(flags)
+  return [
+    `${most > workers ? `${workers} to ${most}` : workers} workers ${engine}`,
+    ...worldTexts(flags),
+    `targets: TTFT ${sloTtft} ms, TPOT ${sloTpot} ms`,
+    `placements run in the pipeline "${preset}"`,
+    seeds === 1 ? "one seed" : `${seeds} seeds`
+  ].join("; ")
+}
+
+export const targetsOf = ({ sloTpot, sloTtft }: SettingFlags): Targets => ({
+  ttftMs: sloTtft,
+  tpotMs: sloTpot
+})
+
+const seedsOf = ({ seed, seeds }: SettingFlags): ReadonlyArray<number> =>
+  Array.from({ length: seeds }, (_, i) => seed + i)

@@ -1,0 +1,164 @@
+import * as Effect from "effect/Effect"
+import { didYouMean } from "../../domain/config/Option.ts"
+import { parseDuration } from "../../domain/config/duration.ts"
+import type { PolicyChoice } from "../../domain/config/pipeline.ts"
+import { scalings } from "../../policies/registry.ts"
+import type { Crash, SlowDown } from "../../simulator/replay/faults.ts"
+import { HEARTBEAT_MS, NETWORK_MS } from "../../simulator/replay/Replay.ts"
+import type { World } from "../../simulator/report/ground.ts"
+import { type CliFailure, misused } from "../cli/CliFailure.ts"
+import { optionsOf } from "./contenders.ts"
+
+/** What is said of the world around workers and policies. */
+export interface WorldFlags {
+  readonly networkMs: number
+  readonly heartbeatMs: number
+  /** Lists of what befalls workers. */
+  readonly crash: string | undefined
+  readonly lose: string | undefined
+  readonly slow: string | undefined
+  /** A policy that decides how many workers there are, up to how many, and how long one takes to start. */
+  readonly scale: string | undefined
+  readonly workersMax: number | undefined
+  readonly coldStart: string
+}
+
+/** Workers there may be. */
+export const mostWorkers = ({ workers, workersMax = workers }: WorldFlags & Fleet): number =>
+  Math.max(workers, workersMax)
+
+interface Fleet {
+  readonly workers: number
+}
+
+/** What was said of it and is not usual, by the names of the flags. */
+export const worldFacts = (
+  flags: WorldFlags & { readonly closedLoop?: boolean; readonly clients?: number }
+): Readonly<Record<string, unknown>> => {
+  const { clients = Number.POSITIVE_INFINITY, closedLoop, coldStart, heartbeatMs, networkMs, scale } = flags
+  const said = {
+    networkMs: networkMs === NETWORK_MS ? undefined : networkMs,
+    heartbeatMs: heartbeatMs === HEARTBEAT_MS ? undefined : heartbeatMs,
+    crash: flags.crash,
+    lose: flags.lose,
+    slow: flags.slow,
+    scale,
+    workersMax: flags.workersMax,
+    coldStart: scale === undefined ? undefined : coldStart,
+    closedLoop: closedLoop === true ? true : undefined,
+    clients: Number.isFinite(clients) ? clients : undefined
+  }
+  return Object.fromEntries(Object.entries(said).filter(([, value]) => value !== undefined))
+}
+
+/** The same, as it was said. */
+export const worldTexts = (flags: Parameters<typeof worldFacts>[0]): ReadonlyArray<string> =>
+  Object.entries(worldFacts(flags)).map(([name, value]) => {
+    const flag = `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+    return value === true ? flag : `${flag} ${String(value)}`
+  })
+
+/** What they say, as a replay is told it. */
+export const worldOf = Effect.fnUntraced(function* (
+  flags: WorldFlags & Fleet
+): Effect.fn.Return<World, CliFailure> {
+  const { heartbeatMs, networkMs } = flags
+  const crashes = [...(yield* crashesOf(flags, "crash")), ...(yield* crashesOf(flags, "lose"))]
+  const slowDowns = yield* slowDownsOf(flags)
+  const scaling = yield* scalingOf(flags)
+  return {
+    networkMs,
+    heartbeatMs,
+    ...(crashes.length > 0 ? { crashes } : {}),
+    ...(slowDowns.length > 0 ? { slowDowns } : {}),
+    ...(scaling === undefined ? {} : { scaling })
+  }
+})
+
+const SECOND_MS = 1_000
+const number = String.raw`(\d+(?:\.\d+)?)`
+const crashForm = new RegExp(String.raw`^(\d+)@${number}(?:\+${number})?$`)
+const slowForm = new RegExp(String.raw`^(\d+)@${number}-${number}\*${number}$`)
+
+const crashesOf = (
+  flags: WorldFlags & Fleet,
+  flag: "crash" | "lose"
+): Effect.Effect<ReadonlyArray<Crash>, CliFailure> =>
+  Effect.forEach(itemsOf(flags[flag]), (item) => {
+    const [, worker, at, gone] = crashForm.exec(item) ?? []
+    const most = mostWorkers(flags)
+    if (worker === undefined || Number(worker) >= most)
+      return Effect.fail(
+        misused(
+          `--${flag}: "${item}" must be worker@second, and +seconds where the worker comes back after so many, as in ${most - 1}@60+30. ${countText(most)}`
+        )
+      )
+    return Effect.succeed({
+      worker: Number(worker),
+      atMs: SECOND_MS * Number(at),
+      goneMs: gone === undefined ? undefined : SECOND_MS * Number(gone),
+      silent: flag === "lose"
+    })
+  })
+
+const slowDownsOf = (flags: WorldFlags & Fleet): Effect.Effect<ReadonlyArray<SlowDown>, CliFailure> =>
+  Effect.forEach(itemsOf(flags.slow), (item) => {
+    const [worker = Number.NaN, from, to, factor] = (slowForm.exec(item)?.slice(1) ?? []).map(Number)
+    const most = mostWorkers(flags)
+    if (!(worker < most && from! < to! && factor! >= 1))
+      return Effect.fail(
+        misused(
+          `--slow: "${item}" must be worker@second-second*factor, the factor at least 1, as in ${most - 1}@30-90*4. ${countText(most)}`
+        )
+      )
+    return Effect.succeed({ worker, fromMs: SECOND_MS * from!, toMs: SECOND_MS * to!, factor: factor! })
+  })
+
+const itemsOf = (list = ""): ReadonlyArray<string> =>
+  list === "" ? [] : list.split(",").map((item) => item.trim())
+
+const countText = (most: number): string =>
+  most === 1 ? "The only worker is 0." : `Workers are counted from 0 to ${most - 1}.`
+
+const scalingOf = ({
+  coldStart,
+  scale,
+  workers,
+  workersMax
+}: WorldFlags & Fleet): Effect.Effect<World["scaling"], CliFailure> => {
+  const wrong = (text: string) => Effect.fail(misused(text))
+  if (scale === undefined)
+    return workersMax === undefined
+      ? Effect.undefined
+      : wrong("--workers-max is for --scale: say which policy decides, as in --scale queue-driven.")
+  if (workersMax === undefined || workersMax < workers)
+    return wrong(
+      `--scale: give --workers-max as well, at least as many as --workers, as in --workers-max ${2 * workers}.`
+    )
+  const policy = scalingChoice(scale)
+  if (typeof policy === "string") return wrong(`--scale: ${policy}`)
+  const coldStartMs = lengthOf(coldStart)
+  if (coldStartMs === undefined)
+    return wrong(`--cold-start: "${coldStart}" must be a length of time, as in 30s, 500ms or 2m.`)
+  return Effect.succeed({ policy, least: workers, coldStartMs })
+}
+
+/** A policy with options behind it, such as `queue-driven:drain=10s`, or what is wrong with it. */
+const scalingChoice = (text: string): PolicyChoice | string => {
+  const [name = "", ...settings] = text.split(":")
+  const entry = scalings.find((each) => each.name === name)
+  if (entry === undefined) {
+    const known = scalings.map((each) => each.name)
+    return `"${name}" is no scaling policy. ${didYouMean(name, known) ?? `There are ${known.join(", ")}.`}`
+  }
+  const options = optionsOf(entry, settings)
+  return typeof options === "string" ? options : { policy: name, options }
+}
+
+const unitMs: Readonly<Record<string, number>> = { ms: 1, s: SECOND_MS, m: 60 * SECOND_MS }
+
+/** Milliseconds of `30s`, or of a duration as configurations have it. */
+const lengthOf = (text: string): number | undefined => {
+  const [, count, unit] = /^(\d+(?:\.\d+)?)(ms|s|m)$/.exec(text) ?? []
+  return unit === undefined ? parseDuration(text) : Number(count) * unitMs[unit]!
+}

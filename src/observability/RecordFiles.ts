@@ -1,0 +1,163 @@
+import { assert } from "../structures/assert.ts"
+import type { RecordedLine } from "./Recording.ts"
+
+/** Where a recording is kept. */
+export interface RecordDisk {
+  /** Names of what is there. */
+  readonly names: () => Promise<ReadonlyArray<string>>
+  /** Begins a file; fails when there is one of this name. */
+  readonly create: (name: string) => Promise<RecordFile>
+  readonly remove: (name: string) => Promise<void>
+}
+
+/** A file that is written from its start to its end. */
+export interface RecordFile {
+  /** Writes all of it, or fails; then some of it may have been written. */
+  readonly append: (text: string) => Promise<void>
+  /** Takes off what lies behind so many bytes. */
+  readonly cut: (bytes: number) => Promise<void>
+  readonly close: () => Promise<void>
+}
+
+export interface RecordFilesOptions {
+  readonly disk: RecordDisk
+  /** Whose recordings share the directory, and the bound on files: a name of letters, digits, dots, dashes and underscores. */
+  readonly family: string
+  /** When the process was started, as 20261121T093000Z. */
+  readonly stamp: string
+  readonly fileBytesMax: number
+  /** Files that are kept, the one that is written included. */
+  readonly filesMax: number
+  /** What the first line of every file says besides its name, part and offset. */
+  readonly header: Readonly<Record<string, unknown>>
+}
+
+/** Smallest bound on the size of a file: a few of the longest lines there are. */
+export const FILE_BYTES_MIN = 64 * 1024
+/** Written at once: longer texts would hold up the process while they are made. */
+const CHUNK_BYTES = 256 * 1024
+
+/** The file that is being written. */
+interface Open {
+  readonly name: string
+  readonly file: RecordFile
+  /** Times of its lines count from here. */
+  readonly startMs: number
+  bytes: number
+  hasLines: boolean
+}
+
+/**
+ * A recording in files of llm-trace/1 that follow each other: each is a trace by itself, whose times begin at 0, and none is longer than
+ * `fileBytesMax`. Before a file is begun the oldest of the family are removed, so that there are never more than `filesMax`. After a
+ * failure the file ends with the last line that was written whole, and the next line begins another one.
+ */
+export class RecordFiles {
+  /** Lines in files. */
+  lines = 0
+  /** Files that were begun. */
+  parts = 0
+  private readonly options: RecordFilesOptions
+  private readonly isOwn: RegExp
+  private open: Open | undefined
+  private firstMs = Number.NaN
+  /** The last write there is. */
+  private writing: Promise<unknown> = Promise.resolve()
+
+  constructor(options: RecordFilesOptions) {
+    assert(options.fileBytesMax >= FILE_BYTES_MIN, "every line fits into a file")
+    assert(options.filesMax >= 1, "there is a file to write to")
+    this.options = options
+    this.isOwn = new RegExp(`^${options.family.replaceAll(".", "\\.")}-\\d{8}T\\d{6}Z-\\d{6}\\.jsonl$`)
+  }
+
+  /** Writes lines behind all earlier ones. Gives what kept it from writing all of them, if something did. */
+  write(lines: ReadonlyArray<RecordedLine>): Promise<unknown> {
+    const written = this.writing.then(() => this.writeAll(lines))
+    this.writing = written
+    return written
+  }
+
+  /** Ends the file that is being written, after all that was to be written before. */
+  close(): Promise<void> {
+    const closed = this.writing.then(() => this.end().catch(() => undefined))
+    this.writing = closed
+    return closed
+  }
+
+  private async writeAll(lines: ReadonlyArray<RecordedLine>): Promise<unknown> {
+    try {
+      await this.writeFrom(lines, 0)
+      return undefined
+    } catch (failure) {
+      await this.giveUp()
+      return failure
+    }
+  }
+
+  private async writeFrom(lines: ReadonlyArray<RecordedLine>, from: number): Promise<void> {
+    if (from === lines.length) return
+    this.open ??= await this.begin(lines[from]!.arrivedMs)
+    const { chunk, end } = this.chunkOf(this.open, lines, from)
+    if (end === from) await this.end()
+    else {
+      await this.open.file.append(chunk)
+      this.open.bytes += chunk.length
+      this.open.hasLines = true
+      this.lines += end - from
+    }
+    await this.writeFrom(lines, end)
+  }
+
+  /** Text for the lines from `from` on, up to a chunk, or to what fits into the file. */
+  private chunkOf(
+    { bytes, startMs }: Open,
+    lines: ReadonlyArray<RecordedLine>,
+    from: number
+  ): { readonly chunk: string; readonly end: number } {
+    let chunk = ""
+    let end = from
+    while (end < lines.length && chunk.length < CHUNK_BYTES) {
+      const { arrivedMs, text } = lines[end]!
+      const line = `{"t":${Math.floor(arrivedMs - startMs)},${text}}\n`
+      if (bytes + chunk.length + line.length > this.options.fileBytesMax) break
+      chunk += line
+      end++
+    }
+    return { chunk, end }
+  }
+
+  private async begin(startMs: number): Promise<Open> {
+    const { disk, family, filesMax, header, stamp } = this.options
+    if (Number.isNaN(this.firstMs)) this.firstMs = startMs
+    const own = (await disk.names()).filter((name) => this.isOwn.test(name)).toSorted()
+    await Promise.all(own.slice(0, Math.max(0, own.length - filesMax + 1)).map(disk.remove))
+    const part = ++this.parts
+    const title = `${family}-${stamp}-${String(part).padStart(6, "0")}`
+    const name = `${title}.jsonl`
+    const open = { name, file: await disk.create(name), startMs, bytes: 0, hasLines: false }
+    this.open = open
+    const about = { part, offsetMs: Math.floor(startMs - this.firstMs) }
+    const text = `${JSON.stringify({ format: "llm-trace/1", name: title, ...header, ...about })}\n`
+    await open.file.append(text)
+    open.bytes = text.length
+    return open
+  }
+
+  private async end(): Promise<void> {
+    const { open } = this
+    this.open = undefined
+    await open?.file.close()
+  }
+
+  /** After a failure: what can be saved of the file is. Without a line it goes, or tries without end would push out what is kept. */
+  private async giveUp(): Promise<void> {
+    const { open } = this
+    this.open = undefined
+    if (open === undefined) return
+    const { bytes, file, hasLines, name } = open
+    await file.cut(bytes).catch(() => undefined)
+    await file.close().catch(() => undefined)
+    if (!hasLines) await this.options.disk.remove(name).catch(() => undefined)
+  }
+}

@@ -1,0 +1,44 @@
+import { grow } from "../structures/grow.ts"
+
+/** Memories after which sums are brought up to date: e²⁰ leaves them exact enough. */
+const REBASE = 20
+
+/**
+ * How much prefill was placed at each worker lately: Σ ms · e^(−age / memory). It tells two things that pending prompts do not: what those who
+ * decode there have lost to prompts already, and where sessions and shared prefixes that are at work are going to send more.
+ * Memory: 8 bytes a worker. O(1), now and then O(N).
+ */
+export class RecentPrefill {
+  /** By worker, times `factor` what counts; 0 beyond its end. */
+  sums = new Float64Array(0)
+  private readonly memoryMs: number
+  private asOfMs = 0
+
+  constructor(memoryMs: number) {
+    this.memoryMs = memoryMs
+  }
+
+  /** `nowMs` never decreases. */
+  factor(nowMs: number): number {
+    return Math.exp((this.asOfMs - nowMs) / this.memoryMs)
+  }
+
+  /** Ms of it at one worker. */
+  at(worker: number, nowMs: number): number {
+    return worker < this.sums.length ? this.sums[worker]! * this.factor(nowMs) : 0
+  }
+
+  add(worker: number, prefillMs: number, nowMs: number): void {
+    if (worker >= this.sums.length) this.sums = grow(this.sums, worker, (length) => new Float64Array(length))
+    if (nowMs - this.asOfMs > REBASE * this.memoryMs) {
+      const factor = this.factor(nowMs)
+      for (let i = 0; i < this.sums.length; i++) this.sums[i]! *= factor
+      this.asOfMs = nowMs
+    }
+    this.sums[worker]! += prefillMs / this.factor(nowMs)
+  }
+
+  forget(worker: number): void {
+    if (worker < this.sums.length) this.sums[worker] = 0
+  }
+}

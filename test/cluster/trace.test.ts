@@ -1,0 +1,78 @@
+import { afterAll, describe, expect, test } from "bun:test"
+import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { root } from "../support/repository.ts"
+import { run } from "./support/commands.ts"
+
+const directory = mkdtempSync(join(tmpdir(), "trace-"))
+afterAll(() => rmSync(directory, { recursive: true }))
+const small = "test/fixtures/small.jsonl"
+const at = (name: string): string => join(directory, name)
+
+describe("trace convert", () => {
+  test("writes the same requests, compressed or not, and keeps where they come from", async () => {
+    const once = await run(["trace", "convert", small, at("a.jsonl.gz"), "--limit", "50"])
+    expect(once).toEqual({
+      exitCode: 0,
+      out: "",
+      err: `${at("a.jsonl.gz")}: 50 requests in the format llm-trace/1.\n`
+    })
+    await run(["trace", "convert", at("a.jsonl.gz"), at("b.jsonl")])
+    const [header, ...lines] = readFileSync(at("b.jsonl"), "utf8").trimEnd().split("\n")
+    const [given, ...all] = readFileSync(join(root, small), "utf8").trimEnd().split("\n")
+    expect(lines).toEqual(all.slice(0, 50))
+    expect(JSON.parse(header!)).toMatchObject({ ...(JSON.parse(given!) as object), requests: 50 })
+  })
+
+  test("says what Mooncake's format has no place for", async () => {
+    const { err, exitCode } = await run(["trace", "convert", small, at("m.jsonl"), "--format", "mooncake"])
+    expect(exitCode).toBe(0)
+    for (const loss of ["licence", "session", "tenant", "model", "blocks of 64 tokens"])
+      expect(err).toContain(loss)
+    expect((await run(["trace", "summary", at("m.jsonl"), "--json"])).out).toContain('"requests":80')
+  })
+
+  test("names line and field of what is wrong, or counts it when it is to be skipped", async () => {
+    const bad = "test/fixtures/broken.jsonl"
+    const refused = await run(["trace", "convert", bad, at("c.jsonl")])
+    expect(refused).toMatchObject({ exitCode: 1, out: "" })
+    expect(refused.err).toMatch(/^test\/fixtures\/broken\.jsonl:\d+:\w+: must /)
+    const { err, exitCode } = await run(["trace", "convert", bad, at("c.jsonl"), "--skip-bad"])
+    expect(exitCode).toBe(0)
+    expect(err).toMatch(/\d+ lines break the format and were skipped/)
+  })
+
+  test("says when a file cannot be written", async () => {
+    const { err, exitCode } = await run(["trace", "convert", small, at("a.jsonl.gz/b.jsonl")])
+    expect(exitCode).toBe(1)
+    expect(err).toContain("b.jsonl cannot be written: ")
+  })
+})
+
+describe("trace summary", () => {
+  test("shows what a trace holds", async () => {
+    const { exitCode, out } = await run(["trace", "summary", small])
+    expect(exitCode).toBe(0)
+    expect(out).toMatchInlineSnapshot(`
+      "fixture (synthetic-by-authors)
+      requests       80 in 35.8 s, 2.209 a second
+      arrivals       CV of gaps 0.92, dispersion of minutes - (both 1 for a Poisson process)
+      prompt tokens  mean 826, p50 718, p90 1470, p99 2127, max 2127
+      output tokens  mean 30, p50 29, p90 57, p99 60, max 60
+      shared         69.3 % of the prompt tokens came before, in blocks of 64
+      sessions       24, of 3.3 requests on average
+      tenants        3, the largest with 50.9 % of the tokens
+      models         2
+      "
+    `)
+  })
+
+  test("has every figure of its document explained", async () => {
+    const { out } = await run(["trace", "summary", small, "--json"])
+    const page = readFileSync(join(root, "docs/traces.md"), "utf8")
+    const keys = Object.keys(JSON.parse(out) as object)
+    expect(keys.length).toBeGreaterThan(10)
+    expect(keys.filter((key) => !page.includes(`\`${key}\``))).toEqual([])
+  })
+})

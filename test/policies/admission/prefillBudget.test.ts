@@ -1,0 +1,292 @@
+import { describe, expect, test } from "bun:test"
+import * as fc from "fast-check"
+import { Reason } from "../../../src/domain/Outcome.ts"
+import type { PoolView } from "../../../src/domain/PoolView.ts"
+import type { RequestView } from "../../../src/domain/RequestView.ts"
+import type { Admission } from "../../../src/policies/Admission.ts"
+import { findAdmission } from "../../../src/policies/registry.ts"
+import { makeRng } from "../../../src/structures/Rng.ts"
+import { holds } from "../../support/arbitraries.ts"
+import { answerOf, cachedOf, naiveCosts as naive } from "../../support/naiveCosts.ts"
+import { findsAll, keepsAll, type Planted } from "../../support/planted.ts"
+import { type Candidate, chainOf, charge, equalWorkers, oneRequest, poolOf } from "../../support/pools.ts"
+
+const empty = { queuedCount: 0, queuedPromptTokens: 0, expectedWaitMs: 0 }
+const options = { ttft: 5000, itl: 100, rate: 0.8, burst: 0.3 }
+const make = (): Admission => findAdmission("prefill-budget").make(options, makeRng(1))
+
+/** Two workers on which somebody is already: what they compute costs the same at any time, whoever else comes. */
+const steady: ReadonlyArray<Candidate> = equalWorkers(2, {
+  decodeSequenceMs: 0,
+  prefillAttentionMs: 2 ** -20
+})
+const [first, second] = steady.map((row, i) => ({ ...row, baseMs: [8, 60][i]!, cachedTokens: [0, 1024][i]! }))
+const rows = [first!, second!]
+const roomOf = (row: Candidate): number => 1 - row.baseMs / options.itl
+
+const command = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      act: fc.constant("ask" as const),
+      promptTokens: fc.constantFrom(100, 1025, 5000, 40_000, 150_000),
+      maxTokens: fc.constantFrom(2, 200, 2000),
+      class: fc.nat(3),
+      queuedPromptTokens: fc.constantFrom(0, 0, 20_000)
+    })
+  },
+  { weight: 2, arbitrary: fc.record({ act: fc.constant("start" as const), which: fc.nat() }) },
+  { weight: 2, arbitrary: fc.record({ act: fc.constant("end" as const), which: fc.nat() }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ act: fc.constant("wait" as const), ms: fc.constantFrom(10, 500, 4000) })
+  }
+)
+
+interface Placed {
+  readonly request: RequestView
+  readonly worker: number
+  started: boolean
+}
+
+/** What happens to a policy whose word is law: who is let in is placed where it came to lie, in turn. */
+class Life {
+  readonly admission: Admission
+  readonly pool = poolOf(rows)
+  readonly live: Array<Placed> = []
+  readonly budgets = rows.map(() => ({ usedMs: 0, atMs: 0 }))
+  nowMs = 0
+  private slots = 0
+
+  constructor(admission: Admission) {
+    this.admission = admission
+  }
+
+  /** A budget by the rule as it is written. */
+  usedMs(worker: number): number {
+    const { atMs, usedMs } = this.budgets[worker]!
+    return Math.max(0, usedMs - options.rate * roomOf(rows[worker]!) * (this.nowMs - atMs))
+  }
+
+  fits(one: RequestView, queuedPromptTokens: number): boolean {
+    const ceiling = [1, 0.9, 0.7][Math.min(one.class, 2)]!
+    return rows.some((row, worker) => {
+      const there = this.live.filter((placed) => placed.worker === worker)
+      const answers = [...there.map(({ request }) => answerOf(request)), answerOf(one)]
+      const meanAnswer = answers.reduce((sum, tokens) => sum + tokens, 0) / answers.length
+      const budgetMs = Math.min(options.ttft, options.burst * roomOf(row) * meanAnswer * options.itl)
+      const aheadMs = naive.ownMs(row, queuedPromptTokens / rows.length, 0)
+      const ownMs = naive.ownMs(row, one.promptTokens, cachedOf(row, one))
+      return this.usedMs(worker) + aheadMs + ownMs <= budgetMs * ceiling
+    })
+  }
+
+  asked({ promptTokens, maxTokens, class: rank }: Pick<RequestView, "promptTokens" | "maxTokens" | "class">) {
+    const slot = this.slots++
+    return {
+      ...oneRequest,
+      slot,
+      promptTokens,
+      maxTokens,
+      class: rank,
+      chain: promptTokens > 1024 ? chainOf([1, 2, 3, 4]) : chainOf([]),
+      deadlineMs: Number.MAX_SAFE_INTEGER
+    }
+  }
+
+  place(one: RequestView): void {
+    const worker = one.slot % rows.length
+    const request = charge(this.pool, worker, one)
+    const row = rows[worker]!
+    this.budgets[worker] = {
+      usedMs: this.usedMs(worker) + naive.ownMs(row, one.promptTokens, cachedOf(row, one)),
+      atMs: this.nowMs
+    }
+    this.live.push({ request, worker, started: false })
+    this.admission.placed?.(request, worker, this.pool, this.nowMs)
+  }
+
+  start(placed: Placed): void {
+    if (placed.started) return
+    placed.started = true
+    this.admission.started?.(placed.request, placed.worker, this.pool, this.nowMs)
+  }
+
+  end(placed: Placed): void {
+    const { request, worker, started } = placed
+    const row = rows[worker]!
+    const budget = this.budgets[worker]!
+    const ownMs = naive.ownMs(row, request.promptTokens, cachedOf(row, request))
+    if (!started) budget.usedMs = Math.max(0, budget.usedMs - ownMs)
+    this.live.splice(this.live.indexOf(placed), 1)
+    this.pool.workers.inFlight[worker]!--
+    this.admission.released?.(request, worker, Reason.none, this.pool, this.nowMs)
+  }
+}
+
+type Make = () => Admission
+
+const laws = [
+  {
+    id: "prefill-budget-rule",
+    statement:
+      "lets in exactly what fits into the budget of some worker, whatever was placed, started and ended before",
+    check: (given: Make) => {
+      let [admitted, refused] = [0, 0]
+      holds(
+        fc.property(fc.array(command, { maxLength: 60 }), (commands) => {
+          const life = new Life(given())
+          for (const each of commands) {
+            const placed = "which" in each ? life.live[each.which % life.live.length] : undefined
+            if (each.act === "wait") life.nowMs += each.ms
+            else if (each.act === "start" && placed !== undefined) life.start(placed)
+            else if (each.act === "end" && placed !== undefined) life.end(placed)
+            else if (each.act === "ask") {
+              const one = life.asked(each)
+              const queue = { ...empty, queuedCount: 1, queuedPromptTokens: each.queuedPromptTokens }
+              const refusal = life.admission.decide(one, life.pool, queue, life.nowMs)
+              expect(refusal === null).toBe(life.fits(one, each.queuedPromptTokens))
+              if (refusal === null) {
+                admitted++
+                life.place(one)
+              } else refused++
+            }
+          }
+        })
+      )
+      expect(Math.min(admitted, refused)).toBeGreaterThan(100)
+    }
+  },
+  {
+    id: "prefill-budget-window",
+    statement: "in any time T the prefill placed at a worker is at most ttft + rate · room · T",
+    check: (given: Make) =>
+      holds(
+        fc.property(
+          fc.array(fc.record({ promptTokens: fc.integer({ min: 1, max: 200_000 }), gapMs: fc.nat(4000) }), {
+            minLength: 20,
+            maxLength: 60
+          }),
+          (arrivals) => {
+            const [row] = rows
+            const pool = poolOf([row!])
+            const admission = given()
+            const placed: Array<{ readonly atMs: number; readonly ownMs: number }> = []
+            let nowMs = 0
+            for (const [slot, { promptTokens, gapMs }] of arrivals.entries()) {
+              nowMs += gapMs
+              const one = { ...oneRequest, slot, promptTokens, maxTokens: 4000 }
+              if (admission.decide(one, pool, empty, nowMs) !== null) continue
+              admission.placed?.(charge(pool, 0, one), 0, pool, nowMs)
+              placed.push({ atMs: nowMs, ownMs: naive.ownMs(row!, promptTokens, 0) })
+            }
+            for (const [from, { atMs }] of placed.entries()) {
+              let sumMs = 0
+              for (const one of placed.slice(from)) {
+                sumMs += one.ownMs
+                const mostMs = options.ttft + options.rate * roomOf(row!) * (one.atMs - atMs)
+                expect(sumMs).toBeLessThanOrEqual(mostMs * (1 + 1e-9))
+              }
+            }
+          }
+        )
+      )
+  }
+]
+
+const defects: ReadonlyArray<Planted<Make>> = [
+  [
+    "forgets what is cached",
+    "prefill-budget-rule",
+    () => {
+      const inner = make()
+      const bare = (pool: PoolView) => ({ ...pool, cachedTokens: () => new Float64Array(rows.length) })
+      return { ...inner, decide: (one, pool, queue, nowMs) => inner.decide(one, bare(pool), queue, nowMs) }
+    }
+  ],
+  ["keeps what was never read", "prefill-budget-rule", () => ({ ...make(), released: () => undefined })],
+  ["gives back what was read", "prefill-budget-rule", () => ({ ...make(), started: () => undefined })],
+  [
+    "does not see the queue",
+    "prefill-budget-rule",
+    () => {
+      const inner = make()
+      return {
+        ...inner,
+        decide: (one, pool, queue, nowMs) =>
+          inner.decide(one, pool, { ...queue, queuedPromptTokens: 0 }, nowMs)
+      }
+    }
+  ],
+  ["counts nothing", "prefill-budget-window", () => ({ ...make(), placed: () => undefined })],
+  [
+    "drains twice as fast",
+    "prefill-budget-window",
+    () => {
+      const inner = make()
+      return {
+        ...inner,
+        decide: (one, pool, queue, nowMs) => inner.decide(one, pool, queue, 2 * nowMs),
+        placed: (one, worker, pool, nowMs) => inner.placed!(one, worker, pool, 2 * nowMs)
+      }
+    }
+  ]
+]
+
+describe("prefill-budget", () => keepsAll(laws, make))
+describe("planted defects", () => findsAll(laws, defects))
+
+describe("where the line is", () => {
+  /** Steps of 20 ms, so 4/5 of the time is room; a prompt token takes 1/32 ms. */
+  const ask = (row: Partial<Candidate>, one: Partial<RequestView>, queuedCount = 0) =>
+    make().decide(
+      { ...oneRequest, ...one },
+      poolOf(equalWorkers(1, { baseMs: 20, decodeSequenceMs: 0, ...row })),
+      { ...empty, queuedCount },
+      0
+    )
+
+  test.each([
+    // 0.3 · 0.8 · 100 tokens · 100 ms are 2400 ms, so 76,800 tokens.
+    ["the spare time of a mean answer", {}, { promptTokens: 76_790, maxTokens: 200 }, true],
+    ["and no more", {}, { promptTokens: 76_810, maxTokens: 200 }, false],
+    ["of a long one, the time to first token", {}, { promptTokens: 159_990, maxTokens: 20_000 }, true],
+    ["and no more than that", {}, { promptTokens: 160_010, maxTokens: 20_000 }, false],
+    ["seven tenths for the last class", {}, { promptTokens: 53_700, maxTokens: 200, class: 2 }, true],
+    ["and no more for it", {}, { promptTokens: 53_900, maxTokens: 200, class: 2 }, false],
+    ["nothing where steps take all the time", { baseMs: 100 }, { promptTokens: 1, maxTokens: 200 }, false],
+    ["anything where nobody is", { inFlight: 0 }, { promptTokens: 1e6 }, true]
+  ])("%s", (_, row, one, admitted) => {
+    expect(ask(row, one) === null).toBe(admitted)
+  })
+
+  test("not where nobody is but somebody waits", () => {
+    expect(ask({ inFlight: 0 }, { promptTokens: 1e6 }, 1)?.reason).toBe(Reason.sloInfeasible)
+  })
+
+  test("an idle worker does not compute again, for longer than ttft, what a busy one has", () => {
+    const chain = chainOf(Array.from({ length: 1000 }, (_, i) => i))
+    const pool = (cachedTokens: number): PoolView => {
+      const [busy, idle] = equalWorkers(2, { baseMs: 99 })
+      return poolOf([
+        { ...busy!, cachedTokens },
+        { ...idle!, inFlight: 0 }
+      ])
+    }
+    const one = { ...oneRequest, promptTokens: 256_001, chain }
+    const asked = (cachedTokens: number) => make().decide(one, pool(cachedTokens), empty, 0)
+    expect(asked(159_744)).toBeNull()
+    expect(asked(160_256)?.reason).toBe(Reason.sloInfeasible)
+  })
+
+  test("the wait it tells is until the budget has room", () => {
+    const admission = make()
+    const pool = poolOf(equalWorkers(1, { baseMs: 20, decodeSequenceMs: 0 }))
+    const one = { ...oneRequest, promptTokens: 64_000, maxTokens: 200 }
+    admission.placed!(charge(pool, 0, one), 0, pool, 0)
+    // 4000 ms of 2400, which drain by 0.8 · 0.8 a ms.
+    const { retryAfterMs } = admission.decide({ ...one, slot: 1 }, pool, empty, 0)!
+    expect(retryAfterMs).toBeGreaterThanOrEqual(2500)
+    expect(retryAfterMs).toBeLessThanOrEqual(5000)
+  })
+})
