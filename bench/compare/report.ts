@@ -79,8 +79,12 @@ export const summaryTable = (results: Results): Table => {
 export const aboutText = ({ cells: kept, targets }: Results): string => {
   const all = Object.values(kept)
   const commits = [...new Set(all.map(({ commit }) => commit))].join(", ")
-  const seeds = Math.max(...all.map((cell) => cell.seeds))
-  const windows = seeds === 1 ? "one window of each trace" : `mean of ${seeds} windows of each trace`
+  const seeds = all.map((cell) => cell.seeds)
+  const [fewest, most] = [Math.min(...seeds), Math.max(...seeds)]
+  const windows =
+    most === 1
+      ? "one window of each trace"
+      : `mean of ${fewest === most ? "" : `${fewest} to `}${most} windows of each trace`
   return (
     `Share of requests, in %, that had their first token within ${targets.ttftMs / 1000} s and further ones every ${targets.tpotMs} ms: default ` +
     `pipeline / best of the rivals as they are, ${windows}; commit ${commits}.`

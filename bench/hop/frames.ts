@@ -43,7 +43,7 @@ export const welcomeFrame: Buffer = encodeFrame(
 export const registerFrame: Buffer = encodeFrame(
   Type.register,
   {},
-  { payload: pack({ models: [MODEL], role: "both", capacity: 65_536, speed: 1, kvCapacityTokens: 1e9 }) }
+  { payload: pack({ models: [MODEL], role: "both", capacity: 65_536, speed: 1000, kvCapacityTokens: 1e9 }) }
 )
 
 export const heartbeatFrame: Buffer = encodeFrame(

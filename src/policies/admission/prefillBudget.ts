@@ -137,10 +137,10 @@ class Budgets {
   private ownMs = new Float64Array(0)
   private answerOf = new Float64Array(0)
 
-  /** The content, where it drains by `rate` each ms. */
+  /** The content, where it drains by `rate` each ms. A copy that was sent before what was told of last fills it as of that. */
   usedMs(worker: number, rate: number, nowMs: number): number {
     if (worker >= this.contentMs.length) return 0
-    return Math.max(0, this.contentMs[worker]! - rate * (nowMs - this.atMs[worker]!))
+    return Math.max(0, this.contentMs[worker]! - rate * Math.max(0, nowMs - this.atMs[worker]!))
   }
 
   /** Of those placed there and one more. */
@@ -162,7 +162,7 @@ class Budgets {
       this.answerOf = grow(this.answerOf, slot, floats)
     }
     this.contentMs[worker] = usedMs + ownMs
-    this.atMs[worker] = nowMs
+    this.atMs[worker] = Math.max(this.atMs[worker]!, nowMs)
     this.counts[worker]!++
     this.answers[worker]! += answer
     this.workers[slot] = worker

@@ -17,10 +17,10 @@ export const predictedCompletion = definePlacement(
     summary:
       "The worker where the first token is predicted soonest, counting the delay inflicted on those already there.",
     definition:
-      "Least TTFT + externality·E + recent·R over all eligible workers, with step costs fitted to each worker. TTFT = prefill of the prompts pending there + prefill of " +
+      "Least TTFT + externality·E + recent·u²·R over all eligible workers, with step costs fitted to each worker. TTFT = prefill of the prompts pending there + prefill of " +
       "the prompt's uncached tokens + ⌈(pending + uncached tokens) / chunkTokens⌉ decode steps, at least one + the wait until prompt and " +
       "expected answer fit into the KV cache. E = requests in flight × the prefill of what is not cached there and is at the eligible worker that has most: " +
-      "the delay that those who are there would be spared. R = prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves. Cached are blocks the worker reported or was sent before; the expected answer is " +
+      "the delay that those who are there would be spared. R = prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves; u = mean of R over the eligible workers / memory, at most 1: the share of time that goes to prefill. Cached are blocks the worker reported or was sent before; the expected answer is " +
       "the tenant's mean. Ties go to the highest rendezvous score of (session or, without one, request id; worker key).",
     cost: "O(N)",
     source:
@@ -42,11 +42,11 @@ export const predictedCompletion = definePlacement(
     },
     recent: {
       kind: "number",
-      default: 0.03,
+      default: 0.1,
       minimum: 0,
       maximum: 10,
       summary:
-        "Weight of the prefill placed at a worker lately. At 0 only what is pending counts; larger values share prefill more evenly over seconds, so that answers " +
+        "Weight of the prefill placed at a worker lately, where all time goes to prefill. At 0 only what is pending counts; larger values share prefill more evenly over seconds, so that answers " +
         "lose as much to it at one worker as at another, and follow prefixes less."
     },
     memory: {
@@ -77,7 +77,7 @@ export const predictedCompletion = definePlacement(
         const { workers, eligible, eligibleCount, forecast } = pool
         const costMs = costs.of(request, pool, eligible, eligibleCount, forecast.meanOutputTokens(request))
         const { sums } = lately
-        const weight = recent * lately.factor(nowMs)
+        const weight = recent * lately.price(eligible, eligibleCount, nowMs) * lately.factor(nowMs)
         least.start(sessionOrRequestState(request))
         for (let i = 0; i < eligibleCount; i++) {
           const worker = eligible[i]!
@@ -86,10 +86,13 @@ export const predictedCompletion = definePlacement(
         }
         return least.worker
       },
-      terms: (request, worker, pool, nowMs) => ({
-        ...costs.terms(request, pool, worker, pool.forecast.meanOutputTokens(request)),
-        recent: (recent * lately.at(worker, nowMs)) / 1000
-      }),
+      terms: (request, worker, pool, nowMs) => {
+        const price = lately.price(pool.eligible, pool.eligibleCount, nowMs)
+        return {
+          ...costs.terms(request, pool, worker, pool.forecast.meanOutputTokens(request)),
+          recent: (recent * price * lately.at(worker, nowMs)) / 1000
+        }
+      },
       placed: ({ promptTokens, uncachedTokens }, worker, { workers }, nowMs) => {
         const context = promptTokens - uncachedTokens
         lately.add(worker, prefillMs(workers, worker, uncachedTokens, context), nowMs)
