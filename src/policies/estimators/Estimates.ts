@@ -14,12 +14,22 @@ export class Estimates implements Forecast, PolicyEvents {
   /** By request slot, of the live attempt. */
   private predictedMs = new Float64Array(0)
   private placedMs = new Float64Array(0)
+  /** The last mean, which several policies ask for in turn; nobody's once another length is known. */
+  private meanTenant = -1
+  private meanMaxTokens = 0
+  private meanTokens = 0
 
   readonly outputTokens = ({ maxTokens, tenant }: RequestView, quantile: number): number =>
     this.lengths.quantile(tenant, quantile, maxTokens)
 
-  readonly meanOutputTokens = ({ maxTokens, tenant }: RequestView): number =>
-    this.lengths.mean(tenant, maxTokens)
+  readonly meanOutputTokens = ({ maxTokens, tenant }: RequestView): number => {
+    if (tenant !== this.meanTenant || maxTokens !== this.meanMaxTokens) {
+      this.meanTokens = this.lengths.mean(tenant, maxTokens)
+      this.meanTenant = tenant
+      this.meanMaxTokens = maxTokens
+    }
+    return this.meanTokens
+  }
 
   get ttftRatio(): number {
     return this.ratio.value
@@ -44,7 +54,9 @@ export class Estimates implements Forecast, PolicyEvents {
     _pool: PoolView,
     nowMs: number
   ): void => {
-    if (reason === Reason.none && outputTokens > 0) this.lengths.record(tenant, outputTokens, nowMs)
+    if (reason !== Reason.none || outputTokens <= 0) return
+    this.lengths.record(tenant, outputTokens, nowMs)
+    this.meanTenant = -1
   }
 
   readonly observed = (_worker: number, _pool: PoolView, nowMs: number): void => this.ratio.review(nowMs)
