@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from "bun:test"
-import { mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { root } from "../support/repository.ts"
@@ -44,7 +44,8 @@ describe("trace convert", () => {
   })
 
   test("says when a file cannot be written", async () => {
-    const { err, exitCode } = await run(["trace", "convert", small, at("a.jsonl.gz/b.jsonl")])
+    writeFileSync(at("file"), "")
+    const { err, exitCode } = await run(["trace", "convert", small, at("file/b.jsonl")])
     expect(exitCode).toBe(1)
     expect(err).toContain("b.jsonl cannot be written: ")
   })
