@@ -1,8 +1,8 @@
 /*
  * What does the balancer's own code cost per request and per token frame, with sockets and kernel left out?
  *
- * `bun bench/balancer.bench.ts [--json] [--samples 25] [--rounds 60] [--cell request] [--preset default] [--cold]`. Connections, links, actors and
- * policies are the real ones; sockets hand bytes over in memory, and a turn of the event loop ends when the bench says so. CPU time of
+ * `bun bench/balancer.bench.ts [--json] [--samples 25] [--rounds 60] [--cell request] [--preset default] [--cold]`.
+ * Connections, links, actors and policies are the real ones; sockets hand bytes over in memory, and a turn of the event loop ends when the bench says so. CPU time of
  * the whole process (compiler and collector included) around the balancer's part alone: what the peers do between is not counted.
  * `--cold` empties the core's caches before every turn, as the kernel's work on sockets does.
  */

@@ -54,7 +54,7 @@ const requestLines = ({ id, request }: Explanation): ReadonlyArray<string> => {
   const { arrivedMs, maxTokens, model, promptTokens, session, tenant, timeoutMs } = request
   return [
     `Request ${id}, ${shown(arrivedMs / 1000)} s after the start`,
-    `${shown(promptTokens)} prompt tokens, at most ${shown(maxTokens)} to produce within ${shown(timeoutMs / 1000)} s; ` +
+    `${shown(promptTokens)} prompt ${promptTokens === 1 ? "token" : "tokens"}, at most ${shown(maxTokens)} to produce within ${shown(timeoutMs / 1000)} s; ` +
       `model ${model}, tenant ${tenant}, class ${request.class}, ${session === null ? "no session" : `session ${session}`}`
   ]
 }

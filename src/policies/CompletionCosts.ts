@@ -5,8 +5,9 @@ import { externalityMs, kvWaitMs, pendingMs, prefillMs, stepsMs } from "./costs.
 import { mostCached } from "./mostCached.ts"
 
 /**
- * What a request costs on each worker of a pool: its predicted time to first token, and a share `externality` of the delay that
- * those who are there would be spared at the worker that has most of the prompt cached. Prompts are computed in chunks of `chunkTokens`. One column, grown to the largest slot seen; nothing else is allocated.
+ * What a request costs on each worker of a pool: its predicted time to first token, and a share `externality` of the delay that those who
+ * are there would be spared at the worker that has most of the prompt cached. Prompts are computed in chunks of `chunkTokens`. One column,
+ * grown to the largest slot seen; nothing else is allocated.
  */
 export class CompletionCosts {
   private readonly chunkTokens: number

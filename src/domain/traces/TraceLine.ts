@@ -1,7 +1,10 @@
 /** Problems reported at once; a file with more is hardly a trace. */
 export const PROBLEMS_MAX = 5
 
-/** A request, or the header, on a line of a file that holds a trace. Its readers note a problem and give a stand-in for a field that breaks its rule. */
+/**
+ * A request, or the header, on a line of a file that holds a trace. Its readers note a problem and give a stand-in for a field that breaks
+ * its rule.
+ */
 export class TraceLine {
   private readonly fields: Readonly<Record<string, unknown>>
   private readonly number: number

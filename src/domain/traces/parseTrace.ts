@@ -18,7 +18,8 @@ export interface ParsedTrace {
 }
 
 /**
- * Reads the text of a trace in any format of `formatOf`, as its first line tells. Gives the trace, or what is wrong with the text, as `line:field: rule`, the five first ones. Fields it does not know are ignored. Cost: one pass.
+ * Reads the text of a trace in any format of `formatOf`, as its first line tells. Gives the trace, or what is wrong with the text, as
+ * `line:field: rule`, the five first ones. Fields it does not know are ignored. Cost: one pass.
  */
 export const parseTrace = (
   text: string,

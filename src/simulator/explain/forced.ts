@@ -4,8 +4,8 @@ import type { Placement } from "../../policies/Placement.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
 
 /**
- * A pipeline that sends one request, whole, to `worker` when some worker is first picked for it, if that one may get it. All else it decides anew: the placement
- * policy is asked as ever, so that its memory and its randomness are what they would be.
+ * A pipeline that sends one request, whole, to `worker` when some worker is first picked for it, if that one may get it. All else it decides
+ * anew: the placement policy is asked as ever, so that its memory and its randomness are what they would be.
  */
 export const forced = (
   pipeline: Pipeline,
