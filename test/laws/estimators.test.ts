@@ -167,7 +167,15 @@ const costsDefects: ReadonlyArray<Planted<CostsMaker>> = [
     })
   ],
   ["never believes a change", "step-costs-change", costs(() => {}, 400)],
-  ["compares a worker with itself", "step-costs-fleet", selfCompared()]
+  ["compares a worker with itself", "step-costs-fleet", selfCompared()],
+  [
+    "takes all for the first",
+    "step-costs-fleet",
+    costs((columns) => {
+      for (const column of Object.values(columns)) column.fill(column[0]!, 0, 4)
+    })
+  ],
+  ["goes by what each has shown alone", "step-costs-equal", selfCompared()]
 ]
 
 /** What is expected of a worker is what it showed itself. */

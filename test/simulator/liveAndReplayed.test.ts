@@ -134,7 +134,7 @@ describe("planted defects", () => {
     ["another hop", { pipeline: placement("least-connections"), told: { hopMs: 1.5 } }],
     ["another seed", { pipeline: placement("random"), told: { seed: 2 } }],
     ["another salt", { pipeline: placement("rendezvous", { key: "prefix" }), told: { salt: "another" } }],
-    ["heartbeats out of step", { afterMs: AFTER_MS + 60 }]
+    ["heartbeats out of step", { pipeline: placement("composite"), afterMs: AFTER_MS + 60 }]
   ])("a replay that is told of %s is another one", (_, made) => {
     const both = bothOf(part, made)
     expect(() => expectSame(both)).toThrow()

@@ -11,8 +11,9 @@ import { retryAfterMs, retryAfterRule } from "../retryAfter.ts"
  * An engine reads prompts before it goes on with answers, so prompts that arrive faster than the targets of the answers allow make all
  * of them late, long before the prompts themselves are. A token bucket at each worker, in time of prefill, holds them to what decoding
  * leaves. A long prompt needs a budget that is nearly empty: under pressure the requests with the most work for one met target go first.
+ * Where nobody decodes, prompts delay no answer, and take all the time there is.
  *
- * Memory: 28 bytes a worker, 18 bytes a request slot.
+ * Memory: 32 bytes a worker, 19 bytes a request slot.
  */
 export const prefillBudget = defineAdmission(
   {
@@ -23,7 +24,7 @@ export const prefillBudget = defineAdmission(
       "Room is the share of time that decoding leaves at a worker: 1 − step / itl, with a decode step as it would be with the request " +
       "there. A worker's budget is min(ttft, burst · room · mean answer · itl), with the mean of the answers expected there, this one " +
       "included. It fills with the prefill of the uncached tokens of each request that is placed there, and drains by rate · room ms each " +
-      "ms; who leaves before its first token takes its part along. Lets the request in where what is in the budget, its own prefill, and its equal share of " +
+      "ms, by 1 while no answer is produced there; who leaves before its first token takes its part along. Lets the request in where what is in the budget, its own prefill, and its equal share of " +
       "the prompts that are queued fit in at one worker. Also where a worker has nothing on it, the queue is empty, and nobody would save more than ttft of " +
       "the prefill by what it has cached; and where no worker may be picked that does whole requests. Else rejects with slo_infeasible. " +
       `${classCeilingRule} Retry-after is the shortest time until there is room, ${retryAfterRule}.`,
@@ -72,8 +73,11 @@ export const prefillBudget = defineAdmission(
     const roomAt = (workers: WorkerColumns, worker: number, moreMs: number): number =>
       Math.max(0, 1 - (decodeStepMs(workers, worker) + moreMs) / itl)
 
+    /** Share of time that goes to prompts where decoding leaves so much. */
+    const drainAt = (worker: number, room: number): number => (budgets.isDecoding(worker) ? rate * room : 1)
+
     const usedMs = (workers: WorkerColumns, worker: number, nowMs: number): number =>
-      budgets.usedMs(worker, rate * roomAt(workers, worker, 0), nowMs)
+      budgets.usedMs(worker, drainAt(worker, roomAt(workers, worker, 0)), nowMs)
 
     return {
       decide: (request, pool, queue, nowMs) => {
@@ -107,7 +111,7 @@ export const prefillBudget = defineAdmission(
             prefillMs(workers, worker, promptTokens - cached, cached)
           const missingMs = neededMs - budgetMs * ceiling
           if (missingMs <= 0) return null
-          waitMs = Math.min(waitMs, missingMs / (rate * room))
+          waitMs = Math.min(waitMs, missingMs / drainAt(worker, room))
         }
         return { reason: Reason.sloInfeasible, retryAfterMs: retryAfterMs(waitMs, rng) }
       },
@@ -117,8 +121,15 @@ export const prefillBudget = defineAdmission(
         const answer = Math.round(forecast.meanOutputTokens(request))
         budgets.add(slot, worker, { answer, nowMs, ownMs, usedMs: usedMs(workers, worker, nowMs) })
       },
-      started: ({ slot }) => budgets.started(slot),
-      released: ({ slot }) => budgets.remove(slot)
+      // A request that is read at one worker and goes on at another one is released at that.
+      started: ({ slot }, _worker, { workers }, nowMs) => {
+        const worker = budgets.workerOf(slot)
+        if (worker >= 0) budgets.started(slot, usedMs(workers, worker, nowMs), nowMs)
+      },
+      released: ({ slot }, _worker, _reason, { workers }, nowMs) => {
+        const worker = budgets.workerOf(slot)
+        if (worker >= 0) budgets.remove(slot, usedMs(workers, worker, nowMs), nowMs)
+      }
     }
   }
 )
@@ -132,10 +143,23 @@ class Budgets {
   private atMs = new Float64Array(0)
   private counts = new Int32Array(0)
   private answers = new Float64Array(0)
-  /** By slot: where it was placed, what it filled in and may take along, and its answer. */
+  /** By worker: how many of those requests have their first token. */
+  private decoding = new Int32Array(0)
+  /** By slot: where it was placed, what it filled in and may take along, its answer, and whether it has its first token. */
   private workers = new Int16Array(0)
   private ownMs = new Float64Array(0)
   private answerOf = new Float64Array(0)
+  private hasToken = new Uint8Array(0)
+
+  /** Where it was placed; -1 when it was not. */
+  workerOf(slot: number): number {
+    return this.workers[slot] ?? NOWHERE
+  }
+
+  /** Whether an answer is produced there. */
+  isDecoding(worker: number): boolean {
+    return worker < this.decoding.length && this.decoding[worker]! > 0
+  }
 
   /** The content, where it drains by `rate` each ms. A copy that was sent before what was told of last fills it as of that. */
   usedMs(worker: number, rate: number, nowMs: number): number {
@@ -155,14 +179,15 @@ class Budgets {
       this.atMs = grow(this.atMs, worker, floats)
       this.counts = grow(this.counts, worker, (length) => new Int32Array(length))
       this.answers = grow(this.answers, worker, floats)
+      this.decoding = grow(this.decoding, worker, (length) => new Int32Array(length))
     }
     if (slot >= this.workers.length) {
       this.workers = grow(this.workers, slot, (length) => new Int16Array(length).fill(NOWHERE))
       this.ownMs = grow(this.ownMs, slot, floats)
       this.answerOf = grow(this.answerOf, slot, floats)
+      this.hasToken = grow(this.hasToken, slot, (length) => new Uint8Array(length))
     }
-    this.contentMs[worker] = usedMs + ownMs
-    this.atMs[worker] = Math.max(this.atMs[worker]!, nowMs)
+    this.set(worker, usedMs + ownMs, nowMs)
     this.counts[worker]!++
     this.answers[worker]! += answer
     this.workers[slot] = worker
@@ -170,18 +195,29 @@ class Budgets {
     this.answerOf[slot] = answer
   }
 
-  /** Its prefill is done: nothing of it can be taken back. */
-  started(slot: number): void {
+  /** Its prefill is done: nothing of it can be taken back, and it decodes. */
+  started(slot: number, usedMs: number, nowMs: number): void {
+    if (this.hasToken[slot] === 1) return
+    const worker = this.workers[slot]!
+    this.set(worker, usedMs, nowMs)
     this.ownMs[slot] = 0
+    this.hasToken[slot] = 1
+    this.decoding[worker]!++
   }
 
-  remove(slot: number): void {
-    const worker = this.workers[slot] ?? NOWHERE
-    if (worker === NOWHERE) return
-    this.contentMs[worker] = Math.max(0, this.contentMs[worker]! - this.ownMs[slot]!)
+  remove(slot: number, usedMs: number, nowMs: number): void {
+    const worker = this.workers[slot]!
+    this.set(worker, Math.max(0, usedMs - this.ownMs[slot]!), nowMs)
     this.counts[worker]!--
     this.answers[worker]! -= this.answerOf[slot]!
+    this.decoding[worker]! -= this.hasToken[slot]!
+    this.hasToken[slot] = 0
     this.workers[slot] = NOWHERE
+  }
+
+  private set(worker: number, contentMs: number, nowMs: number): void {
+    this.contentMs[worker] = contentMs
+    this.atMs[worker] = Math.max(this.atMs[worker]!, nowMs)
   }
 }
 

@@ -34,12 +34,21 @@ const usualPrices: StepPrices = {
   decodeContextMs: 6e-5
 }
 
+/** A price that the fleet shows has to move by this share before its workers are taken for it: until then they stay equal. */
+const SHOWN = 0.01
+/** By how much better a worker's own prices must predict its heartbeats than the fleet's do, for it to be taken for them. */
+const DISTINCT = 0.02
+/** Weight of the newest heartbeat in how far predictions were off. */
+const ERROR_WEIGHT = 1 / 16
+
 /**
- * Fits the step costs of every worker of one model to its heartbeats, and writes them into the columns.
+ * Fits the step costs of the workers of one model to their heartbeats, and writes them into the columns.
  *
- * What a worker did between two heartbeats, priced, is compared with how long it took. A second fit, over all workers with their times
- * multiplied by their speeds, says what a worker of speed 1 costs: a worker that joins begins with that, and `expectedMs` measures a
- * worker by it. Cost of a heartbeat: O(1), some microseconds. Memory: 0.5 KB a worker.
+ * What a worker did between two heartbeats, priced, is compared with how long it took. One fit, over all workers with their times
+ * multiplied by their speeds, says what a worker of speed 1 costs; every worker has a fit of its own beside it. A worker is taken for
+ * what the fleet shows unless its own prices predict its heartbeats better by 2 %: so workers that are equal have equal prices, to the
+ * last bit, whoever of them has worked. `expectedMs` measures a worker by the fleet. Cost of a heartbeat: O(1), some microseconds; O(N)
+ * where the fleet's prices have moved by 1 %. Memory: 0.5 KB a worker.
  */
 export class StepCosts {
   /** Of the last `observe` that said true: how long the work took, and how long the prices of the fleet say at the worker's speed. */
@@ -47,6 +56,8 @@ export class StepCosts {
   expectedMs = 0
   private readonly columns: CostColumns
   private readonly fleet: StepFit
+  /** Prices of the fleet that its workers are taken for. */
+  private readonly shown: Float64Array
   private readonly members: Array<Member | undefined> = []
   /** Done since the heartbeat before, in the order of the terms. */
   private readonly work = new Float64Array(TERMS)
@@ -55,14 +66,21 @@ export class StepCosts {
   constructor(columns: CostColumns, prior: StepPrices = usualPrices) {
     this.columns = columns
     this.fleet = new StepFit(listOf(prior), 1)
+    this.shown = this.fleet.prices.slice()
   }
 
   /** `worker` registered, or did so anew: what was known of its slot is forgotten. `speed` > 0. */
   joined(worker: number, speed: number): void {
     assert(speed > 0 && Number.isFinite(speed), "a speed is positive")
-    const fit = new StepFit(this.fleet.prices, speed)
-    this.members[worker] = { speed, fit, heard: undefined }
-    this.write(worker, fit)
+    this.members[worker] = {
+      worker,
+      speed,
+      fit: new StepFit(this.fleet.prices, speed),
+      heard: undefined,
+      fleetError: 0,
+      ownError: 0
+    }
+    this.write(worker, this.shown, speed)
   }
 
   left(worker: number): void {
@@ -92,28 +110,49 @@ export class StepCosts {
     if (!(work[0] > 0 && actualMs > 0 && actualMs < Infinity && work.every(isAmount))) return false
     this.actualMs = actualMs
     this.expectedMs = this.fleet.priceOf(work) / speed
+    member.fleetError += ERROR_WEIGHT * (Math.abs(Math.log(actualMs / this.expectedMs)) - member.fleetError)
+    member.ownError += ERROR_WEIGHT * (Math.abs(Math.log(actualMs / fit.priceOf(work))) - member.ownError)
     this.fleet.learn(work, actualMs * speed)
     fit.learn(work, actualMs)
-    this.write(worker, fit)
+    if (isDistinct(member)) this.write(worker, fit.prices, 1)
+    else this.write(worker, this.shown, speed)
+    this.show()
     return true
   }
 
-  private write(worker: number, { prices }: StepFit): void {
+  /** Takes the workers of the fleet for its prices once those have moved. */
+  private show(): void {
+    const { shown, fleet } = this
+    if (!fleet.prices.some((price, i) => Math.abs(price / shown[i]! - 1) > SHOWN)) return
+    shown.set(fleet.prices)
+    for (const member of this.members)
+      if (member !== undefined && !isDistinct(member)) this.write(member.worker, shown, member.speed)
+  }
+
+  private write(worker: number, prices: Float64Array, speed: number): void {
     const { columns } = this
-    columns.baseMs[worker] = prices[0]!
-    columns.prefillTokenMs[worker] = prices[1]!
-    columns.prefillAttentionMs[worker] = prices[2]!
-    columns.decodeSequenceMs[worker] = prices[3]!
-    columns.decodeContextMs[worker] = prices[4]!
+    columns.baseMs[worker] = prices[0]! / speed
+    columns.prefillTokenMs[worker] = prices[1]! / speed
+    columns.prefillAttentionMs[worker] = prices[2]! / speed
+    columns.decodeSequenceMs[worker] = prices[3]! / speed
+    columns.decodeContextMs[worker] = prices[4]! / speed
   }
 }
 
 interface Member {
+  readonly worker: number
   readonly speed: number
+  /** Its own prices. */
   readonly fit: StepFit
   /** The totals of the last heartbeat. */
   heard: { -readonly [Total in keyof StepTotals]: number } | undefined
+  /** How far its heartbeats were off the fleet's prices and its own lately, as the logarithm of a ratio. */
+  fleetError: number
+  ownError: number
 }
+
+/** Whether a worker is to be taken for its own prices. */
+const isDistinct = ({ fleetError, ownError }: Member): boolean => fleetError > ownError + DISTINCT
 
 const TERMS = 5
 
