@@ -8,7 +8,8 @@
  * engines, two numbers of workers and four loads. A load is a share of the time that the workers would need if every block were computed
  * once and every step were full. Each seed is another window of the trace; our other placements have the first one alone. `--only`
  * takes parts of the names of cells, `--rivals` leaves our other placements out, `--quick` stands for that and one seed. A cell whose result
- * was kept, from this commit and with as many requests and seeds, is not replayed again. Results go to `bench/results/compare.json`, where `bun run docs` finds them; the table of all cells is printed at the end.
+ * was kept, from this commit and with as many requests and seeds, is not replayed again. Results go to `bench/results/compare.json`, where
+ * `bun run docs` finds them, unless `--quick` or `--limit` makes them worth less; the table of all cells is printed at the end.
  */
 import * as DateTime from "effect/DateTime"
 import { existsSync } from "node:fs"
@@ -67,10 +68,12 @@ const inProcess = async (task: Task): Promise<CellResult> => {
 
 const main = async (): Promise<void> => {
   const { commit, cpu, cores, os, bun } = machine()
+  const isKept = !flags.quick && flags.limit === "Infinity"
   const seeds = flags.quick ? 1 : Number(flags.seeds)
   const parts = flags.only.split(",").map((part) => part.replace("x", "×"))
   const tasks: Array<Task> = []
-  const kept: Record<string, KeptCell> = { ...readResults().cells }
+  const kept: Record<string, KeptCell> = isKept ? { ...readResults().cells } : {}
+  const results = { machine: { cpu, cores, os, bun }, targets, warmUp: WARM_UP, cells: kept }
   for (const cell of cells) {
     const name = nameOf(cell)
     const { copies, requests } = extents[cell.trace]!
@@ -96,13 +99,12 @@ const main = async (): Promise<void> => {
         seeds,
         ...result
       }
-      writeResults({ machine: { cpu, cores, os, bun }, targets, warmUp: WARM_UP, cells: kept })
+      if (isKept) writeResults(results)
       const seconds = ((performance.now() - startedMs) / 1000).toFixed(0)
       console.error(`${++done}/${tasks.length} ${nameOf(cell)}: ${seconds} s`)
     }
   }
   await Promise.all(Array.from({ length: Number(flags.processes) }, work))
-  const results = readResults()
   console.log(`${aligned(cellTable(results), 2)}\n\n${tally(results)}`)
 }
 

@@ -4,14 +4,14 @@ import { type Cell, cells, nameOf } from "./cells.ts"
 import type { Results } from "./results.ts"
 import { BARE, type Row } from "./runCell.ts"
 
-/** How the default pipeline did in one cell against the rival with the highest goodput there. */
+/** How the default pipeline did in one cell against the rival with the highest goodput there, and of equal ones the lowest TTFT. */
 export interface Against {
   readonly rival: string
   readonly goodput: number
   readonly ttftMs: number
   /** Of our goodput less its, seed by seed. */
   readonly gain: Estimate
-  /** Whether the interval of the gain reaches 0, or lies above; and whether our mean TTFT is at most its. */
+  /** Whether the interval of the gain reaches 0, or lies above; and whether that of our mean TTFT less its reaches 0, or lies below. */
   readonly holds: boolean
   readonly isSooner: boolean
 }
@@ -42,7 +42,9 @@ const verdictOf = (cell: Cell, { cells: kept }: Results): Verdict | undefined =>
   const rivals = Object.entries(result.rows).filter(([name]) => isRival(name, result.rows))
   const [bare, admitting] = [true, false].map((isBare) => {
     const those = rivals.filter(([name]) => name.endsWith(BARE) === isBare)
-    return against(ours, those.toSorted(([, a], [, b]) => mean(b.goodput) - mean(a.goodput))[0]!)
+    const best = ([, a]: readonly [string, Row], [, b]: readonly [string, Row]): number =>
+      mean(b.goodput) - mean(a.goodput) || mean(a.ttftMs) - mean(b.ttftMs)
+    return against(ours, those.toSorted(best)[0]!)
   })
   return {
     cell,
@@ -60,14 +62,14 @@ const isRival = (name: string, rows: object): boolean =>
 
 const against = (ours: Row, [rival, row]: readonly [string, Row]): Against => {
   const gain = estimate(ours.goodput.map((value, seed) => value - row.goodput[seed]!))
-  const ttftMs = mean(row.ttftMs)
+  const later = estimate(ours.ttftMs.map((value, seed) => value - row.ttftMs[seed]!))
   return {
     rival: rival.replace(BARE, ""),
     goodput: mean(row.goodput),
-    ttftMs,
+    ttftMs: mean(row.ttftMs),
     gain,
-    holds: Number.isNaN(gain.high) ? gain.mean >= 0 : gain.high >= 0,
-    isSooner: mean(ours.ttftMs) <= ttftMs
+    holds: (Number.isNaN(gain.high) ? gain.mean : gain.high) >= 0,
+    isSooner: (Number.isNaN(later.low) ? later.mean : later.low) <= 0
   }
 }
 
