@@ -1,13 +1,13 @@
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
 import { grow } from "../structures/grow.ts"
-import { externalityMs, kvWaitMs, pendingMs, prefillMs, stepsMs } from "./costs.ts"
+import { ABSORBED_MS, externalityMs, kvWaitMs, pendingMs, prefillMs, stepsMs } from "./costs.ts"
 import { mostCached } from "./mostCached.ts"
 
 /**
- * What a request costs on each worker of a pool: its predicted time to first token, and a share `externality` of the delay that those who
- * are there would be spared at the worker that has most of the prompt cached. Prompts are computed in chunks of `chunkTokens`. One column,
- * grown to the largest slot seen; nothing else is allocated.
+ * What a request costs on each worker of a pool: its predicted time to first token, and a share `externality` of the delay of those who
+ * are there, as far as it is avoidable or lasts. Prompts are computed in chunks of `chunkTokens`. One column, grown to the largest slot
+ * seen; nothing else is allocated.
  */
 export class CompletionCosts {
   private readonly chunkTokens: number
@@ -63,7 +63,9 @@ export class CompletionCosts {
         attentionMs * pendingPrefillAttention[worker]! +
         ownMs +
         (steps + kvSteps) * stepMs +
-        externality * others * again * (tokenMs + attentionMs * (cached + again / 2))
+        externality *
+          others *
+          (again * (tokenMs + attentionMs * (cached + again / 2)) + (ownMs * ownMs) / (ownMs + ABSORBED_MS))
     }
     return costMs
   }
@@ -76,7 +78,7 @@ export class CompletionCosts {
     const cached = cachedTokens[worker]!
     const n = promptTokens - cached
     const most = Math.max(cached, mostCached(eligible, eligibleCount, cachedTokens))
-    const othersMs = externalityMs(workers, worker, cached, most)
+    const othersMs = externalityMs(workers, worker, promptTokens, cached, most)
     return {
       waitingPrompts: pendingMs(workers, worker) / 1000,
       ownPrefill: prefillMs(workers, worker, n, cached) / 1000,

@@ -90,13 +90,21 @@ export const occupancyMs = (
   prefillMs(workers, worker, promptTokens - cachedTokens, cachedTokens) +
   decodeMs(workers, worker, promptTokens, outputTokens)
 
+/** Of a delay as long as this half counts, of one of a second a three hundredth: answers have time to spare. */
+export const ABSORBED_MS = 300_000
+
 /**
- * Delay that those who are there would be spared if the request went where most of its prompt, `mostTokens`, is cached: each waits while
- * that is computed again. 0 where nobody is, and at the worker that has most.
+ * Delay that counts, of all who are there together: what they would be spared if the request went where most of its prompt, `mostTokens`,
+ * is cached, for each waits while that is computed again; and of the rest of its prefill what they cannot absorb. 0 where nobody is.
  */
 export const externalityMs = (
   workers: WorkerColumns,
   worker: number,
+  promptTokens: number,
   cachedTokens: number,
   mostTokens: number
-): number => workers.inFlight[worker]! * prefillMs(workers, worker, mostTokens - cachedTokens, cachedTokens)
+): number => {
+  const ownMs = prefillMs(workers, worker, promptTokens - cachedTokens, cachedTokens)
+  const againMs = prefillMs(workers, worker, mostTokens - cachedTokens, cachedTokens)
+  return workers.inFlight[worker]! * (againMs + (ownMs * ownMs) / (ownMs + ABSORBED_MS))
+}

@@ -39,9 +39,9 @@ const laws = [
             const most = cached + Math.floor(share * (prompt - cached))
             const expected = naive.externalityMs(row, prompt, cached, most)
             const whole = row.inFlight * naive.ownMs(row, prompt, cached)
-            expect(Math.abs(costs.externalityMs(workers, 0, cached, most) - expected)).toBeLessThanOrEqual(
-              1e-12 * whole
-            )
+            expect(
+              Math.abs(costs.externalityMs(workers, 0, prompt, cached, most) - expected)
+            ).toBeLessThanOrEqual(1e-12 * whole)
             close(kvWaitMs(workers, 0, prompt, answer), naive.kvWaitMs(row, prompt, answer))
           }
         )

@@ -37,8 +37,12 @@ export const naiveCosts = {
     answer * (row.decodeSequenceMs + row.decodeContextMs * (prompt + answer / 2)),
   occupancyMs: (row: Candidate, prompt: number, cached: number, answer: number): number =>
     naiveCosts.ownMs(row, prompt, cached) + naiveCosts.longerMs(row, prompt, answer),
-  externalityMs: (row: Candidate, prompt: number, cached: number, most: number): number =>
-    row.inFlight * (naiveCosts.ownMs(row, prompt, cached) - naiveCosts.ownMs(row, prompt, most))
+  /** Five minutes of prefill would cost half of them. */
+  lastingMs: (ownMs: number): number => ownMs * (ownMs / (300_000 + ownMs)),
+  externalityMs: (row: Candidate, prompt: number, cached: number, most: number): number => {
+    const ownMs = naiveCosts.ownMs(row, prompt, cached)
+    return row.inFlight * (ownMs - naiveCosts.ownMs(row, prompt, most) + naiveCosts.lastingMs(ownMs))
+  }
 }
 
 /** Rendezvous score of a worker for the session of a request, or for the request itself. */

@@ -19,8 +19,8 @@ export const predictedCompletion = definePlacement(
     definition:
       "Least TTFT + externality·E + recent·u²·R over all eligible workers, with step costs fitted to each worker. TTFT = prefill of the prompts pending there + prefill of " +
       "the prompt's uncached tokens + ⌈(pending + uncached tokens) / chunkTokens⌉ decode steps, at least one + the wait until prompt and " +
-      "expected answer fit into the KV cache. E = requests in flight × the prefill of what is not cached there and is at the eligible worker that has most: " +
-      "the delay that those who are there would be spared. R = prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves; u = mean of R over the eligible workers / memory, at most 1: the share of time that goes to prefill. Cached are blocks the worker reported or was sent before; the expected answer is " +
+      "expected answer fit into the KV cache. E = requests in flight × (the prefill of what is not cached there and is at the eligible worker that has most, " +
+      "which those who are there would be spared, + P · P / (P + 5 minutes), with P the prefill of all that is not cached there: short delays are absorbed). R = prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves; u = mean of R over the eligible workers / memory, at most 1: the share of time that goes to prefill. Cached are blocks the worker reported or was sent before; the expected answer is " +
       "the tenant's mean. Ties go to the highest rendezvous score of (session or, without one, request id; worker key).",
     cost: "O(N)",
     source:

@@ -86,27 +86,50 @@ const laws = [
       )
   },
   {
-    // Of each prompt a worker computes what it does not have; what another one has delays all who are there.
+    // Of each prompt a worker computes what it does not have; what another one has delays all who are there, the rest as far as it lasts.
     id: "completion-again",
     check: (subject: Subject) =>
       leastIs(subject, eligible.map(onlyPrompts), fc.constant(1), (row, one, _externality, _chunk, rows) => {
         const cached = cachedOf(row, one)
         const again = mostOf(rows, one) - cached
-        return row.pendingPrefillTokens + one.promptTokens - cached + row.inFlight * again
+        const n = one.promptTokens - cached
+        const lasting = n * (n / (n + 300_000 / row.prefillTokenMs))
+        return row.pendingPrefillTokens + n + row.inFlight * (again + lasting)
       })
   },
   {
-    // Where every worker has as much of the prompt, what is in flight there does not count beyond the steps and the wait.
+    // Where nobody has anything of the prompt, its first token comes at most so much later as its own prefill lasts for those in flight.
     id: "completion-nothing-again",
     check: (subject: Subject) =>
       holds(
         fc.property(eligible, request, weight, chunk, (rows, found, externality, chunkTokens) => {
           const one = { ...found, chain: chainOf([]) }
-          const pool = poolOf(rows)
-          expect(subject(externality, chunkTokens).pick(one, pool, 0)).toBe(
-            subject(0, chunkTokens).pick(one, pool, 0)
+          const soonest = rows[subject(0, chunkTokens).pick(one, poolOf(rows), 0)]!
+          const picked = rows[subject(externality, chunkTokens).pick(one, poolOf(rows), 0)]!
+          const firstMs = (row: Candidate): number =>
+            naive.ttftMs(row, one.promptTokens, 0, answerOf(one), chunkTokens)
+          const lastingMs = soonest.inFlight * naive.lastingMs(naive.ownMs(soonest, one.promptTokens, 0))
+          expect(firstMs(picked)).toBeLessThanOrEqual(
+            (firstMs(soonest) + externality * lastingMs) * (1 + 1e-12)
           )
         })
+      )
+  },
+  {
+    // A prompt that nobody has anything of, and that takes long: of workers where it comes as soon, the one with the fewest in flight.
+    id: "completion-long",
+    check: (subject: Subject) =>
+      holds(
+        fc.property(
+          fc.array(fc.nat(40), { minLength: 1, maxLength: 8 }),
+          fc.integer({ min: 10_000, max: 1_000_000 }),
+          (inFlight, promptTokens) => {
+            const rows = equalWorkers(inFlight.length, { decodeSequenceMs: 0, decodeContextMs: 0 })
+            const pool = poolOf(rows.map((row, i) => ({ ...row, inFlight: inFlight[i]! })))
+            const picked = subject(0.25, 8192).pick({ ...oneRequest, promptTokens }, pool, 0)
+            expect(inFlight[picked]!).toBe(Math.min(...inFlight))
+          }
+        )
       )
   },
   {
@@ -240,6 +263,7 @@ const defects: ReadonlyArray<Planted<Subject>> = [
       }
     })
   ],
+  ["does not see whom a long prompt delays", "completion-long", (_, chunkTokens) => real(0, chunkTokens)],
   [
     "never forgets",
     "completion-recent",
@@ -306,17 +330,31 @@ describe("three workers, by hand", () => {
   test.each([
     // 1000 tokens of 0.1 ms, each behind 500 others on average at 10⁻⁵ ms; two steps of 10 ms; nobody is there.
     ["idle", 0, { waitingPrompts: 0, ownPrefill: 0.105, steps: 0.02, kvWait: 0, externality: 0, recent: 0 }],
-    // 232 of its tokens are not cached; 3 sequences decode in steps of 10.65 ms; nobody has more of it.
+    // 232 of its tokens are not cached; 3 sequences decode in steps of 10.65 ms; nobody has more of it, and 23.2 ms hardly last.
     [
       "busy",
       1,
-      { waitingPrompts: 0.03, ownPrefill: 0.0232, steps: 0.0213, kvWait: 0, externality: 0, recent: 0 }
+      {
+        waitingPrompts: 0.03,
+        ownPrefill: 0.0232,
+        steps: 0.0213,
+        kvWait: 0,
+        externality: 4 * 0.0232 * (0.0232 / 300.0232),
+        recent: 0
+      }
     ],
     // 500 tokens too many of 6000 that go within 100 steps of 10.1 ms; 768 tokens that the busy one has, for each of 2 others.
     [
       "full",
       2,
-      { waitingPrompts: 0, ownPrefill: 0.1, steps: 0.0202, kvWait: 1.01 / 12, externality: 0.1536, recent: 0 }
+      {
+        waitingPrompts: 0,
+        ownPrefill: 0.1,
+        steps: 0.0202,
+        kvWait: 1.01 / 12,
+        externality: 0.1536 + 2 * 0.1 * (0.1 / 300.1),
+        recent: 0
+      }
     ]
   ])("the terms of the worker that is %s", (_, worker, terms) => {
     const found = placement(1).terms!(one, worker, poolOf(workers), 0)
