@@ -3,18 +3,23 @@
  *
  * `bun run bench:policies [--only NAME,NAME] [--json]` · one core, seed 1. A pool as the balancer has it, with its real prefix index: 64 families of
  * prompts of 256 blocks of which 8 workers each hold a part. Every decision is timed by itself, the lookup in the index included; it is
- * charged, and released 4 N decisions later. What the pool and the policy do when they are told of it is timed by itself too. All rows of
- * one number of workers take turns, five rounds of them, and each figure is that of the quietest round. The row «nothing» is the price of
- * the clock. Policies that never look at prefixes have one row. Bytes are what the process grew by for each decision, garbage included.
+ * charged, and released 4 N decisions later. What the pool and the policy do when they are told of it is timed by itself too. Every figure has
+ * processes of its own, one at a time, so that its code is compiled for what it does alone, as in a balancer: all figures take turns, three of
+ * them, since the machine can be slow for seconds, and each is that of the quietest round. The row «nothing» is the price of the clock. Policies that never look at prefixes have one row. Bytes are what the process grew by for
+ * each decision, garbage included.
  */
 import { memoryUsage } from "bun:jsc"
 import { execSync } from "node:child_process"
 import { cpus } from "node:os"
+import { parseArgs } from "node:util"
 import { BalancerPool } from "../src/actors/BalancerPool.ts"
 import { Charge, WorkerTable } from "../src/actors/WorkerTable.ts"
+import type { AdmissionEntry } from "../src/policies/Admission.ts"
+import type { OrderingEntry } from "../src/policies/Ordering.ts"
 import type { Placement } from "../src/policies/Placement.ts"
 import { choiceOf, makePipeline, pipelines } from "../src/policies/pipelines.ts"
 import { admissions, orderings, placements, rivals } from "../src/policies/registry.ts"
+import { assert } from "../src/structures/assert.ts"
 import { hash64, mix } from "../src/structures/hash.ts"
 import { PrefixIndex } from "../src/structures/PrefixIndex.ts"
 import { makeRng } from "../src/structures/Rng.ts"
@@ -89,85 +94,100 @@ const makePool = (placement: Placement, count: number): BalancerPool => {
 
 /** Which of these prompts the budget is for, and how many workers. */
 const BUDGET = { workers: 64, blocks: 256, nsP50: 2000, nsP99: 20_000 }
+const TURNS = 3
+/** Rounds of a turn, and the time they take at least: of those that warm up, until everything is compiled, and of those that count. */
 const ROUNDS = 5
+const WARM_UP_MS = 300
+const MEASURED_MS = 100
 
-interface Cost {
-  readonly policy: string
-  readonly workers: number
+interface Figures {
   readonly nsP50: number
   readonly nsP99: number
   /** Of being told of one request. */
   readonly toldNsP50: number
   readonly bytes: number
+}
+
+interface Cost extends Figures {
+  readonly policy: string
+  readonly workers: number
   readonly budgeted: boolean
 }
 
-/** A row: its i-th decision, and what follows of it. `tell` is timed by itself, `change` is not. */
+/** What is measured: its i-th decision, and what follows of it. `tell` is timed by itself, `change` is not. */
 interface Subject {
-  readonly policy: string
-  readonly workers: number
-  readonly budgeted?: boolean
   readonly decide: (i: number) => number
   readonly change?: (i: number, result: number) => void
   readonly tell?: (i: number, result: number) => void
 }
 
-const nothing = (): void => undefined
-
-/** The cost of each subject, in turns. */
-const costsOf = (subjects: ReadonlyArray<Subject>, decisions: number): ReadonlyArray<Cost> => {
-  const times = new Float64Array(decisions)
-  const toldTimes = new Float64Array(decisions)
-  const round = ({ decide, change = nothing, tell = nothing }: Subject, first: number): void => {
-    for (let i = 0; i < decisions; i++) {
-      const startNs = Bun.nanoseconds()
-      const result = decide(first + i)
-      const decidedNs = Bun.nanoseconds()
-      change(first + i, result)
-      const changedNs = Bun.nanoseconds()
-      tell(first + i, result)
-      toldTimes[i] = Bun.nanoseconds() - changedNs
-      times[i] = decidedNs - startNs
-    }
-  }
-  const rounds = subjects.map((): Array<Pick<Cost, "nsP50" | "nsP99" | "toldNsP50" | "bytes">> => [])
-  for (const subject of subjects) for (let i = 0; i < ROUNDS; i++) round(subject, i * decisions)
-  for (let number = 0; number < ROUNDS; number++)
-    for (const [i, subject] of subjects.entries()) {
-      Bun.gc(true)
-      const before = memoryUsage().current
-      round(subject, (ROUNDS + number) * decisions)
-      const bytes = Math.max(0, memoryUsage().current - before) / decisions
-      times.sort()
-      toldTimes.sort()
-      const nsP99 = times[Math.floor(decisions * 0.99)]!
-      rounds[i]!.push({ nsP50: times[decisions >> 1]!, nsP99, toldNsP50: toldTimes[decisions >> 1]!, bytes })
-    }
-  return subjects.map(({ policy, workers, budgeted = false }, i) => {
-    const least = (figure: (of: (typeof rounds)[0][0]) => number): number =>
-      Math.min(...rounds[i]!.map(figure))
-    return {
-      policy,
-      workers,
-      budgeted,
-      nsP50: least(({ nsP50 }) => nsP50),
-      nsP99: least(({ nsP99 }) => nsP99),
-      toldNsP50: least(({ toldNsP50 }) => toldNsP50),
-      bytes: least(({ bytes }) => bytes)
-    }
-  })
+/** One figure of the table, of so many decisions a round. */
+interface Row extends Omit<Cost, keyof Figures> {
+  /** The policy as it is registered. */
+  readonly name: string
+  readonly decisions: number
+  readonly subject: () => Subject
 }
 
-const placing = (policy: string, placement: Placement, workers: number, blocks: number): Subject => {
+const nothing = (): void => undefined
+
+/** The least of each figure. */
+const quietest = (rounds: ReadonlyArray<Figures>): Figures => {
+  const least = (figure: keyof Figures): number => Math.min(...rounds.map((round) => round[figure]))
+  return {
+    nsP50: least("nsP50"),
+    nsP99: least("nsP99"),
+    toldNsP50: least("toldNsP50"),
+    bytes: least("bytes")
+  }
+}
+
+const figuresOf = ({ decisions, subject }: Row): Figures => {
+  const { decide, change = nothing, tell = nothing } = subject()
+  const times = new Float64Array(decisions)
+  const toldTimes = new Float64Array(decisions)
+  let next = 0
+  const round = (): void => {
+    for (let at = 0; at < decisions; at++, next++) {
+      const startNs = Bun.nanoseconds()
+      const result = decide(next)
+      const decidedNs = Bun.nanoseconds()
+      change(next, result)
+      const changedNs = Bun.nanoseconds()
+      tell(next, result)
+      toldTimes[at] = Bun.nanoseconds() - changedNs
+      times[at] = decidedNs - startNs
+    }
+  }
+  const measured = (): Figures => {
+    Bun.gc(true)
+    const before = memoryUsage().current
+    round()
+    const bytes = Math.max(0, memoryUsage().current - before) / decisions
+    times.sort()
+    toldTimes.sort()
+    const [nsP50, nsP99] = [times[decisions >> 1]!, times[Math.floor(decisions * 0.99)]!]
+    return { nsP50, nsP99, toldNsP50: toldTimes[decisions >> 1]!, bytes }
+  }
+  repeated(round, WARM_UP_MS)
+  return quietest(repeated(measured, MEASURED_MS))
+}
+
+/** What it gives each time, for so long. */
+const repeated = <A>(run: () => A, forMs: number): ReadonlyArray<A> => {
+  const untilNs = Bun.nanoseconds() + forMs * 1e6
+  const results: Array<A> = []
+  while (results.length < ROUNDS || Bun.nanoseconds() < untilNs) results.push(run())
+  return results
+}
+
+const placing = (placement: Placement, workers: number, blocks: number): Subject => {
   const pool = makePool(placement, workers)
   const requests = requestsOf(blocks)
   const charges = Array.from({ length: 4 * workers }, () => new Charge())
   let nowMs = 0
   let released = -1
   return {
-    policy,
-    workers,
-    budgeted: workers === BUDGET.workers && blocks === BUDGET.blocks,
     decide: (i) => {
       pool.unmatch()
       return placement.pick(requests[i % REQUESTS]!, pool, nowMs)
@@ -191,56 +211,100 @@ const placing = (policy: string, placement: Placement, workers: number, blocks: 
   }
 }
 
-const only = process.argv.includes("--only")
-  ? new Set(process.argv[process.argv.indexOf("--only") + 1]?.split(","))
-  : undefined
-const isWanted = (name: string): boolean => only === undefined || only.has(name)
-
-const results: Array<Cost> = []
-for (const workers of workerCounts) {
-  const subjects = [placing("nothing", { pick: () => 0 }, workers, 0)]
-  for (const { name, make, uses = [] } of [...placements, ...rivals].filter((entry) => isWanted(entry.name)))
-    for (const blocks of uses.includes("prefixes") ? blockCounts : [256]) {
-      const label = uses.includes("prefixes") ? `${name}, ${blocks} blocks` : name
-      subjects.push(placing(label, make({}, makeRng(1)), workers, blocks))
-    }
-  results.push(...costsOf(subjects, workers > 1000 ? 600 : 4000))
-}
-const requests = requestsOf(64)
-const others: Array<Subject> = []
-for (const { name, make } of admissions.filter((entry) => isWanted(entry.name))) {
+const admitting = ({ make }: AdmissionEntry): Subject => {
   const admission = make({}, makeRng(1))
-  const pool = makePool({ pick: () => 0 }, 64)
+  const requests = requestsOf(64)
+  const pool = makePool(nobody, 64)
   const queue = { queuedCount: 10, queuedPromptTokens: 1000, expectedWaitMs: 20 }
-  others.push({
-    policy: `${name} (admission)`,
-    workers: 64,
+  return {
     decide: (i) => (admission.decide(requests[i % REQUESTS]!, pool, queue, i) === null ? 0 : 1)
-  })
+  }
 }
-for (const { name, make } of orderings.filter((entry) => isWanted(entry.name))) {
-  const ordering = make({}, makeRng(1))
-  const pool = makePool({ pick: () => 0 }, 64)
-  for (const request of requests.slice(0, REQUESTS / 2)) ordering.enqueue(request, pool, 0)
+
+const ordering = ({ make }: OrderingEntry): Subject => {
+  const queue = make({}, makeRng(1))
+  const requests = requestsOf(64)
+  const pool = makePool(nobody, 64)
+  for (const request of requests.slice(0, REQUESTS / 2)) queue.enqueue(request, pool, 0)
   const waiting = requests.slice(REQUESTS / 2)
-  others.push({
-    policy: `${name} (ordering, 512 queued)`,
-    workers: 64,
+  return {
     decide: (i) => {
-      ordering.enqueue(waiting.pop()!, pool, i)
-      return ordering.next(pool, i)
+      queue.enqueue(waiting.pop()!, pool, i)
+      return queue.next(pool, i)
     },
     change: (_, slot) => void waiting.push(requests[slot]!)
-  })
+  }
 }
-results.push(...costsOf(others, 4000))
+
+const NOTHING = "nothing"
+const nobody: Placement = { pick: () => 0 }
+
+const rowsOf = (workers: number): ReadonlyArray<Row> => {
+  const decisions = workers > 1000 ? 600 : 4000
+  const clock: Row = {
+    ...{ name: NOTHING, policy: NOTHING, workers, decisions, budgeted: false },
+    subject: () => placing(nobody, workers, 0)
+  }
+  const placed = [...placements, ...rivals].flatMap(({ name, make, uses = [] }) =>
+    (uses.includes("prefixes") ? blockCounts : [256]).map((blocks): Row => ({
+      name,
+      policy: uses.includes("prefixes") ? `${name}, ${blocks} blocks` : name,
+      workers,
+      decisions,
+      budgeted: workers === BUDGET.workers && blocks === BUDGET.blocks,
+      subject: () => placing(make({}, makeRng(1)), workers, blocks)
+    }))
+  )
+  return [clock, ...placed]
+}
+
+const otherRow = (name: string, what: string, subject: () => Subject): Row => ({
+  ...{ name, policy: `${name} (${what})`, workers: 64, decisions: 4000, budgeted: false },
+  subject
+})
+
+const rows: ReadonlyArray<Row> = [
+  ...workerCounts.flatMap(rowsOf),
+  ...admissions.map((entry) => otherRow(entry.name, "admission", () => admitting(entry))),
+  ...orderings.map((entry) => otherRow(entry.name, "ordering, 512 queued", () => ordering(entry)))
+]
+
+const { values: flags } = parseArgs({
+  options: {
+    only: { type: "string" },
+    json: { type: "boolean", default: false },
+    /** Of a process that measures one row: which. */
+    row: { type: "string" }
+  }
+})
+if (flags.row !== undefined) {
+  console.log(JSON.stringify(figuresOf(rows[Number(flags.row)]!)))
+  process.exit(0)
+}
+
+const inProcess = (row: Row): Figures => {
+  const command = [process.execPath, import.meta.path, "--row", String(rows.indexOf(row))]
+  const { stdout, success } = Bun.spawnSync(command, { stderr: "inherit" })
+  assert(success, `the process of ${row.policy} with ${row.workers} workers gives figures`)
+  return JSON.parse(stdout.toString())
+}
+
+const only = flags.only?.split(",")
+const wanted = rows.filter(({ name }) => only === undefined || name === NOTHING || only.includes(name))
+const turns = Array.from({ length: TURNS }, () => wanted.map(inProcess))
+const results = wanted.map(({ policy, workers, budgeted }, i): Cost => ({
+  policy,
+  workers,
+  ...quietest(turns.map((turn) => turn[i]!)),
+  budgeted
+}))
 
 const machine = {
   cpu: cpus()[0]?.model,
   bun: Bun.version,
   commit: execSync("git rev-parse --short HEAD").toString().trim()
 }
-if (process.argv.includes("--json")) console.log(JSON.stringify({ ...machine, results }))
+if (flags.json) console.log(JSON.stringify({ ...machine, results }))
 else {
   const isOver = ({ budgeted, nsP50, nsP99 }: Cost): boolean =>
     budgeted && (nsP50 > BUDGET.nsP50 || nsP99 > BUDGET.nsP99)

@@ -1,7 +1,7 @@
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
 import { grow } from "../structures/grow.ts"
-import { ABSORBED_MS, externalityMs, kvWaitMs, pendingMs, prefillMs, stepsMs } from "./costs.ts"
+import { externalityMs, kvWaitMs, pendingMs, prefillMs, stepsMs } from "./costs.ts"
 import { mostCached } from "./mostCached.ts"
 
 /**
@@ -12,16 +12,22 @@ import { mostCached } from "./mostCached.ts"
 export class CompletionCosts {
   private readonly chunkTokens: number
   private readonly externality: number
+  private readonly absorbedMs: number
+  /** Most tokens of the prompt that one of the workers has cached that were asked about last. */
+  mostCached = 0
   private costMs = new Float64Array(0)
 
-  constructor(chunkTokens: number, externality: number) {
+  /** Without an externality it is the time to first token alone. */
+  constructor(chunkTokens: number, externality = 0, absorbedMs = Number.POSITIVE_INFINITY) {
     this.chunkTokens = chunkTokens
     this.externality = externality
+    this.absorbedMs = absorbedMs
   }
 
   /**
    * By slot, for the workers slots[0 .. count): `ttftMs + externality · externalityMs` of the request with an answer of `outputTokens`. Valid
-   * until the next call. The formulas of `costs.ts` once more, with the columns at hand: 2.5 times as fast as calling those.
+   * until the next call; the caller may add to it. The formulas of `costs.ts` once more, with the columns at hand: 2.5 times as fast as
+   * calling those.
    */
   of(
     request: RequestView,
@@ -35,11 +41,12 @@ export class CompletionCosts {
     const { baseMs, prefillTokenMs, prefillAttentionMs, decodeSequenceMs, decodeContextMs } = pool.workers
     const { kvCapacityTokens } = pool.workers
     if (inFlight.length > this.costMs.length) this.costMs = grow(this.costMs, inFlight.length - 1, column)
-    const { chunkTokens, costMs, externality } = this
+    const { absorbedMs, chunkTokens, costMs, externality } = this
     const { promptTokens } = request
     const cachedTokens = pool.cachedTokens(request)
     const allTokens = promptTokens + outputTokens
     const most = mostCached(slots, count, cachedTokens)
+    this.mostCached = most
     for (let i = 0; i < count; i++) {
       const worker = slots[i]!
       const cached = cachedTokens[worker]!
@@ -65,7 +72,7 @@ export class CompletionCosts {
         (steps + kvSteps) * stepMs +
         externality *
           others *
-          (again * (tokenMs + attentionMs * (cached + again / 2)) + (ownMs * ownMs) / (ownMs + ABSORBED_MS))
+          (again * (tokenMs + attentionMs * (cached + again / 2)) + (ownMs * ownMs) / (ownMs + absorbedMs))
     }
     return costMs
   }
@@ -78,7 +85,7 @@ export class CompletionCosts {
     const cached = cachedTokens[worker]!
     const n = promptTokens - cached
     const most = Math.max(cached, mostCached(eligible, eligibleCount, cachedTokens))
-    const othersMs = externalityMs(workers, worker, promptTokens, cached, most)
+    const othersMs = externalityMs(workers, worker, promptTokens, cached, most, this.absorbedMs)
     return {
       waitingPrompts: pendingMs(workers, worker) / 1000,
       ownPrefill: prefillMs(workers, worker, n, cached) / 1000,

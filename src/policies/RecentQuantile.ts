@@ -6,7 +6,7 @@ const COUNT_MAX = 1000
 
 /**
  * A quantile of the last one to two thousand values, looked up anew with every hundredth. Each value goes into two histograms; the one
- * that was begun first is asked, and makes room when the other has a thousand. 43 KiB; O(1) to record.
+ * that was begun first is asked, and begins anew when the other has a thousand. 43 KiB; O(1) to record.
  */
 export class RecentQuantile {
   private readonly quantile: number
@@ -28,7 +28,9 @@ export class RecentQuantile {
       this.untilKnown = COUNT_MIN
     }
     if (this.second.count < COUNT_MAX) return
+    const { first } = this
+    first.clear()
     this.first = this.second
-    this.second = new Histogram()
+    this.second = first
   }
 }

@@ -41,13 +41,23 @@ export class TenantCounters {
   /** Has a tenant wait, if it does not yet, with a counter of `least` or more: what it let pass is gone. */
   join(tenant: number, least: number): void {
     if (this.waiting.heapOf(tenant) >= 0) return
-    if (this.counters[tenant]! < least) this.counters[tenant] = least
-    this.movedAt[tenant] = ++this.moves
+    this.raise(tenant, least)
     this.waiting.insert(ALL, tenant)
   }
 
   leave(tenant: number): void {
     if (this.waiting.remove(tenant)) this.last = tenant
+  }
+
+  /** A tenant that does not wait joins at the least counter, and leaves at once. */
+  pass(tenant: number): void {
+    this.raise(tenant, this.least())
+    this.last = tenant
+  }
+
+  private raise(tenant: number, least: number): void {
+    if (this.counters[tenant]! < least) this.counters[tenant] = least
+    this.movedAt[tenant] = ++this.moves
   }
 
   add(tenant: number, amount: number): void {

@@ -90,21 +90,20 @@ export const occupancyMs = (
   prefillMs(workers, worker, promptTokens - cachedTokens, cachedTokens) +
   decodeMs(workers, worker, promptTokens, outputTokens)
 
-/** Of a delay as long as this half counts, of one of a second a three hundredth: answers have time to spare. */
-export const ABSORBED_MS = 300_000
-
 /**
  * Delay that counts, of all who are there together: what they would be spared if the request went where most of its prompt, `mostTokens`,
- * is cached, for each waits while that is computed again; and of the rest of its prefill what they cannot absorb. 0 where nobody is.
+ * is cached, for each waits while that is computed again; and of the rest of its prefill what they do not absorb, which is half where it
+ * takes `absorbedMs` and the less the shorter it is. 0 where nobody is.
  */
 export const externalityMs = (
   workers: WorkerColumns,
   worker: number,
   promptTokens: number,
   cachedTokens: number,
-  mostTokens: number
+  mostTokens: number,
+  absorbedMs: number
 ): number => {
   const ownMs = prefillMs(workers, worker, promptTokens - cachedTokens, cachedTokens)
   const againMs = prefillMs(workers, worker, mostTokens - cachedTokens, cachedTokens)
-  return workers.inFlight[worker]! * (againMs + (ownMs * ownMs) / (ownMs + ABSORBED_MS))
+  return workers.inFlight[worker]! * (againMs + (ownMs * ownMs) / (ownMs + absorbedMs))
 }

@@ -30,6 +30,39 @@ test("a tenant that begins to wait has what it had, or the least given, and none
   expect(tenants.at(2)).toBe(15)
 })
 
+test("to pass is to join at the least counter and to leave at once", () => {
+  const change = fc.record({
+    kind: fc.constantFrom("join", "leave", "add", "pass"),
+    tenant: fc.nat(4),
+    amount: fc.nat(3)
+  })
+  holds(
+    fc.property(fc.array(change, { maxLength: 40 }), (changes) => {
+      const [passing, leaving] = [new TenantCounters(), new TenantCounters()]
+      const waiting = new Set<number>()
+      for (const { kind, tenant, amount } of changes) {
+        if (kind === "join") waiting.add(tenant)
+        if (kind === "leave") waiting.delete(tenant)
+        if (kind === "pass" && !waiting.has(tenant)) {
+          passing.pass(tenant)
+          leaving.join(tenant, leaving.least())
+          leaving.leave(tenant)
+        }
+        for (const tenants of [passing, leaving]) {
+          if (kind === "join") tenants.join(tenant, tenants.least())
+          if (kind === "leave") tenants.leave(tenant)
+          if (kind === "add") tenants.add(tenant, amount)
+        }
+        expect([passing.first(), passing.least(), passing.at(tenant)]).toEqual([
+          leaving.first(),
+          leaving.least(),
+          leaving.at(tenant)
+        ])
+      }
+    })
+  )
+})
+
 test("rebasing keeps differences exactly, and leaves the least of those that wait below 2²⁰", () => {
   const exact = fc.integer({ min: 0, max: 2 ** 22 }).map((sixteenths) => sixteenths / 16)
   holds(

@@ -119,7 +119,7 @@ export const prefillBudget = defineAdmission(
         const { promptTokens, slot, uncachedTokens } = request
         const ownMs = prefillMs(workers, worker, uncachedTokens, promptTokens - uncachedTokens)
         const answer = Math.round(forecast.meanOutputTokens(request))
-        budgets.add(slot, worker, { answer, nowMs, ownMs, usedMs: usedMs(workers, worker, nowMs) })
+        budgets.add(slot, worker, ownMs, usedMs(workers, worker, nowMs), answer, nowMs)
       },
       // A request that is read at one worker and goes on at another one is released at that.
       started: ({ slot }, _worker, { workers }, nowMs) => {
@@ -173,7 +173,8 @@ class Budgets {
     return (this.answers[worker]! + answer) / (this.counts[worker]! + 1)
   }
 
-  add(slot: number, worker: number, { answer, nowMs, ownMs, usedMs }: Filling): void {
+  /** A request was placed at `worker`, which fills in `ownMs` beside `usedMs` and expects `answer` tokens of it. */
+  add(slot: number, worker: number, ownMs: number, usedMs: number, answer: number, nowMs: number): void {
     if (worker >= this.counts.length) {
       this.contentMs = grow(this.contentMs, worker, floats)
       this.atMs = grow(this.atMs, worker, floats)
@@ -219,13 +220,6 @@ class Budgets {
     this.contentMs[worker] = contentMs
     this.atMs[worker] = Math.max(this.atMs[worker]!, nowMs)
   }
-}
-
-interface Filling {
-  readonly usedMs: number
-  readonly ownMs: number
-  readonly answer: number
-  readonly nowMs: number
 }
 
 const floats = (length: number): Float64Array<ArrayBuffer> => new Float64Array(length)

@@ -92,10 +92,7 @@ export const virtualTokenCounter = defineOrdering(
       size: () => queues.size,
       placed: (request, _worker, pool) => {
         const { slot, tenant } = request
-        if (ledger.isNew(slot) && queues.first(tenant) < 0) {
-          tenants.join(tenant, tenants.least())
-          tenants.leave(tenant)
-        }
+        if (ledger.isNew(slot) && queues.first(tenant) < 0) tenants.pass(tenant)
         ledger.place(request, pool)
       },
       started: (request) => ledger.start(request),

@@ -5,6 +5,7 @@ import { CompletionCosts } from "../CompletionCosts.ts"
 import { CHUNK_TOKENS, decodeMs, kvWaitMs, occupancyMs } from "../costs.ts"
 import { isEligible } from "../eligibility.ts"
 import { LeastCost } from "../LeastCost.ts"
+import { leastOf } from "../leastOf.ts"
 import { definePlacement } from "../Placement.ts"
 
 /**
@@ -79,35 +80,39 @@ export const disaggregated = definePlacement(
     }
   },
   ({ threshold, kvBytesPerToken, bandwidth, externality, chunkTokens }) => {
-    const local = new LeastCost()
-    const reader = new LeastCost()
     const writer = new LeastCost()
-    const costs = new CompletionCosts(chunkTokens, 0)
+    const costs = new CompletionCosts(chunkTokens)
+    /** Of the worker that was picked last to do all of a request, and of the one to read its prompt: Infinity where there was none. */
+    let localMs = Number.POSITIVE_INFINITY
+    let readerMs = Number.POSITIVE_INFINITY
     /** 10⁹ bits a second are 125 000 bytes in a millisecond. */
     const transferTokenMs = kvBytesPerToken / (bandwidth * 125_000)
     let decodeWorker = -1
     /** Whether it was weighed whether to split. */
     let weighed = false
 
-    const pickLocal = (request: RequestView, pool: PoolView): void => {
+    const pickLocal = (request: RequestView, pool: PoolView): number => {
       const { workers, eligible, eligibleCount } = pool
       const { promptTokens } = request
       const outputTokens = pool.forecast.meanOutputTokens(request)
       const costMs = costs.of(request, pool, eligible, eligibleCount, outputTokens)
       const cachedTokens = pool.cachedTokens(request)
-      local.start(sessionOrRequestState(request))
       for (let i = 0; i < eligibleCount; i++) {
         const worker = eligible[i]!
         const othersMs = wholeMs(workers, worker, promptTokens, cachedTokens[worker]!, outputTokens)
-        local.offer(workers, worker, costMs[worker]! + externality * othersMs)
+        costMs[worker]! += externality * othersMs
       }
+      const local = leastOf(workers, eligible, eligibleCount, costMs, sessionOrRequestState(request))
+      localMs = costMs[local] ?? Number.POSITIVE_INFINITY
+      return local
     }
 
-    const pickReader = (request: RequestView, pool: PoolView): void => {
+    const pickReader = (request: RequestView, pool: PoolView): number => {
       const { workers, prefill, prefillCount } = pool
       const costMs = costs.of(request, pool, prefill, prefillCount, 1)
-      reader.start(sessionOrRequestState(request))
-      for (let i = 0; i < prefillCount; i++) reader.offer(workers, prefill[i]!, costMs[prefill[i]!]!)
+      const reader = leastOf(workers, prefill, prefillCount, costMs, sessionOrRequestState(request))
+      readerMs = costMs[reader] ?? Number.POSITIVE_INFINITY
+      return reader
     }
 
     const pickWriter = (request: RequestView, pool: PoolView): void => {
@@ -143,18 +148,18 @@ export const disaggregated = definePlacement(
       pick: (request, pool) => {
         decodeWorker = -1
         weighed = false
-        pickLocal(request, pool)
-        if (pool.prefillCount === 0 || pool.decodeCount === 0) return local.worker
-        if (local.worker >= 0) {
-          const uncachedTokens = request.promptTokens - pool.cachedTokens(request)[local.worker]!
-          if (uncachedTokens < threshold) return local.worker
+        const local = pickLocal(request, pool)
+        if (pool.prefillCount === 0 || pool.decodeCount === 0) return local
+        if (local >= 0) {
+          const uncachedTokens = request.promptTokens - pool.cachedTokens(request)[local]!
+          if (uncachedTokens < threshold) return local
         }
         weighed = true
-        pickReader(request, pool)
+        const reader = pickReader(request, pool)
         pickWriter(request, pool)
-        if (reader.cost + writer.cost >= local.cost) return local.worker
+        if (readerMs + writer.cost >= localMs) return local
         decodeWorker = writer.worker
-        return reader.worker
+        return reader
       },
       decodeOn: () => decodeWorker,
       compared: (worker, pool) => weighed || isEligible(pool, worker),

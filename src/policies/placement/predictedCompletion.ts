@@ -1,7 +1,7 @@
 import { sessionOrRequestState } from "../affinity.ts"
 import { CompletionCosts } from "../CompletionCosts.ts"
 import { CHUNK_TOKENS, prefillMs } from "../costs.ts"
-import { LeastCost } from "../LeastCost.ts"
+import { leastOf } from "../leastOf.ts"
 import { definePlacement } from "../Placement.ts"
 import { RecentPrefill } from "../RecentPrefill.ts"
 
@@ -20,7 +20,7 @@ export const predictedCompletion = definePlacement(
       "Least TTFT + externality·E + recent·u²·R over all eligible workers, with step costs fitted to each worker. TTFT = prefill of the prompts pending there + prefill of " +
       "the prompt's uncached tokens + ⌈(pending + uncached tokens) / chunkTokens⌉ decode steps, at least one + the wait until prompt and " +
       "expected answer fit into the KV cache. E = requests in flight × (the prefill of what is not cached there and is at the eligible worker that has most, " +
-      "which those who are there would be spared, + P · P / (P + 5 minutes), with P the prefill of all that is not cached there: short delays are absorbed). R = prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves; u = mean of R over the eligible workers / memory, at most 1: the share of time that goes to prefill. Cached are blocks the worker reported or was sent before; the expected answer is " +
+      "which those who are there would be spared, + P · P / (P + absorbed), with P the prefill of all that is not cached there: short delays are absorbed). R = prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves; u = mean of R over the eligible workers / memory, at most 1: the share of time that goes to prefill. Cached are blocks the worker reported or was sent before; the expected answer is " +
       "the tenant's mean. Ties go to the highest rendezvous score of (session or, without one, request id; worker key).",
     cost: "O(N)",
     source:
@@ -39,6 +39,15 @@ export const predictedCompletion = definePlacement(
       summary:
         "Weight of the delay inflicted on others. At 0 each request goes where its own first token comes soonest; larger values rather " +
         "wait where a prefix is cached than compute it again beside others."
+    },
+    absorbed: {
+      kind: "duration",
+      default: 300_000,
+      minimum: 1,
+      unit: "ms",
+      summary:
+        "A delay that nobody could avoid counts for others by half where it is as long as this, and the less the shorter it is. Shorter " +
+        "sends long prompts where few requests are in flight, at the expense of spreading short ones evenly."
     },
     recent: {
       kind: "number",
@@ -68,9 +77,8 @@ export const predictedCompletion = definePlacement(
         "sequences that decode there more."
     }
   },
-  ({ externality, recent, memory, chunkTokens }) => {
-    const least = new LeastCost()
-    const costs = new CompletionCosts(chunkTokens, externality)
+  ({ externality, absorbed, recent, memory, chunkTokens }) => {
+    const costs = new CompletionCosts(chunkTokens, externality, absorbed)
     const lately = new RecentPrefill(memory)
     return {
       pick: (request, pool, nowMs) => {
@@ -78,13 +86,11 @@ export const predictedCompletion = definePlacement(
         const costMs = costs.of(request, pool, eligible, eligibleCount, forecast.meanOutputTokens(request))
         const { sums } = lately
         const weight = recent * lately.price(eligible, eligibleCount, nowMs) * lately.factor(nowMs)
-        least.start(sessionOrRequestState(request))
         for (let i = 0; i < eligibleCount; i++) {
           const worker = eligible[i]!
-          const recentMs = worker < sums.length ? weight * sums[worker]! : 0
-          least.offer(workers, worker, costMs[worker]! + recentMs)
+          costMs[worker]! += worker < sums.length ? weight * sums[worker]! : 0
         }
-        return least.worker
+        return leastOf(workers, eligible, eligibleCount, costMs, sessionOrRequestState(request))
       },
       terms: (request, worker, pool, nowMs) => {
         const price = lately.price(pool.eligible, pool.eligibleCount, nowMs)

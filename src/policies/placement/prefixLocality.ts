@@ -5,7 +5,8 @@ import { mixBlock } from "../../structures/PrefixChain.ts"
 import { sessionOrRequestState } from "../affinity.ts"
 import { CompletionCosts } from "../CompletionCosts.ts"
 import { CHUNK_TOKENS, occupancyMs } from "../costs.ts"
-import { LeastCost } from "../LeastCost.ts"
+import { leastOf } from "../leastOf.ts"
+import { mostCached } from "../mostCached.ts"
 import { definePlacement } from "../Placement.ts"
 
 /**
@@ -80,8 +81,7 @@ export const prefixLocality = definePlacement(
     }
   },
   ({ patience, copyPatience, utilization, window, chunkTokens }) => {
-    const least = new LeastCost()
-    const costs = new CompletionCosts(chunkTokens, 0)
+    const costs = new CompletionCosts(chunkTokens)
     const rates = new PrefixRates(window)
     /** By request slot: the row of the prefix it matched when it was picked for, or -1. */
     let matched = new Int32Array(0)
@@ -116,17 +116,17 @@ export const prefixLocality = definePlacement(
         const { workers, eligible, eligibleCount, forecast } = pool
         const costMs = costs.of(request, pool, eligible, eligibleCount, forecast.meanOutputTokens(request))
         const cachedTokens = pool.cachedTokens(request)
-        const heldTokens = mostHeld(pool, cachedTokens)
+        const heldTokens = costs.mostCached
         if (request.slot >= matched.length) matched = grow(matched, request.slot, noRows)
         matched[request.slot] = heldTokens > 0 ? prefixRow(request, heldTokens, pool.blockTokens) : -1
-        const leaving = heldTokens > 0 ? leavingMs(request, pool, cachedTokens, heldTokens, nowMs) : 0
-        least.start(sessionOrRequestState(request))
-        for (let i = 0; i < eligibleCount; i++) {
-          const worker = eligible[i]!
-          const isAway = cachedTokens[worker]! < heldTokens
-          least.offer(workers, worker, isAway ? costMs[worker]! + leaving : costMs[worker]!)
+        if (heldTokens > 0) {
+          const leaving = leavingMs(request, pool, cachedTokens, heldTokens, nowMs)
+          for (let i = 0; i < eligibleCount; i++) {
+            const worker = eligible[i]!
+            if (cachedTokens[worker]! < heldTokens) costMs[worker]! += leaving
+          }
         }
-        return least.worker
+        return leastOf(workers, eligible, eligibleCount, costMs, sessionOrRequestState(request))
       },
       placed: ({ slot }, _worker, _pool, nowMs) => {
         const row = matched[slot] ?? -1
@@ -136,7 +136,7 @@ export const prefixLocality = definePlacement(
       },
       terms: (request, worker, pool, nowMs) => {
         const cachedTokens = pool.cachedTokens(request)
-        const heldTokens = mostHeld(pool, cachedTokens)
+        const heldTokens = mostCached(pool.eligible, pool.eligibleCount, cachedTokens)
         const isAway = cachedTokens[worker]! < heldTokens
         const leaving = isAway ? leavingMs(request, pool, cachedTokens, heldTokens, nowMs) / 1000 : 0
         const { externality: _none, ...ttft } = costs.terms(
@@ -151,21 +151,14 @@ export const prefixLocality = definePlacement(
   }
 )
 
-/** The most prompt tokens that an eligible worker holds of a request. */
-const mostHeld = ({ eligible, eligibleCount }: PoolView, cachedTokens: Float64Array): number => {
-  let most = 0
-  for (let i = 0; i < eligibleCount; i++) most = Math.max(most, cachedTokens[eligible[i]!]!)
-  return most
-}
-
 const noRows = (length: number): Int32Array<ArrayBuffer> => new Int32Array(length).fill(-1)
 
-/** Rows of the table of rates. */
+/** Rows of the table of rates; a power of two. */
 const RATES = 4096
 
 /** The row of the prefix that the first `heldTokens` > 0 of a request make. */
 const prefixRow = ({ chain }: RequestView, heldTokens: number, blockTokens: number): number =>
-  mixBlock(0, chain, Math.ceil(heldTokens / blockTokens) - 1) % RATES
+  mixBlock(0, chain, Math.ceil(heldTokens / blockTokens) - 1) & (RATES - 1)
 
 /** Arrivals per ms in each row, as averages that fade with a time constant. Prefixes that share a row seem hotter than they are. */
 class PrefixRates {
