@@ -79,7 +79,8 @@ export const requestFrame = (reply: Reply, naming: boolean): Buffer => {
         idLow: 0,
         model: INTERNED,
         tenant: INTERNED,
-        promptTokens: reply === Reply.large ? 1024 : 32,
+        // Few: at the rates of the bench the workers would have no time to read more.
+        promptTokens: reply === Reply.large ? 256 : 32,
         maxTokens: tokens,
         timeoutMs: TIMEOUT_MS
       }
