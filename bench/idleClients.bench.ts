@@ -9,7 +9,7 @@ import { assert } from "../src/structures/assert.ts"
 import { systemTimers } from "../src/protocol/Timers.ts"
 import { type Peer, startParallax, startPeer, startRelay } from "./hop/children.ts"
 import { machine } from "./hop/machine.ts"
-import { residentBytesOf, usageOf } from "./hop/process.ts"
+import { readUsage, residentBytesOf, usedBetween } from "./hop/process.ts"
 import { aligned } from "./hop/report.ts"
 import type { Order, Standing } from "./idle/clients.ts"
 import { probeHeartbeats } from "./idle/heartbeats.ts"
@@ -55,7 +55,7 @@ const connect = () => order({ do: "connect", address: broker.address, firstIdent
 const stretch = async (name: string, during: () => Promise<Partial<Standing>>) => {
   say(name)
   probe.delays.clear()
-  const used = usageOf(broker.pid)
+  const before = readUsage(broker.pid)
   const startedMs = performance.now()
   const standing = await during()
   const elapsedMs = performance.now() - startedMs
@@ -63,7 +63,7 @@ const stretch = async (name: string, during: () => Promise<Partial<Standing>>) =
     stretch: name,
     elapsedMs,
     residentMb: residentBytesOf(broker.pid) / MB,
-    corePercent: (usageOf(broker.pid).cpuUs - used.cpuUs) / elapsedMs / 10,
+    corePercent: usedBetween(before, readUsage(broker.pid)).cpuUs / elapsedMs / 10,
     heartbeatMsP50: probe.delays.quantileUs(0.5) / 1000,
     heartbeatMsP99: probe.delays.quantileUs(0.99) / 1000,
     heartbeatMsMax: probe.delays.quantileUs(1) / 1000,

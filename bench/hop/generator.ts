@@ -3,7 +3,7 @@ import { At, HEADER_OFFSET, readU32, Type, writeU32 } from "../../src/protocol/H
 import { systemTimers } from "../../src/protocol/Timers.ts"
 import { goodbyeFrame, helloFrame, pongFrame, Reply, requestFrame, STREAM_TOKENS } from "./frames.ts"
 import { Latencies } from "./Latencies.ts"
-import { type Usage, usageOf } from "./process.ts"
+import { type Reading, readUsage, type Usage, usedBetween } from "./process.ts"
 import { Cutter, Out, type Sink } from "./wire.ts"
 
 /*
@@ -102,17 +102,18 @@ class Run {
     await this.settle()
     for (const client of this.clients) client.leave()
     const usage: Record<string, Usage> = {}
-    for (const name of Object.keys(load.pids)) usage[name] = used(before.usage[name]!, after.usage[name]!)
+    for (const name of Object.keys(load.pids))
+      usage[name] = usedBetween(before.usage[name]!, after.usage[name]!)
     const requests = after.ended - before.ended
     return { requests, elapsedMs: after.nowMs - before.nowMs, p50Us, p99Us, usage, fault: this.fault }
   }
 
   private read() {
-    const usage = Object.entries(this.load.pids).map(([name, pid]) => [name, usageOf(pid)] as const)
+    const usage = Object.entries(this.load.pids).map(([name, pid]) => [name, readUsage(pid)] as const)
     return {
       nowMs: performance.now(),
       ended: this.ended,
-      usage: Object.fromEntries(usage) as Record<string, Usage>
+      usage: Object.fromEntries(usage) as Record<string, Reading>
     }
   }
 
@@ -268,12 +269,6 @@ const elapse = (delayMs: number): Promise<void> => {
   systemTimers.after(delayMs, resolve)
   return promise
 }
-
-const used = (before: Usage, after: Usage): Usage => ({
-  cpuUs: after.cpuUs - before.cpuUs,
-  userTicks: after.userTicks - before.userTicks,
-  systemTicks: after.systemTicks - before.systemTicks
-})
 
 process.on("message", (load: Load) => {
   void new Run(load).run().then(
