@@ -4,9 +4,9 @@
  * `bun run bench:policies [--only NAME,NAME] [--json]` · one core, seed 1. A pool as the balancer has it, with its real prefix index: 64 families of
  * prompts of 256 blocks of which 8 workers each hold a part. Every decision is timed by itself, the lookup in the index included; it is
  * charged, and released 4 N decisions later. What the pool and the policy do when they are told of it is timed by itself too. Every figure has
- * processes of its own, one at a time, so that its code is compiled for what it does alone, as in a balancer: all figures take turns, three of
- * them, since the machine can be slow for seconds, and each is that of the quietest round. The row «nothing» is the price of the clock. Policies that never look at prefixes have one row. Bytes are what the process grew by for
- * each decision, garbage included.
+ * processes of its own, one at a time, so that its code is compiled for what it does alone, as in a balancer: all figures take turns, three
+ * of them, since the machine can be slow for seconds, and each is that of the quietest round. The row «nothing» is the price of the clock.
+ * Policies that never look at prefixes have one row. Bytes are what the process grew by for each decision, garbage included.
  */
 import { memoryUsage } from "bun:jsc"
 import { execSync } from "node:child_process"

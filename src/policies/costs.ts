@@ -92,7 +92,7 @@ export const occupancyMs = (
 
 /**
  * Delay that counts, of all who are there together: what they would be spared if the request went where most of its prompt, `mostTokens`,
- * is cached, for each waits while that is computed again; and of the rest of its prefill what they do not absorb, which is half where it
+ * is cached, for each waits while that is computed again; and of all its prefill there what they do not absorb, which is half where it
  * takes `absorbedMs` and the less the shorter it is. 0 where nobody is.
  */
 export const externalityMs = (

@@ -395,7 +395,7 @@ export const stepCostsLaws: ReadonlyArray<EstimatorLaw<CostsMaker>> = [
   {
     id: "step-costs-equal",
     statement:
-      "workers of equal engines have equal prices to the last bit, over their speeds, at any time and whoever of them has worked (seeds fixed)",
+      "workers of equal engines have equal prices to the last bit, over their speeds, at any time and whoever of them has worked, with steps up to 10 % off (seeds fixed)",
     check: (make) =>
       everyPreset(6, (cost, seed) => {
         const columns = columnsFor(4)

@@ -9,7 +9,7 @@ import { RecentPrefill } from "../RecentPrefill.ts"
  * Everything a choice of worker changes, in one unit: what the request itself waits for, and what those wait for whom it joins. A prefix
  * that is held somewhere, a long prompt ahead in the queue, a slow worker and a full KV cache thus outweigh each other by what they cost.
  *
- * Speeds enter through the step costs fitted to each worker alone. Dividing by `speed` too would count them twice.
+ * Speeds enter through the step costs. Dividing by `speed` too would count them twice.
  */
 export const predictedCompletion = definePlacement(
   {
@@ -46,7 +46,7 @@ export const predictedCompletion = definePlacement(
       minimum: 1,
       unit: "ms",
       summary:
-        "A delay that nobody could avoid counts for others by half where it is as long as this, and the less the shorter it is. Shorter " +
+        "The delay by a request's own prefill counts for others by half where it is as long as this, and the less the shorter it is. Shorter " +
         "sends long prompts where few requests are in flight, at the expense of spreading short ones evenly."
     },
     recent: {

@@ -86,7 +86,7 @@ const laws = [
       )
   },
   {
-    // Of each prompt a worker computes what it does not have; what another one has delays all who are there, the rest as far as it lasts.
+    // Of each prompt a worker computes what it does not have; what another one has delays all who are there, and all of it as far as it lasts.
     id: "completion-again",
     check: (subject: Subject) =>
       leastIs(subject, eligible.map(onlyPrompts), fc.constant(1), (row, one, _externality, _chunk, rows) => {
