@@ -15,7 +15,7 @@ const nobody = new KvBatch()
  * Keeps workers from running out of KV space, where engines throw work away and compute it again.
  *
  * What was let in and is not placed is spread over the workers as if it were there. A worker with nothing takes any request: whether it
- * fits there alone is for the engine to say. Memory: 17 bytes a request slot, 48 bytes an attempt.
+ * fits there alone is for the engine to say. Memory: 17 bytes a request slot, 53 bytes an attempt.
  */
 export const kvHeadroom = defineAdmission(
   {
@@ -25,11 +25,16 @@ export const kvHeadroom = defineAdmission(
     definition:
       "For each worker that may be picked: the most KV tokens that the requests placed there and this one will hold at one time, when " +
       "each produces a token a step until the quantile of its tenant's lengths; that is max over k of k·left_k + Σ_{i≤k} held_i, by " +
-      "falling tokens left, with what was produced up to 10 ms ago. Requests let in and not placed yet count with prompt and answer, in " +
+      "falling tokens left, with what was produced up to 10 ms ago. The prompts of those placed there are at most Σ prompt_i − shared of " +
+      "it, for what several of them share is there once: shared is what those who have started there would hold beyond what the worker's " +
+      "last heartbeat says is in use, less the prompt of each that went since; a heartbeat with fewer running than have started is " +
+      "passed over. So requests that have not started there, and this one, count with whole prompts: what is cached and not in use takes " +
+      "room as soon as it is. Only while an engine reads others in place of requests that it threw out, more than is shared may count " +
+      "as shared, by what those held. Requests let in and not placed yet count with prompt and answer, in " +
       "equal parts at every such worker. Lets the request in when the sum is at most the KV size less the watermark at one worker, or " +
       "when one has nothing on it and nothing waits, or says no KV size, or when there is no such worker; else rejects with kv_full. " +
-      `${classCeilingRule} Whole prompts count, cached or not. Retry-after is the shortest wait for KV space, ${retryAfterRule}. With n ` +
-      "requests on a worker it costs O(log n), and O(n) once in 10 ms and after each that comes or goes.",
+      `${classCeilingRule} Retry-after is the shortest wait for KV space, ${retryAfterRule}. With n requests on a worker it costs ` +
+      "O(log n), and O(n) once in 10 ms and after each that comes or goes.",
     cost: "O(N)",
     source: "ModelTC/lightllm, docs/EN/source/framework/router.rst; llm-d's priority ceilings",
     stability: "stable",
@@ -108,6 +113,9 @@ export const kvHeadroom = defineAdmission(
         batches[from]!.remove(request.slot)
         ;(batches[worker] ??= new KvBatch()).add(request, answers[request.slot]!)
       },
+      started: ({ slot }, worker) => batches[worker]?.started(slot),
+      observed: (worker, { workers }) =>
+        batches[worker]?.observed(workers.running[worker]!, workers.kvUsedTokens[worker]!),
       released: ({ slot }, worker) => {
         if (batches[worker]?.remove(slot) !== true) return
         if (--attempts[slot]! === 0) waitingTokens += sizes[slot]!
