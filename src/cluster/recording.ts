@@ -4,18 +4,22 @@ import { resolve } from "node:path"
 import type { BalancerHostOptions } from "../actors/BalancerHost.ts"
 import { randomU32 } from "../client/randomU32.ts"
 import type { Config } from "../domain/Config.ts"
-import { startRecorder } from "../observability/Recorder.ts"
+import { type Recorder, startRecorder } from "../observability/Recorder.ts"
 import { recordDisk } from "../observability/recordDisk.ts"
 
 /** What a trace takes for a label. */
 const LABEL = /^[\x21-\x7e]{1,128}$/
 
-/** What a balancer is to record its requests with, as the configuration says: nothing, unless it names a directory. */
+/** What a balancer is to record its requests with, and what is missing of them: nothing, unless the configuration names a directory. */
 export const startRecording = Effect.fnUntraced(function* ({
   cluster,
   prefixes,
   record
-}: Config): Effect.fn.Return<Pick<BalancerHostOptions, "recorder">, never, Scope.Scope> {
+}: Config): Effect.fn.Return<
+  Pick<BalancerHostOptions, "recorder"> & Partial<Pick<Recorder, "losses">>,
+  never,
+  Scope.Scope
+> {
   if (record.directory === undefined) return {}
   const directory = resolve(record.directory)
   const recorder = yield* startRecorder({
@@ -30,6 +34,7 @@ export const startRecording = Effect.fnUntraced(function* ({
     saltLow: randomU32()
   })
   return {
+    losses: recorder.losses,
     recorder: ({ modelName, tenantName }) =>
       recorder.begin({
         tenant: (index) => {

@@ -45,7 +45,8 @@ export const startBalancer = Effect.fnUntraced(function* (
     host,
     tcp: node.address,
     ready,
-    log
+    log,
+    recordingLosses: node.recordingLosses
   })
   return {
     tcp: node.address,

@@ -5,7 +5,7 @@ import type { BalancerHost } from "../actors/BalancerHost.ts"
 import { connect } from "../client/index.ts"
 import type { Config } from "../domain/Config.ts"
 import { makeHttpServer } from "../gateway/HttpServer.ts"
-import { makeMetrics } from "../observability/Metrics.ts"
+import { makeMetrics, type MetricSources } from "../observability/Metrics.ts"
 import { thisProcess } from "../observability/ProcessFacts.ts"
 import packageJson from "../../package.json" with { type: "json" }
 import { type CliFailure, failed, portTaken } from "./cli/CliFailure.ts"
@@ -18,6 +18,7 @@ export interface GatewayOptions {
   readonly tcp: string
   readonly ready: () => boolean
   readonly log: EventLog
+  readonly recordingLosses: MetricSources["recordingLosses"]
 }
 
 /** Starts the HTTP listener in front of a balancer; gives its `host:port`. It ends with the scope. */
@@ -43,6 +44,7 @@ export const startGateway = Effect.fnUntraced(function* (
     totals: host.totals,
     protocolErrors: log.violations,
     restarts: log.restarts,
+    recordingLosses: options.recordingLosses,
     version: packageJson.version,
     process: thisProcess
   })

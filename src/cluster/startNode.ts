@@ -55,7 +55,7 @@ export const startNode = Effect.fnUntraced(function* ({ config, violation, defec
   )
   const wallMs = yield* Clock.currentTimeMillis
   // Ends after the node, whose last requests it has then heard of.
-  const recording = yield* startRecording(config)
+  const { losses: recordingLosses, ...recording } = yield* startRecording(config)
   const node = yield* startBalancerNode({
     host: {
       name: config.cluster.name,
@@ -107,7 +107,8 @@ export const startNode = Effect.fnUntraced(function* ({ config, violation, defec
       Escalated: (escalated) => Effect.die(escalated)
     })
   )
-  return { ...node, dispatcher, context, meters, address: `${node.server.host}:${node.server.port}` }
+  const address = `${node.server.host}:${node.server.port}`
+  return { ...node, dispatcher, context, meters, recordingLosses, address }
 })
 
 /** Of how many requests decisions are kept, if of any. */

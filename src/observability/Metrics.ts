@@ -2,6 +2,7 @@ import { Counter, Gauge, Registry } from "prom-client"
 import type { BalancerSnapshot, WorkerSnapshot } from "../domain/Snapshot.ts"
 import type { Histogram } from "../structures/Histogram.ts"
 import type { ProcessFacts } from "./ProcessFacts.ts"
+import type { RecordingLosses } from "./Recorder.ts"
 
 /** Where the numbers come from; read when somebody asks for them, so that counting costs the request path nothing. */
 export interface MetricSources {
@@ -18,6 +19,8 @@ export interface MetricSources {
   readonly protocolErrors: ReadonlyMap<string, number>
   /** Restarts by supervisors, by child. */
   readonly restarts: ReadonlyMap<string, number>
+  /** Left out where nothing is recorded. */
+  readonly recordingLosses?: (() => RecordingLosses) | undefined
   readonly version: string
   readonly process: () => ProcessFacts
 }
@@ -131,6 +134,14 @@ export const makeMetrics = (sources: MetricSources): Metrics => {
   )
   counter("protocol_errors_total", "Protocol rules broken by peers.", ["class"], () =>
     byKind("class", sources.protocolErrors)
+  )
+
+  counter(
+    "recording_losses_total",
+    "Requests missing in the recording: unwritten for the disk, overtaken by too many others, crowded out.",
+    ["reason"],
+    () =>
+      Object.entries(sources.recordingLosses?.() ?? {}).map(([reason, count]): Sample => [{ reason }, count])
   )
 
   gauge("process_resident_memory_bytes", "Resident memory of the process.", [], () =>

@@ -20,9 +20,18 @@ export interface RecorderOptions {
   readonly saltLow: number
 }
 
+/** Requests that are missing in a recording, by what kept them out: the disk, the bounds of what waits, and those of what is ready. */
+export interface RecordingLosses {
+  readonly unwritten: number
+  readonly overtaken: number
+  readonly crowded: number
+}
+
 /** A recorder that writes what it is told. `begin` is called once, by who knows the labels. */
 export interface Recorder {
   readonly begin: (labels: RecordLabels) => RequestRecorder
+  /** So far; none becomes less. */
+  readonly losses: () => RecordingLosses
 }
 
 const FLUSH_MS = 1_000
@@ -59,8 +68,9 @@ export const startRecorder = Effect.fnUntraced(function* (
     }
   })
   let recording: Recording | undefined
-  /** Lines that were to be written. */
+  /** Lines that were to be written; and those of them that were not and will not be, as of the last flush. */
   let taken = 0
+  let unwritten = 0
   /** Nothing is tried before. Unless it is never, nothing was written since something failed. */
   let retryMs = NEVER_MS
   let saidMs = NEVER_MS
@@ -95,6 +105,7 @@ export const startRecorder = Effect.fnUntraced(function* (
         yield* Effect.logInfo(`requests are recorded in ${directory} again`)
       }
     }
+    unwritten = taken - files.lines
     return nowMs
   })
   const finish = Effect.gen(function* () {
@@ -125,7 +136,12 @@ export const startRecorder = Effect.fnUntraced(function* (
   const loop = Effect.forever(Effect.andThen(Effect.sleep(FLUSH_MS), Effect.flatMap(flush, complain)))
   yield* Effect.forkScoped(Effect.andThen(look, loop))
   return {
-    begin: (labels) => (recording = new Recording({ labels, blockTokens, share, saltHigh, saltLow }))
+    begin: (labels) => (recording = new Recording({ labels, blockTokens, share, saltHigh, saltLow })),
+    losses: () => ({
+      unwritten,
+      overtaken: recording?.overtaken ?? 0,
+      crowded: recording?.crowded ?? 0
+    })
   }
 })
 

@@ -145,6 +145,14 @@ test("what a cluster serves is recorded, without a word of it, and can be replay
     repeatedShare: expect.closeTo(summarize(given).repeatedShare, 3)
   })
 
+  const metrics = await fetch(`http://${cluster.ready.http}/metrics`)
+  const losses = (await metrics.text()).split("\n").filter((line) => line.startsWith("parallax_recording_"))
+  expect(losses).toEqual(
+    ["unwritten", "overtaken", "crowded"].map(
+      (reason) => `parallax_recording_losses_total{reason="${reason}"} 0`
+    )
+  )
+
   // The last lines are written when the cluster stops.
   const before = recorded()!.requests.length
   await client.generate({ prompt: "hello", maxTokens: 3 }).ended

@@ -45,6 +45,7 @@ const sources = (over: Partial<MetricSources> = {}): MetricSources => ({
   totals: { promptTokens: 100, queueMs: new Histogram(), ttftMs: new Histogram(), e2eMs: new Histogram() },
   protocolErrors: new Map([["bad_frame", 2]]),
   restarts: new Map([["balancer", 1]]),
+  recordingLosses: () => ({ unwritten: 7, overtaken: 2, crowded: 0 }),
   version: "1.2.3",
   process: () => ({ cpuSeconds: 1.5, residentBytes: 1_000, startedAtSeconds: 1_700_000_000 }),
   ...over
@@ -113,10 +114,18 @@ describe("the exposition", () => {
       'parallax_worker_ready{worker="w2"}': 0,
       'parallax_worker_output_tokens_total{worker="w1"}': 100,
       'parallax_supervisor_restarts_total{child="balancer"}': 1,
-      'parallax_protocol_errors_total{class="bad_frame"}': 2
+      'parallax_protocol_errors_total{class="bad_frame"}': 2,
+      'parallax_recording_losses_total{reason="unwritten"}': 7,
+      'parallax_recording_losses_total{reason="overtaken"}': 2,
+      'parallax_recording_losses_total{reason="crowded"}': 0
     })
     expect(got.get('parallax_worker_heartbeat_age_seconds{worker="w1"}')).toBe(0.25)
     expect(got.has('parallax_rejections_total{reason="worker_lost"}')).toBe(false)
+  })
+
+  test("says nothing of a recording where there is none", async () => {
+    const text = await makeMetrics(sources({ recordingLosses: undefined })).render()
+    expect(text).not.toMatch(/^parallax_recording/m)
   })
 
   test("is read anew each time: nothing is counted twice, a worker that is gone is gone", async () => {

@@ -72,6 +72,7 @@ const begin = Effect.fnUntraced(function* (disk: RecordDisk) {
   const requests = recorder.begin({ tenant: () => undefined, model: () => "m" })
   return {
     requests,
+    losses: recorder.losses,
     close: Scope.close(scope, Exit.void),
     /** What the log says, without time, level and fiber. */
     said: () => log.map((line) => /message="([^"]*)"/.exec(line)?.[1] ?? line)
@@ -123,7 +124,7 @@ it("writes within a second, and the rest at the end", () =>
 it("says once that it cannot write, drops what comes meanwhile, and goes on when it can", () =>
   Effect.gen(function* () {
     const { disk, lines, state } = switchable()
-    const { close, requests, said } = yield* begin(disk)
+    const { close, losses, requests, said } = yield* begin(disk)
     state.is = "failing"
     for (let i = 0; i < 4; i++) {
       serve(requests)
@@ -133,11 +134,13 @@ it("says once that it cannot write, drops what comes meanwhile, and goes on when
       "requests are not recorded: recordings cannot be written (ENOSPC: no space left on device); tried again every 30 s",
       "1 requests are missing in the recording so far: 1 could not be written, 0 took too long to end, 0 came faster than they can be written"
     ])
+    expect(losses()).toEqual({ unwritten: 4, overtaken: 0, crowded: 0 })
     state.is = "well"
     yield* pass("29 seconds")
     serve(requests)
     yield* pass("1 second")
     expect(lines()).toHaveLength(1)
+    expect(losses()).toEqual({ unwritten: 4, overtaken: 0, crowded: 0 })
     yield* close
     expect(said().slice(3)).toEqual([
       "requests are recorded in recordings again",
@@ -155,6 +158,23 @@ it("starts where the directory cannot be written", () =>
     serve(requests)
     yield* close
     expect(lines()).toHaveLength(1)
+  }))
+
+it("does not count as missing what is being written, and counts a request that never ended", () =>
+  Effect.gen(function* () {
+    const { disk, state } = switchable()
+    const { close, losses, requests } = yield* begin(disk)
+    serve(requests)
+    state.is = "stuck"
+    yield* pass("1 second")
+    expect(losses()).toEqual({ unwritten: 0, overtaken: 0, crowded: 0 })
+    serve(requests, false)
+    const closing = yield* Effect.forkChild(close)
+    yield* settle
+    expect(losses()).toMatchObject({ overtaken: 1 })
+    yield* TestClock.adjust("5 seconds")
+    yield* settle
+    expect(closing.pollUnsafe()).toEqual(Exit.void)
   }))
 
 it("does not wait for ever for a disk that hangs", () =>
