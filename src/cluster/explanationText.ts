@@ -1,4 +1,6 @@
+import { formatDuration } from "../domain/config/duration.ts"
 import type { Decision, DecisionWorker, Explanation } from "../domain/Explanation.ts"
+import { placements, rivals } from "../policies/registry.ts"
 import type { Counterfactual } from "../simulator/explain/explainReplay.ts"
 import { aligned } from "../simulator/report/table.ts"
 
@@ -86,11 +88,13 @@ const queueText = ({ outcome, queue, refused }: Explanation): string => {
 const decisionLines = (
   decision: Decision,
   number: number,
-  { options, summary, unit }: Explanation["placement"]
+  { options, policy: placement, summary, unit }: Explanation["placement"]
 ): ReadonlyArray<string> => {
   const { actual, afterMs, answers, attempt, chosen, policy, together, unlisted, workers } = decision
   const isPlaced = decision.act.startsWith("picked")
-  const settings = Object.entries(options).map(([name, value]) => `${name} ${value}`)
+  const settings = Object.entries(options).map(
+    ([name, value]) => `${name} ${settingText(placement, name, value)}`
+  )
   const title = `Decision ${number}, ${shown(afterMs)} ms after it arrived, for attempt ${attempt}: ${policy}`
   const what =
     chosen === null ? "" : ` ${chosen}${answers === null ? "" : `, with the answer from ${answers}`}`
@@ -111,6 +115,13 @@ const decisionLines = (
     ...marginLines(decision, unit),
     `  What came of it: ${resultTexts[actual.result] ?? actual.result}${actual.ttftMs === null ? "" : ` after ${shown(actual.ttftMs)} ms`}`
   ]
+}
+
+/** As a config has it. Of a policy that is not known here, which one of another version is, as it came. */
+const settingText = (placement: string, option: string, value: number | boolean | string): string => {
+  const entry = [...placements, ...rivals].find(({ name }) => name === placement)
+  const isDuration = typeof value === "number" && entry?.options[option]?.kind === "duration"
+  return isDuration ? formatDuration(value) : `${value}`
 }
 
 const candidateLines = (

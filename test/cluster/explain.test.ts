@@ -55,7 +55,7 @@ const explanation: Explanation = {
   queue: null,
   placement: {
     policy: "predicted-completion",
-    options: { externality: 0.05 },
+    options: { externality: 0.05, absorbed: 300_000, memory: 1_500 },
     summary: "Soonest.",
     definition: "",
     unit: "seconds"
@@ -74,7 +74,7 @@ Admission: queue-bounds let it in, slo-feasible let it in
 Queue: none, it was placed at once
 
 Decision 1, 12.3 ms after it arrived, for attempt 1: predicted-completion picked w1
-  Soonest. (externality 0.05)
+  Soonest. (externality 0.05, absorbed 5 minutes, memory 1500 millis)
   worker in flight pending tokens cached tokens TTFT ms waiting prompts  steps sum, seconds
   w1 *           3         12,345         2,048     321          0.2500 0.1250       0.3750
   w2             3         12,345         2,048     321          0.3750 0.1250       0.5000
@@ -99,6 +99,11 @@ Outcome: done after 2,000 ms, first token after 312 ms, 120 tokens
     })
 
   test.each<[string, Explanation, string]>([
+    [
+      "of a policy that is not known here",
+      { ...explanation, placement: { ...explanation.placement, policy: "newer", options: { after: 250 } } },
+      "\n  Soonest. (after 250)\n"
+    ],
     ["at capacity", standing("at-capacity"), "\n  w9: at its capacity, 256 of 256 in flight\n"],
     [
       "pending tokens",
@@ -267,7 +272,8 @@ describe("simulate --explain", () => {
           : []
     const filled = { ...report, explanation: { ...report.explanation, ...explanation } }
     const keys = new Set(keysOf({ ...filled, slo: 0, world: 0, options: 0 }))
-    for (const term of ["waitingPrompts", "steps", "externality", "ttftMs", "tpotMs"]) keys.delete(term)
+    const named = ["waitingPrompts", "steps", "externality", "absorbed", "memory", "ttftMs", "tpotMs"]
+    for (const name of named) keys.delete(name)
     expect([...keys].filter((key) => !page.includes(`\`${key}\``))).toEqual([])
   })
 
