@@ -193,7 +193,7 @@ export class BalancerLink implements ConnectionHandler, Task {
   /** Says that the prompt is read. The engine keeps its KV cache until it is stopped. */
   private prefilled(attempt: Attempt, kvTokens: number, prefixTokens: number): void {
     const { stream, attempt: number, epoch } = attempt
-    this.options.state.keep(attempt, this.options.context.timers.nowMs())
+    this.options.state.keep(attempt, this.engineNowMs())
     this.connection.send(
       encodeFrame(Type.prefilled, { stream, attempt: number, epoch, a: kvTokens, b: prefixTokens })
     )
@@ -233,12 +233,17 @@ export class BalancerLink implements ConnectionHandler, Task {
     if (this.options.state.size === 0) this.options.idle()
   }
 
+  private engineNowMs(): number {
+    const { context, engine } = this.options
+    return context.timers.nowMs() * (engine.timeScale ?? 1)
+  }
+
   private readonly beat = (): void => {
     const { state, engine, context, muted } = this.options
     for (const attempt of state.overdue(context.timers.nowMs())) {
       this.fail(attempt, Reason.slowConsumer, `the client left tokens unread for ${HELD_MS_MAX} ms`)
     }
-    for (const attempt of state.forgotten(context.timers.nowMs())) this.end(attempt)
+    for (const attempt of state.forgotten(this.engineNowMs())) this.end(attempt)
     this.cache.beat()
     if (!muted())
       this.connection.outbox.control(encodeFrame(Type.heartbeat, {}, { payload: pack(engine.load()) }))

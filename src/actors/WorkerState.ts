@@ -40,7 +40,7 @@ export interface Attempt {
   creditUpToBytes: number
   /** The engine is done; the attempt is when all tokens are sent. */
   finish: EngineFinish | undefined
-  /** Its prompt was all there was to do, and the KV cache is kept since then; -1 before. */
+  /** Its prompt was all there was to do, and the KV cache is kept since then, in the engine's time; -1 before. */
   keptSinceMs: number
   ended: boolean
   /** For the shell: stops the engine's work on it, and whether it is listed as having something to write. */
@@ -161,13 +161,13 @@ export class WorkerState {
     return late
   }
 
-  /** The prompt was read, and that was said: from now on the attempt takes nobody's place. */
+  /** The prompt was read, and that was said: from now on the attempt takes nobody's place. `nowMs` is the engine's time. */
   keep(attempt: Attempt, nowMs: number): void {
     attempt.keptSinceMs = nowMs
     this.kept++
   }
 
-  /** The attempts whose KV cache nobody has asked for in time. To be called a few times a second. */
+  /** The attempts whose KV cache nobody has asked for in time, which is the engine's. To be called a few times a second. */
   forgotten(nowMs: number): Array<Attempt> {
     return [...this.attempts.values()].filter(
       ({ keptSinceMs }) => keptSinceMs >= 0 && nowMs - keptSinceMs > KV_KEPT_MS

@@ -1,7 +1,7 @@
 import type { Reason } from "../domain/Outcome.ts"
 import type { WorkerLoad } from "../domain/WorkerLoad.ts"
 
-/** How long a worker keeps the KV cache of a prompt it has read for another one, unless it is told before that it may go. */
+/** How long, in its engine's time, a worker keeps the KV cache of a prompt it has read for another one, unless it is told before that it may go. */
 export const KV_KEPT_MS = 10_000
 /** In what time that other one must have it, from when it was asked: well within the above, whatever messages take. */
 export const KV_COMES_MS = 8_000
@@ -74,6 +74,8 @@ export interface Engine {
   /** Most requests it takes at once, running and waiting together. */
   readonly capacity: number
   readonly kvCapacityTokens: number
+  /** Time passes so many times faster for it than by the clock; as fast when left out. */
+  readonly timeScale?: number
   readonly submit: (request: EngineRequest, sink: EngineSink) => () => void
   readonly load: () => WorkerLoad
   /** Tells `sink` of every change of the prefix cache, in place of who was told before. Missing where the engine does not say. */

@@ -102,10 +102,10 @@ export class SimulatedEngine implements Engine {
   readonly models: ReadonlyArray<string>
   readonly capacity: number
   readonly kvCapacityTokens: number
+  readonly timeScale: number
   readonly faults: EngineFaults
   private readonly options: SimulatedEngineOptions
   private readonly blockTokens: number
-  private readonly timeScale: number
   private readonly batch: ContinuousBatch<Job>
   private readonly cached = new CachedHashes()
   private readonly originMs: number
@@ -146,7 +146,7 @@ export class SimulatedEngine implements Engine {
         maxNumSeqs,
         maxBatchedTokens: options.maxBatchedTokens ?? MAX_BATCHED_TOKENS,
         transferTokenMs: transferTokenMs(options.preset, options.transferGbps),
-        transferWithinMs: KV_COMES_MS * this.timeScale,
+        transferWithinMs: KV_COMES_MS,
         cacheSink: this.cached
       },
       { token: this.token, finished: this.finished }

@@ -25,6 +25,7 @@ class PuppetEngine implements Engine {
   readonly models = ["m", "n"]
   readonly capacity = 8
   readonly kvCapacityTokens = 1000
+  timeScale = 1
   readonly runs: Array<{
     readonly request: EngineRequest
     readonly sink: EngineSink
@@ -143,24 +144,28 @@ describe("a worker and the part it does of requests", () => {
     expect(balancer.goodbyes).toHaveLength(1)
   })
 
-  test("what nobody asks for any more is let go after its time, and with the link", () => {
-    const { world, balancer, engine } = makeRig({ role: "prefill" })
-    balancer.assign(1, prompt)
-    world.settle()
-    engine.finish(0)
-    world.advance(KV_KEPT_MS)
-    expect(engine.runs[0]!.cancels).toBe(0)
-    world.advance(500)
-    expect(engine.runs[0]!.cancels).toBe(1)
-    expect(ended(balancer, 1)).toEqual([])
-    balancer.assign(2, prompt)
-    world.settle()
-    engine.finish(1)
-    world.settle()
-    balancer.connection!.cut("gone")
-    world.settle()
-    expect(engine.runs.map(({ cancels }) => cancels)).toEqual([1, 1])
-  })
+  test.each([1, 4])(
+    "what nobody asks for any more is let go after its time, and with the link (time scale %d)",
+    (timeScale) => {
+      const { world, balancer, engine } = makeRig({ role: "prefill" })
+      engine.timeScale = timeScale
+      balancer.assign(1, prompt)
+      world.settle()
+      engine.finish(0)
+      world.advance(KV_KEPT_MS / timeScale)
+      expect(engine.runs[0]!.cancels).toBe(0)
+      world.advance(500)
+      expect(engine.runs[0]!.cancels).toBe(1)
+      expect(ended(balancer, 1)).toEqual([])
+      balancer.assign(2, prompt)
+      world.settle()
+      engine.finish(1)
+      world.settle()
+      balancer.connection!.cut("gone")
+      world.settle()
+      expect(engine.runs.map(({ cancels }) => cancels)).toEqual([1, 1])
+    }
+  )
 
   test("what is kept takes no place, up to as much again", () => {
     const { world, balancer, engine } = makeRig({ role: "prefill" })

@@ -624,12 +624,15 @@ describe("a split request", () => {
     expect(engine.load()).toMatchObject({ kvUsedTokens: 0, running: 0, requestsCancelled: 1 })
   })
 
-  test("computes its prompt itself where its KV cache would come too late", () => {
-    const { clock, engine, submit } = makeRig(slow)
-    const answer = submit({ part: "decode", promptTokens: KV_COMES_MS + 1 })
-    clock.rest()
-    expect(answer.tokens).toHaveLength(5)
-    expect(answer.atMs[0]).toBeLessThan(200)
-    expect(engine.load().stepPrefillTokens).toBe(KV_COMES_MS + 1)
-  })
+  test.each([1, 4])(
+    "computes its prompt itself where its KV cache would come too late, at time scale %d",
+    (timeScale) => {
+      const { clock, engine, submit } = makeRig({ ...slow, timeScale })
+      const answer = submit({ part: "decode", promptTokens: KV_COMES_MS + 1 })
+      clock.rest()
+      expect(answer.tokens).toHaveLength(5)
+      expect(answer.atMs[0]).toBeLessThan(200 / timeScale)
+      expect(engine.load().stepPrefillTokens).toBe(KV_COMES_MS + 1)
+    }
+  )
 })

@@ -60,7 +60,7 @@ const bothOf = (trace: Trace, { afterMs = AFTER_MS, model, pipeline, timeScale =
 }
 
 /** Every request: the same worker, the same cached tokens, and each time the same. */
-const expectSame = ({ replayed, seen }: ReturnType<typeof bothOf>): void => {
+const expectSame = ({ replayed, seen }: Pick<ReturnType<typeof bothOf>, "replayed" | "seen">): void => {
   for (const [number, live] of seen.entries()) {
     const there = replayed[number]!
     expect([number, live.worker, live.cachedTokens]).toEqual([number, there.worker, there.cachedTokens])
@@ -108,6 +108,15 @@ describe("the live code on virtual time does request for request what a replay d
     const both = bothOf(trace, made)
     tell(name, both)
     expectSame(both)
+  })
+
+  test("with KV caches that come too late, and that nobody takes in time, it is the same at any time scale", () => {
+    const [seen, replayed] = [4, 1].map((timeScale) => {
+      const engine = { preset: "70b-4xa100", maxSequences: 32, timeScale, transferGbps: 1 }
+      const model = { engine, workers: 1, prefillWorkers: 3, decodeWorkers: 3 }
+      return bothOf(head, { timeScale, pipeline: { placement: { policy: "disaggregated" } }, model }).seen
+    })
+    expectSame({ seen: seen!, replayed: replayed! })
   })
 
   test.each([...placements, ...rivals].map(({ name }) => name))("%s", (policy) =>
