@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test"
+import * as fc from "fast-check"
 import { lawRecord } from "./lawRecord.ts"
 
 /** A plausible slip, the law that must find it, and what has it: so no law passes for want of trying. */
@@ -37,8 +38,13 @@ export const findsAll = <Subject>(
 
 const NOTHING = "nothing"
 
-/** What broke, beneath the report of the property: an expectation, or an accident of the planted defect itself; and after how many runs. */
+/**
+ * What broke, beneath the report of the property: an expectation, or an accident of the planted defect itself; and after how many runs.
+ * Nobody looks for a smaller example: it would prove no more, and costs more than the search.
+ */
 const violation = (check: () => void): { readonly cause: string; readonly runs: number | null } => {
+  const usual = fc.readConfigureGlobal()
+  fc.configureGlobal({ ...usual, endOnFailure: true })
   try {
     check()
     return { cause: NOTHING, runs: null }
@@ -47,5 +53,7 @@ const violation = (check: () => void): { readonly cause: string; readonly runs: 
     const runs = /^Property failed after (\d+) tests/.exec(error.message)?.[1]
     const { message } = error.cause instanceof Error ? error.cause : error
     return { cause: message, runs: runs === undefined ? null : Number(runs) }
+  } finally {
+    fc.configureGlobal(usual)
   }
 }
