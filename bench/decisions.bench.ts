@@ -105,10 +105,10 @@ class Life {
     const worker = pool.pick(request, -1, nowMs)
     picked[at] = worker
     const cached = pool.cachedTokens(request)[worker]!
-    workers.charge(charge, worker, request.promptTokens, cached, 100)
+    workers.charge(charge, worker, request.promptTokens, cached, 100, nowMs)
     pool.refresh(worker)
     pool.tellPlaced(request, worker, nowMs)
-    workers.started(charge)
+    workers.started(charge, nowMs)
     pool.tellStarted(request, worker, nowMs)
     return Bun.nanoseconds() - startNs
   }

@@ -197,7 +197,7 @@ const placing = (placement: Placement, workers: number, blocks: number): Subject
       const charge = charges[i % charges.length]!
       released = charge.worker
       if (released >= 0) pool.workers.release(charge)
-      pool.workers.charge(charge, worker, requests[i % REQUESTS]!.promptTokens, 0, 100)
+      pool.workers.charge(charge, worker, requests[i % REQUESTS]!.promptTokens, 0, 100, nowMs)
     },
     tell: (i, worker) => {
       const request = requests[i % REQUESTS]!

@@ -23,7 +23,7 @@ import { Links, type PrefixPort } from "./Links.ts"
 import type { PoolManagerMessage } from "./PoolManager.ts"
 import type { ActorRef } from "./runtime/ActorRef.ts"
 import { WorkerLink } from "./WorkerLink.ts"
-import { roleOf, WorkerTable } from "./WorkerTable.ts"
+import { roleOf, SEQUENCES_MAX, WorkerTable } from "./WorkerTable.ts"
 
 export interface BalancerHostOptions {
   readonly name: string
@@ -422,6 +422,7 @@ export class BalancerHost {
     workers.keyHigh[worker] = key.high
     workers.keyLow[worker] = key.low
     workers.capacity[worker] = offer.capacity
+    workers.maxSequences[worker] = offer.maxSequences ?? SEQUENCES_MAX
     workers.role[worker] = roleOf(offer.role)
     workers.ratedSpeed[worker] = offer.speed
     workers.kvCapacityTokens[worker] = offer.kvCapacityTokens

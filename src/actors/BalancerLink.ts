@@ -48,8 +48,8 @@ export class BalancerLink implements ConnectionHandler, Task {
     const { engine, role, speed, context } = options
     this.connection = connection
     this.options = options
-    const { models, capacity, kvCapacityTokens } = engine
-    const register: Register = { models, role, capacity, speed, kvCapacityTokens }
+    const { models, capacity, kvCapacityTokens, maxSequences } = engine
+    const register: Register = { models, role, capacity, speed, kvCapacityTokens, maxSequences }
     this.cache = new CacheFrames(connection, context, engine)
     // The control lane, in which the heartbeats follow: none may come before it.
     connection.outbox.control(encodeFrame(Type.register, {}, { payload: pack(register) }))

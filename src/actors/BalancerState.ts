@@ -259,7 +259,7 @@ export class BalancerState {
     const pool = this.poolOf(request.model)
     const isReady = pool.isReady(producer.worker)
     if (isReady && this.send(slot, producer.worker, Role.decode)) {
-      this.workers.started(attempt.charge)
+      this.workers.started(attempt.charge, nowMs)
       this.leave(pool, attempt)
       standing.attempt = producer
       standing.producer = undefined
@@ -551,7 +551,7 @@ export class BalancerState {
     const outputTokens = isForecast ? pool.forecast.meanOutputTokens(request) : 0
     attempt.worker = worker
     attempt.placedMs = this.nowMs
-    this.workers.charge(attempt.charge, worker, promptTokens, cachedTokens, outputTokens)
+    this.workers.charge(attempt.charge, worker, promptTokens, cachedTokens, outputTokens, this.nowMs)
     if (prefixes !== undefined && request.chain.count > 0) {
       attempt.expectation = prefixes.expect(worker, request.chain, request.deadlineMs)
       pool.unmatch()
@@ -574,7 +574,7 @@ export class BalancerState {
   private start(request: Request, standing: Standing): void {
     const { charge, worker } = standing.attempt
     standing.state = State.streaming
-    this.workers.started(charge)
+    this.workers.started(charge, this.nowMs)
     const pool = this.poolOf(request.model)
     pool.tellStarted(request, worker, this.nowMs)
     if (pool.policies.pendingTokensMax === Number.POSITIVE_INFINITY) return

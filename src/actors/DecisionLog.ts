@@ -409,8 +409,8 @@ export class DecisionLog implements PolicyEvents {
     const compared = act === Act.picked ? policies.placement.compared : undefined
     const isSplit = policies.placement.decodeOn !== undefined && pool.decodeCount > 0
     const readerCount = isSplit ? prefillCount : 0
-    const wholeMs = this.wholeCosts.of(request, pool, eligible, eligibleCount, outputTokens)
-    const readMs = this.readCosts.of(request, pool, prefill, readerCount, 1)
+    const wholeMs = this.wholeCosts.of(request, pool, eligible, eligibleCount, outputTokens, nowMs)
+    const readMs = this.readCosts.of(request, pool, prefill, readerCount, 1, nowMs)
     const isLarge = members.length > listedMax
     unlisted.fill(0)
     this.shortCount = 0
@@ -431,7 +431,7 @@ export class DecisionLog implements PolicyEvents {
       const standing = this.standingOf(worker, pool, request.model, avoided)
       if (isLarge && worker !== chosen) unlisted[standing]!++
       else {
-        const firstMs = ttftMs(workers, worker, promptTokens, cachedTokens[worker]!, outputTokens)
+        const firstMs = ttftMs(workers, worker, promptTokens, cachedTokens[worker]!, outputTokens, nowMs)
         this.see(request, pool, worker, standing, cachedTokens, firstMs, nowMs)
       }
     }

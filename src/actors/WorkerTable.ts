@@ -1,10 +1,13 @@
 import { Role, type WorkerColumns } from "../domain/PoolView.ts"
 import type { WorkerLoad } from "../domain/WorkerLoad.ts"
+import { pendingStepsMs } from "../policies/costs.ts"
 import { WorkerEstimates } from "../policies/estimators/WorkerEstimates.ts"
 import { assert } from "../structures/assert.ts"
 
 /** Of one attempt: the sum over all there can be stays a whole number. A prompt of 370,000 tokens reaches it. */
 const ATTENTION_MAX = 2 ** 36
+/** Of a worker that does not say: as many as it may take attempts. */
+export const SEQUENCES_MAX = 65_536
 
 /** What one attempt is charged with at its worker. The same numbers are taken off again, whatever was learned in between. */
 export class Charge {
@@ -14,6 +17,7 @@ export class Charge {
   uncachedTokens = 0
   attention = 0
   contextTokens = 0
+  answerTokens = 0
   started = false
 }
 
@@ -24,10 +28,14 @@ export class WorkerTable implements WorkerColumns {
   readonly inFlight: Int32Array
   readonly prefilling: Int32Array
   readonly capacity: Int32Array
+  readonly maxSequences: Int32Array
   readonly speed: Float64Array
   readonly pendingPrefillTokens: Float64Array
   readonly pendingPrefillAttention: Float64Array
+  readonly prefillSinceMs: Float64Array
+  readonly prefillDueMs: Float64Array
   readonly contextTokens: Float64Array
+  readonly answerTokens: Float64Array
   readonly running: Int32Array
   readonly waiting: Int32Array
   readonly kvUsedTokens: Float64Array
@@ -52,10 +60,14 @@ export class WorkerTable implements WorkerColumns {
     this.inFlight = new Int32Array(limit)
     this.prefilling = new Int32Array(limit)
     this.capacity = new Int32Array(limit)
+    this.maxSequences = new Int32Array(limit).fill(SEQUENCES_MAX)
     this.speed = new Float64Array(limit)
     this.pendingPrefillTokens = new Float64Array(limit)
     this.pendingPrefillAttention = new Float64Array(limit)
+    this.prefillSinceMs = new Float64Array(limit)
+    this.prefillDueMs = new Float64Array(limit)
     this.contextTokens = new Float64Array(limit)
+    this.answerTokens = new Float64Array(limit)
     this.running = new Int32Array(limit)
     this.waiting = new Int32Array(limit)
     this.kvUsedTokens = new Float64Array(limit)
@@ -86,7 +98,7 @@ export class WorkerTable implements WorkerColumns {
     this.estimates.observe(worker, load, nowMs)
   }
 
-  /** A worker registered: `key`, `role`, `capacity`, `ratedSpeed` and `kvCapacityTokens` of its slot are set. */
+  /** A worker registered: `key`, `role`, `capacity`, `maxSequences`, `ratedSpeed` and `kvCapacityTokens` of its slot are set. */
   joined(worker: number, nowMs: number): void {
     this.estimates.joined(worker, nowMs)
   }
@@ -98,6 +110,7 @@ export class WorkerTable implements WorkerColumns {
     this.pendingPrefillTokens.fill(0)
     this.pendingPrefillAttention.fill(0)
     this.contextTokens.fill(0)
+    this.answerTokens.fill(0)
   }
 
   /** Charges an attempt of `promptTokens`, of which the worker holds `cachedTokens`, with an answer of about `outputTokens`. */
@@ -106,7 +119,8 @@ export class WorkerTable implements WorkerColumns {
     worker: number,
     promptTokens: number,
     cachedTokens: number,
-    outputTokens: number
+    outputTokens: number,
+    nowMs: number
   ): void {
     assert(charge.worker < 0, "an attempt is charged once")
     const n = promptTokens - cachedTokens
@@ -115,37 +129,51 @@ export class WorkerTable implements WorkerColumns {
     charge.uncachedTokens = n
     // Whole numbers, so that what is taken off leaves exactly what was there.
     charge.attention = Math.min(ATTENTION_MAX, Math.round(n * (cachedTokens + n / 2)))
-    charge.contextTokens = promptTokens + Math.round(outputTokens)
+    charge.answerTokens = Math.round(outputTokens)
+    charge.contextTokens = promptTokens + charge.answerTokens
     this.inFlight[worker]!++
-    this.prefilling[worker]!++
     this.pendingPrefillTokens[worker]! += n
     this.pendingPrefillAttention[worker]! += charge.attention
     this.contextTokens[worker]! += charge.contextTokens
+    this.answerTokens[worker]! += charge.answerTokens
+    if (this.prefilling[worker]!++ === 0) this.beginPrefill(worker, nowMs)
   }
 
   /** The attempt produced its first token: its prompt is no longer pending. */
-  started(charge: Charge): void {
+  started(charge: Charge, nowMs: number): void {
     assert(!charge.started, "an attempt starts once")
-    const { worker } = charge
-    charge.started = true
-    this.prefilling[worker]!--
-    this.pendingPrefillTokens[worker]! -= charge.uncachedTokens
-    this.pendingPrefillAttention[worker]! -= charge.attention
+    this.endPrefill(charge)
+    this.beginPrefill(charge.worker, nowMs)
   }
 
   /** Takes the charge off. */
   release(charge: Charge): void {
     const { worker } = charge
     assert(worker >= 0, "a charge is released once")
-    if (!charge.started) this.started(charge)
+    if (!charge.started) this.endPrefill(charge)
     this.inFlight[worker]!--
     this.contextTokens[worker]! -= charge.contextTokens
+    this.answerTokens[worker]! -= charge.answerTokens
     charge.worker = -1
   }
 
   /** Whether the worker takes one more attempt. */
   hasRoom(worker: number): boolean {
     return this.inFlight[worker]! < this.capacity[worker]!
+  }
+
+  /** What is pending there is computed from now on. */
+  private beginPrefill(worker: number, nowMs: number): void {
+    this.prefillSinceMs[worker] = nowMs
+    this.prefillDueMs[worker] = nowMs + pendingStepsMs(this, worker)
+  }
+
+  private endPrefill(charge: Charge): void {
+    const { attention, uncachedTokens, worker } = charge
+    charge.started = true
+    this.prefilling[worker]!--
+    this.pendingPrefillTokens[worker]! -= uncachedTokens
+    this.pendingPrefillAttention[worker]! -= attention
   }
 }
 

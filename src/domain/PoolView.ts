@@ -18,6 +18,8 @@ export interface WorkerColumns {
   readonly prefilling: Int32Array
   /** Most attempts the worker takes at once. */
   readonly capacity: Int32Array
+  /** Most sequences of one step; as many as there can be where the worker does not say. */
+  readonly maxSequences: Int32Array
   /**
    * Relative speed; 1 for a worker at the pool's norm, 0.5 for one half as fast. Always > 0. What the worker registered, lowered while
    * it warms up or straggles.
@@ -27,8 +29,16 @@ export interface WorkerColumns {
   readonly pendingPrefillTokens: Float64Array
   /** Σ n·(cached tokens before it + n/2) over the same attempts, n their uncached tokens: what attention in their prefill costs. */
   readonly pendingPrefillAttention: Float64Array
+  /**
+   * While prompts are pending: since when the first of them is computed, which is the last first token there or, without one, when it was
+   * placed; and by when all that were pending at that moment should be.
+   */
+  readonly prefillSinceMs: Float64Array
+  readonly prefillDueMs: Float64Array
   /** KV tokens the attempts in flight hold or will: their prompts, and the outputs expected of them. */
   readonly contextTokens: Float64Array
+  /** The outputs alone. */
+  readonly answerTokens: Float64Array
   /** From the last heartbeat: sequences in the running batch, and waiting for it. */
   readonly running: Int32Array
   readonly waiting: Int32Array

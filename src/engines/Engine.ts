@@ -73,6 +73,8 @@ export interface Engine {
   readonly models: ReadonlyArray<string>
   /** Most requests it takes at once, running and waiting together. */
   readonly capacity: number
+  /** Most of them that run at once. */
+  readonly maxSequences: number
   readonly kvCapacityTokens: number
   /** Time passes so many times faster for it than by the clock; as fast when left out. */
   readonly timeScale?: number

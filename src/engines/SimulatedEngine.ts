@@ -101,6 +101,7 @@ class Job implements BatchRequest {
 export class SimulatedEngine implements Engine {
   readonly models: ReadonlyArray<string>
   readonly capacity: number
+  readonly maxSequences: number
   readonly kvCapacityTokens: number
   readonly timeScale: number
   readonly faults: EngineFaults
@@ -131,8 +132,8 @@ export class SimulatedEngine implements Engine {
   constructor(options: SimulatedEngineOptions) {
     this.options = options
     this.models = options.models
-    const maxNumSeqs = options.maxNumSeqs ?? MAX_NUM_SEQS
-    this.capacity = options.capacity ?? 2 * maxNumSeqs
+    this.maxSequences = options.maxNumSeqs ?? MAX_NUM_SEQS
+    this.capacity = options.capacity ?? 2 * this.maxSequences
     this.timeScale = options.timeScale ?? 1
     this.blockTokens = options.blockTokens ?? BLOCK_TOKENS
     this.kvCapacityTokens = options.kvCapacityTokens ?? options.preset.kvCapacityTokens
@@ -143,7 +144,7 @@ export class SimulatedEngine implements Engine {
         cost: options.preset.cost,
         kvCapacityTokens: this.kvCapacityTokens,
         blockTokens: this.blockTokens,
-        maxNumSeqs,
+        maxNumSeqs: this.maxSequences,
         maxBatchedTokens: options.maxBatchedTokens ?? MAX_BATCHED_TOKENS,
         transferTokenMs: transferTokenMs(options.preset, options.transferGbps),
         transferWithinMs: KV_COMES_MS,

@@ -1,7 +1,7 @@
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
 import { grow } from "../structures/grow.ts"
-import { externalityMs, kvWaitMs, pendingMs, prefillMs, stepsMs } from "./costs.ts"
+import { chunks, externalityMs, leavingShare, prefillMs, roomMs, stepsMs, waitMs } from "./costs.ts"
 import { mostCached } from "./mostCached.ts"
 
 /**
@@ -34,12 +34,13 @@ export class CompletionCosts {
     pool: PoolView,
     slots: Int32Array,
     count: number,
-    outputTokens: number
+    outputTokens: number,
+    nowMs: number
   ): Float64Array {
-    const { inFlight, prefilling, contextTokens, pendingPrefillTokens, pendingPrefillAttention } =
-      pool.workers
-    const { baseMs, prefillTokenMs, prefillAttentionMs, decodeSequenceMs, decodeContextMs } = pool.workers
-    const { kvCapacityTokens } = pool.workers
+    const { workers } = pool
+    const { inFlight, prefilling, contextTokens, pendingPrefillTokens, pendingPrefillAttention } = workers
+    const { baseMs, prefillTokenMs, prefillAttentionMs, decodeSequenceMs, decodeContextMs } = workers
+    const { kvCapacityTokens, maxSequences, prefillDueMs, prefillSinceMs } = workers
     if (inFlight.length > this.costMs.length) this.costMs = grow(this.costMs, inFlight.length - 1, column)
     const { absorbedMs, chunkTokens, costMs, externality } = this
     const { promptTokens } = request
@@ -59,17 +60,21 @@ export class CompletionCosts {
       const pending = pendingPrefillTokens[worker]!
       const others = inFlight[worker]!
       const held = contextTokens[worker]!
-      const excess = held + allTokens - kvCapacityTokens[worker]!
       const ownMs = tokenMs * n + attentionMs * n * (cached + n / 2)
       const stepMs = baseMs[worker]! + sequenceMs * (others - prefilling[worker]!) + contextMs * held
-      const steps = Math.max(1, Math.ceil((pending + n) / chunkTokens))
-      const kvSteps =
-        excess > 0 && kvCapacityTokens[worker]! > 0 ? Math.min(1, excess / held) * outputTokens : 0
+      const steps = (others > 0 ? 1 : 0) + chunks(n, chunkTokens)
+      let aheadMs = 0
+      if (pending > 0) {
+        const doneMs = Math.min(nowMs, prefillDueMs[worker]!) - prefillSinceMs[worker]!
+        const computeMs = tokenMs * pending + attentionMs * pendingPrefillAttention[worker]!
+        aheadMs = Math.max(0, computeMs + chunks(pending, chunkTokens) * stepMs - doneMs)
+      }
+      if (held + allTokens > kvCapacityTokens[worker]! || others >= maxSequences[worker]!)
+        aheadMs += leavingShare(workers, worker, promptTokens, cached, outputTokens) * outputTokens * stepMs
       costMs[worker] =
-        tokenMs * pending +
-        attentionMs * pendingPrefillAttention[worker]! +
+        aheadMs +
         ownMs +
-        (steps + kvSteps) * stepMs +
+        steps * stepMs +
         externality *
           others *
           (again * (tokenMs + attentionMs * (cached + again / 2)) + (ownMs * ownMs) / (ownMs + absorbedMs))
@@ -78,7 +83,7 @@ export class CompletionCosts {
   }
 
   /** What the cost on one of the eligible workers is made of, in seconds, when all of them may be picked. */
-  terms(request: RequestView, pool: PoolView, worker: number, outputTokens: number) {
+  terms(request: RequestView, pool: PoolView, worker: number, outputTokens: number, nowMs: number) {
     const { eligible, eligibleCount, workers } = pool
     const { promptTokens } = request
     const cachedTokens = pool.cachedTokens(request)
@@ -87,10 +92,10 @@ export class CompletionCosts {
     const most = Math.max(cached, mostCached(eligible, eligibleCount, cachedTokens))
     const othersMs = externalityMs(workers, worker, promptTokens, cached, most, this.absorbedMs)
     return {
-      waitingPrompts: pendingMs(workers, worker) / 1000,
+      waitingPrompts: waitMs(workers, worker, nowMs, this.chunkTokens) / 1000,
       ownPrefill: prefillMs(workers, worker, n, cached) / 1000,
       steps: stepsMs(workers, worker, n, this.chunkTokens) / 1000,
-      kvWait: kvWaitMs(workers, worker, promptTokens, outputTokens) / 1000,
+      room: roomMs(workers, worker, promptTokens, cached, outputTokens) / 1000,
       externality: (this.externality * othersMs) / 1000
     }
   }

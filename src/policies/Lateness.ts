@@ -1,6 +1,6 @@
 import type { WorkerColumns } from "../domain/PoolView.ts"
 import { grow } from "../structures/grow.ts"
-import { ttftMs } from "./costs.ts"
+import { chargedTtftMs } from "./costs.ts"
 import { RecentQuantile } from "./RecentQuantile.ts"
 
 /** Predictions below this are not worth a ratio. */
@@ -15,14 +15,14 @@ export class Lateness {
   private predictedMs = new Float64Array(0)
   private placedMs = new Float64Array(0)
 
-  /** The columns count the request already: what is pending at its worker has it in it. */
+  /** The columns count the request already. */
   placed(slot: number, worker: number, workers: WorkerColumns, nowMs: number): void {
     if (slot >= this.placedMs.length) {
       this.predictedMs = grow(this.predictedMs, slot, (length) => new Float64Array(length))
       this.placedMs = grow(this.placedMs, slot, (length) => new Float64Array(length))
     }
     this.placedMs[slot] = nowMs
-    this.predictedMs[slot] = Math.max(PREDICTED_MS_MIN, ttftMs(workers, worker, 0, 0, 0))
+    this.predictedMs[slot] = Math.max(PREDICTED_MS_MIN, chargedTtftMs(workers, worker, nowMs))
   }
 
   started(slot: number, nowMs: number): void {

@@ -29,14 +29,14 @@ export class RecentPrefill {
   }
 
   /**
-   * The price of prefill time: the square of the share of their time that the workers slots[0 .. count) were given prefill for, on average;
+   * The price of prefill time: the cube of the share of their time that the workers slots[0 .. count) were given prefill for, on average;
    * at most 1. Where prompts are a small part of the work, what they cost those who decode is no reason to place by them.
    */
   price(slots: Int32Array, count: number, nowMs: number): number {
     let sum = 0
     for (let i = 0; i < count; i++) sum += slots[i]! < this.sums.length ? this.sums[slots[i]!]! : 0
     const share = (sum * this.factor(nowMs)) / (Math.max(1, count) * this.memoryMs)
-    return Math.min(1, share * share)
+    return Math.min(1, share ** 3)
   }
 
   add(worker: number, prefillMs: number, nowMs: number): void {

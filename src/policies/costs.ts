@@ -20,54 +20,108 @@ export const decodeStepMs = (workers: WorkerColumns, worker: number): number =>
 export const prefillMs = (workers: WorkerColumns, worker: number, n: number, context: number): number =>
   workers.prefillTokenMs[worker]! * n + workers.prefillAttentionMs[worker]! * n * (context + n / 2)
 
-/** Working off the prompts that are pending there. */
+/** Computing the prompts that are pending there. */
 export const pendingMs = (workers: WorkerColumns, worker: number): number =>
   workers.prefillTokenMs[worker]! * workers.pendingPrefillTokens[worker]! +
   workers.prefillAttentionMs[worker]! * workers.pendingPrefillAttention[worker]!
 
-/** The decode steps that `n` prompt tokens and those pending before them go along with, `chunkTokens` in each; an idle worker takes one too. */
-export const stepsMs = (workers: WorkerColumns, worker: number, n: number, chunkTokens: number): number =>
-  Math.max(1, Math.ceil((workers.pendingPrefillTokens[worker]! + n) / chunkTokens)) *
-  decodeStepMs(workers, worker)
+/** Steps that so many prompt tokens take, at least one. */
+export const chunks = (tokens: number, chunkTokens: number): number =>
+  tokens <= chunkTokens ? 1 : Math.ceil(tokens / chunkTokens)
 
-/**
- * Until the KV cache has room for prompt and answer beside what is held there. What is held goes evenly over the steps of an answer as
- * long as this one, so the wait is the share of it that has to go; at most all of it, also for what never fits. 0 where the size of the
- * cache is unknown.
- */
-export const kvWaitMs = (
+/** The same with the decode steps that go along, one for every chunk of `chunkTokens`. */
+export const pendingStepsMs = (
   workers: WorkerColumns,
   worker: number,
-  promptTokens: number,
-  outputTokens: number
+  chunkTokens = CHUNK_TOKENS
 ): number => {
-  const capacityTokens = workers.kvCapacityTokens[worker]!
-  const heldTokens = workers.contextTokens[worker]!
-  const excessTokens = heldTokens + promptTokens + outputTokens - capacityTokens
-  if (capacityTokens <= 0 || excessTokens <= 0) return 0
-  return Math.min(1, excessTokens / heldTokens) * outputTokens * decodeStepMs(workers, worker)
+  const tokens = workers.pendingPrefillTokens[worker]!
+  return tokens <= 0
+    ? 0
+    : pendingMs(workers, worker) + chunks(tokens, chunkTokens) * decodeStepMs(workers, worker)
 }
 
 /**
- * Time to first token of a request that is placed there at this moment: the prompts before its own and its own, a decode step for every
- * chunk of `chunkTokens` of them, and the wait for KV space.
+ * Until the prompts that are pending there are computed: less what was done of them since the first was begun. Only of those that were
+ * pending then anything can have been, or a worker that hangs would seem to have worked off what it is sent.
  */
+export const waitMs = (
+  workers: WorkerColumns,
+  worker: number,
+  nowMs: number,
+  chunkTokens = CHUNK_TOKENS
+): number => {
+  const doneMs = Math.min(nowMs, workers.prefillDueMs[worker]!) - workers.prefillSinceMs[worker]!
+  return Math.max(0, pendingStepsMs(workers, worker, chunkTokens) - doneMs)
+}
+
+/** The decode steps that `n` prompt tokens go along with, `chunkTokens` in each and at least one; and the one that is under way where there is somebody. */
+export const stepsMs = (workers: WorkerColumns, worker: number, n: number, chunkTokens: number): number =>
+  (Math.min(1, workers.inFlight[worker]!) + chunks(n, chunkTokens)) * decodeStepMs(workers, worker)
+
+/**
+ * Until there is room for one more: KV space for prompt and answer, and a place among the sequences of a step. Both are freed evenly over
+ * the steps of an answer as long as this one, so the wait is the share of what is there that has to go.
+ */
+export const roomMs = (
+  workers: WorkerColumns,
+  worker: number,
+  promptTokens: number,
+  cachedTokens: number,
+  outputTokens: number
+): number => {
+  const share = leavingShare(workers, worker, promptTokens, cachedTokens, outputTokens)
+  return share === 0 ? 0 : share * outputTokens * decodeStepMs(workers, worker)
+}
+
+/**
+ * The share of what is at a worker that must end before such a request has room; 1 also for what never fits. The KV cache holds no more than
+ * the requests there do when they share nothing, and no more than it held at the last heartbeat, what is pending and all answers. Where its
+ * size is unknown nothing is missing.
+ */
+export const leavingShare = (
+  workers: WorkerColumns,
+  worker: number,
+  promptTokens: number,
+  cachedTokens: number,
+  outputTokens: number
+): number => {
+  const capacityTokens = workers.kvCapacityTokens[worker]!
+  const sequences = workers.inFlight[worker]!
+  const heldTokens = Math.min(
+    workers.contextTokens[worker]! + cachedTokens,
+    workers.kvUsedTokens[worker]! + workers.pendingPrefillTokens[worker]! + workers.answerTokens[worker]!
+  )
+  const neededTokens = promptTokens - cachedTokens + outputTokens
+  const excessTokens = capacityTokens > 0 ? heldTokens + neededTokens - capacityTokens : 0
+  const excessSequences = sequences + 1 - workers.maxSequences[worker]!
+  const tokenShare = excessTokens > 0 ? excessTokens / heldTokens : 0
+  const sequenceShare = excessSequences > 0 ? excessSequences / sequences : 0
+  return Math.min(1, Math.max(tokenShare, sequenceShare))
+}
+
+/** Time to first token of a request that is placed there at this moment: the prompts before its own, its own, and the wait for room. */
 export const ttftMs = (
   workers: WorkerColumns,
   worker: number,
   promptTokens: number,
   cachedTokens: number,
   outputTokens: number,
+  nowMs: number,
   chunkTokens = CHUNK_TOKENS
 ): number => {
   const n = promptTokens - cachedTokens
   return (
-    pendingMs(workers, worker) +
+    waitMs(workers, worker, nowMs, chunkTokens) +
     prefillMs(workers, worker, n, cachedTokens) +
     stepsMs(workers, worker, n, chunkTokens) +
-    kvWaitMs(workers, worker, promptTokens, outputTokens)
+    roomMs(workers, worker, promptTokens, cachedTokens, outputTokens)
   )
 }
+
+/** The same of the attempt that was charged last, once the columns count it; without the wait for room. */
+export const chargedTtftMs = (workers: WorkerColumns, worker: number, nowMs: number): number =>
+  waitMs(workers, worker, nowMs) + (workers.inFlight[worker]! > 1 ? decodeStepMs(workers, worker) : 0)
 
 /** What the answer adds to the steps of those who decode beside it: each of its tokens makes a step longer. */
 export const decodeMs = (

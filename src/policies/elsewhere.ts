@@ -1,7 +1,7 @@
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
 import { mix } from "../structures/hash.ts"
-import { pendingMs, ttftMs } from "./costs.ts"
+import { ttftMs, waitMs } from "./costs.ts"
 import { LeastCost } from "./LeastCost.ts"
 
 const least = new LeastCost()
@@ -14,7 +14,8 @@ const found = { worker: -1, ttftMs: Number.POSITIVE_INFINITY }
 export const soonestElsewhere = (
   request: RequestView,
   worker: number,
-  pool: PoolView
+  pool: PoolView,
+  nowMs: number
 ): { readonly worker: number; readonly ttftMs: number } => {
   const { eligible, eligibleCount, forecast, workers } = pool
   const cached = pool.cachedTokens(request)
@@ -23,7 +24,8 @@ export const soonestElsewhere = (
   for (let i = 0; i < eligibleCount; i++) {
     const other = eligible[i]!
     if (other === worker) continue
-    least.offer(workers, other, ttftMs(workers, other, request.promptTokens, cached[other]!, outputTokens))
+    const firstMs = ttftMs(workers, other, request.promptTokens, cached[other]!, outputTokens, nowMs)
+    least.offer(workers, other, firstMs)
   }
   found.worker = least.worker
   found.ttftMs = least.cost
@@ -31,8 +33,8 @@ export const soonestElsewhere = (
 }
 
 /** No eligible worker is predicted to start anything sooner; Infinity where there is none. O(N), and much less than to ask for each request. */
-export const soonestMs = ({ eligible, eligibleCount, workers }: PoolView): number => {
+export const soonestMs = ({ eligible, eligibleCount, workers }: PoolView, nowMs: number): number => {
   let soonest = Number.POSITIVE_INFINITY
-  for (let i = 0; i < eligibleCount; i++) soonest = Math.min(soonest, pendingMs(workers, eligible[i]!))
+  for (let i = 0; i < eligibleCount; i++) soonest = Math.min(soonest, waitMs(workers, eligible[i]!, nowMs))
   return soonest
 }

@@ -84,6 +84,8 @@ export const Register = Schema.Struct({
   role: Schema.Literals(["both", "prefill", "decode"]),
   /** Most attempts it takes at once. */
   capacity: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 65_536 })),
+  /** Most sequences of one step of its engine; left out where that is not known, and by older workers. */
+  maxSequences: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 65_536 }))),
   /** Relative speed, 1 is the norm. */
   speed: Schema.Finite.check(Schema.isBetween({ minimum: 0.001, maximum: 1000 })),
   kvCapacityTokens: count

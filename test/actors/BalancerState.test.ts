@@ -606,7 +606,8 @@ describe.each([
           "prefilling",
           "pendingPrefillTokens",
           "pendingPrefillAttention",
-          "contextTokens"
+          "contextTokens",
+          "answerTokens"
         ] as const)
           expect([...world.workers[column]].every((value) => value === 0)).toBe(true)
         for (const ends of world.terminals) expect(ends).toHaveLength(1)

@@ -355,6 +355,7 @@ describe("a worker", () => {
   const silent: Engine = {
     models: ["m", "n"],
     capacity: 1,
+    maxSequences: 1,
     kvCapacityTokens: 0,
     submit: () => () => undefined,
     load: () => idleLoad

@@ -24,6 +24,7 @@ import { EPOCH, StubBalancer, type StubBalancerOptions } from "./support/StubBal
 class PuppetEngine implements Engine {
   readonly models = ["m", "n"]
   readonly capacity = 8
+  readonly maxSequences = 4
   readonly kvCapacityTokens = 1000
   timeScale = 1
   readonly runs: Array<{
@@ -192,7 +193,14 @@ describe("a worker and its balancer", () => {
     expect(balancer.frames.map(({ type, payload }) => ({ type, payload }))).toEqual([
       {
         type: Type.register,
-        payload: { models: ["m", "n"], role: "both", capacity: 8, speed: 0.5, kvCapacityTokens: 1000 }
+        payload: {
+          models: ["m", "n"],
+          role: "both",
+          capacity: 8,
+          speed: 0.5,
+          kvCapacityTokens: 1000,
+          maxSequences: 4
+        }
       }
     ])
     expect(balancer.heartbeats).toEqual([idleLoad])

@@ -183,7 +183,7 @@ export class AdmissionLife {
       const { inFlight } = this.pool.workers
       const eligible = [...this.pool.eligible.subarray(0, this.pool.eligibleCount)]
       const worker = eligible.reduce((best, each) => (inFlight[each]! < inFlight[best]! ? each : best))
-      one.request = charge(this.pool, worker, one.request)
+      one.request = charge(this.pool, worker, one.request, this.nowMs)
       one.worker = worker
       one.started = false
       this.refresh()
@@ -193,7 +193,7 @@ export class AdmissionLife {
 
   private start(one: Live): void {
     one.started = true
-    prefilled(this.pool, one.worker, one.request)
+    prefilled(this.pool, one.worker, one.request, this.nowMs)
     this.admission.started?.(one.request, one.worker, this.pool, this.nowMs)
   }
 
@@ -222,7 +222,7 @@ export class AdmissionLife {
 
   private release(one: Live, reason: Reason): void {
     const { worker } = one
-    if (!one.started) prefilled(this.pool, worker, one.request)
+    if (!one.started) prefilled(this.pool, worker, one.request, this.nowMs)
     release(this.pool, worker, one.request)
     one.worker = -1
     this.refresh()

@@ -209,7 +209,7 @@ export class PlacementLife {
     this.seen(worker, one, this)
     this.picks.push(slots.indexOf(worker))
     if (worker < 0) return this.endUnlessLive(one, Reason.noWorker)
-    const placed = charge(this.pool, worker, one)
+    const placed = charge(this.pool, worker, one, this.nowMs)
     touch(this.placement, this.pool, worker)
     this.live.push({ placed, worker, started: false })
     this.placement.placed?.(placed, worker, this.pool, this.nowMs)
@@ -218,7 +218,7 @@ export class PlacementLife {
   private start(attempt: Attempt): void {
     attempt.started = true
     for (const other of this.others(attempt)) this.release(other, Reason.cancelled)
-    prefilled(this.pool, attempt.worker, attempt.placed)
+    prefilled(this.pool, attempt.worker, attempt.placed, this.nowMs)
     this.placement.started?.(attempt.placed, attempt.worker, this.pool, this.nowMs)
   }
 
@@ -252,7 +252,7 @@ export class PlacementLife {
   private release(attempt: Attempt, reason: Reason): void {
     const { placed, worker, started } = attempt
     this.live = this.live.filter((each) => each !== attempt)
-    if (!started) prefilled(this.pool, worker, placed)
+    if (!started) prefilled(this.pool, worker, placed, this.nowMs)
     release(this.pool, worker, placed)
     touch(this.placement, this.pool, worker)
     this.placement.released?.(placed, worker, reason, this.pool, this.nowMs)
@@ -270,6 +270,8 @@ const again = ({ placed }: Attempt): RequestView => ({
 const inUnits = <Row extends Candidate>(row: Row, time: number, speed: number): Row => ({
   ...row,
   observedAtMs: row.observedAtMs * time,
+  prefillSinceMs: row.prefillSinceMs * time,
+  prefillDueMs: row.prefillDueMs * time,
   baseMs: row.baseMs * time,
   prefillTokenMs: row.prefillTokenMs * time,
   prefillAttentionMs: row.prefillAttentionMs * time,

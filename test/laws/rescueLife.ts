@@ -3,7 +3,7 @@ import * as fc from "fast-check"
 import { Reason } from "../../src/domain/Outcome.ts"
 import type { PoolView } from "../../src/domain/PoolView.ts"
 import type { RequestView } from "../../src/domain/RequestView.ts"
-import { pendingMs, prefillMs, ttftMs } from "../../src/policies/costs.ts"
+import { chargedTtftMs, pendingMs, prefillMs, ttftMs, waitMs } from "../../src/policies/costs.ts"
 import type { PlacedView, Rescue, RescueActions } from "../../src/policies/Rescue.ts"
 import { candidates, request } from "../support/arbitraries.ts"
 import { type Candidate, charge, poolOf, prefilled, release, setEligible } from "../support/pools.ts"
@@ -167,7 +167,7 @@ export class RescueLife {
     for (let i = 0; i < WARM_UP; i++) {
       const one = this.admit({ ...this.life.requests[0]!, promptTokens: WARM_UP_TOKENS })
       this.place(one, worker)
-      this.nowMs += pendingMs(this.pool.workers, worker)
+      this.nowMs += waitMs(this.pool.workers, worker, this.nowMs)
       this.start(one)
       this.release(one, Reason.none)
       this.end(one, Reason.none)
@@ -275,7 +275,7 @@ export class RescueLife {
   }
 
   private place(one: Live, worker: number): void {
-    const request = charge(this.pool, worker, one.request)
+    const request = charge(this.pool, worker, one.request, this.nowMs)
     this.refresh()
     this.settle(one, { worker, request, sinceMs: this.nowMs })
   }
@@ -286,7 +286,7 @@ export class RescueLife {
     one.state = "placed"
     one.worker = worker
     one.sinceMs = sinceMs
-    one.predictedMs = ttftMs(this.pool.workers, worker, 0, 0, 0)
+    one.predictedMs = chargedTtftMs(this.pool.workers, worker, sinceMs)
     this.placements++
     this.placedTokens += request.uncachedTokens
     this.rescue.placed?.(request, worker, this.pool, sinceMs)
@@ -311,7 +311,7 @@ export class RescueLife {
   }
 
   private start(one: Live): void {
-    prefilled(this.pool, one.worker, one.request)
+    prefilled(this.pool, one.worker, one.request, this.nowMs)
     one.state = "streaming"
     this.rescue.started?.(one.request, one.worker, this.pool, this.nowMs)
   }
@@ -322,7 +322,7 @@ export class RescueLife {
   }
 
   private discharge(worker: number, request: RequestView, isUnstarted: boolean): void {
-    if (isUnstarted) prefilled(this.pool, worker, request)
+    if (isUnstarted) prefilled(this.pool, worker, request, this.nowMs)
     release(this.pool, worker, request)
     this.refresh()
   }
@@ -368,7 +368,11 @@ export class RescueLife {
       }
     const actions: RescueActions = {
       hedge: act("hedge", (one, to) => {
-        one.copy = { worker: to, request: charge(this.pool, to, one.request), sinceMs: this.nowMs }
+        one.copy = {
+          worker: to,
+          request: charge(this.pool, to, one.request, this.nowMs),
+          sinceMs: this.nowMs
+        }
         this.refresh()
       }),
       move: act("move", (one, to) => {
@@ -438,7 +442,7 @@ export class RescueLife {
       elsewhereMs: Math.min(
         ...this.eligible()
           .filter((slot) => slot !== from)
-          .map((slot) => ttftMs(workers, slot, promptTokens, cached[slot]!, outputTokens))
+          .map((slot) => ttftMs(workers, slot, promptTokens, cached[slot]!, outputTokens, this.nowMs))
       ),
       eligibleCount: pool.eligibleCount,
       readyCount: readySlots.length,

@@ -53,7 +53,14 @@ const contents: Readonly<Record<string, readonly [chain: unknown, extras: unknow
   register: [
     null,
     null,
-    { models: ["llama-3-8b"], role: "both", capacity: 64, speed: 1, kvCapacityTokens: 262_144 }
+    {
+      models: ["llama-3-8b"],
+      role: "both",
+      capacity: 64,
+      speed: 1,
+      kvCapacityTokens: 262_144,
+      maxSequences: 32
+    }
   ],
   heartbeat: [
     null,

@@ -145,8 +145,8 @@ const laws = [
         const result = replay.run()
         expect(() => audit(result)).not.toThrow()
         expect(ends.every((count) => count === 1)).toBe(true)
-        const { contextTokens, inFlight, pendingPrefillTokens } = part(replay, "columns")
-        for (const charged of [contextTokens, inFlight, pendingPrefillTokens])
+        const { answerTokens, contextTokens, inFlight, pendingPrefillTokens } = part(replay, "columns")
+        for (const charged of [answerTokens, contextTokens, inFlight, pendingPrefillTokens])
           expect([...charged].every((count) => count === 0)).toBe(true)
       })
   },

@@ -75,6 +75,10 @@ const row: fc.Arbitrary<Candidate> = fc
       decodeSequenceMs: [0, 0.03125],
       decodeContextMs: [0, 2 ** -14],
       capacity: range(6, 64),
+      maxSequences: [3, 65_536],
+      prefillSinceMs: [0, -50, -20_000],
+      prefillForMs: [0, 100, 20_000],
+      answerTokens: [0, 8192],
       running: range(0, 64),
       waiting: range(0, 64),
       observedAtMs: range(0, 100_000, 100)
@@ -88,9 +92,10 @@ const row: fc.Arbitrary<Candidate> = fc
       cachedTokens: tokens
     })
   )
-  .map(([{ isEligible, ...chosen }, numbers]) => ({
+  .map(([{ isEligible, prefillForMs, ...chosen }, numbers]) => ({
     ...chosen,
     ...numbers,
+    prefillDueMs: chosen.prefillSinceMs + prefillForMs,
     prefilling: Math.min(chosen.prefilling, chosen.inFlight),
     eligible: isEligible === 1
   }))

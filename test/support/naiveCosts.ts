@@ -21,24 +21,46 @@ export const naiveCosts = {
   ownMs: (row: Candidate, prompt: number, cached: number): number =>
     row.prefillTokenMs * (prompt - cached) +
     (row.prefillAttentionMs * (prompt - cached) * (prompt + cached)) / 2,
+  chunkSteps: (tokens: number, chunk: number): number => Math.max(1, Math.ceil(tokens / chunk)),
   waitingMs: (row: Candidate): number =>
     row.prefillTokenMs * row.pendingPrefillTokens + row.prefillAttentionMs * row.pendingPrefillAttention,
-  kvWaitMs: (row: Candidate, prompt: number, answer: number): number => {
-    const tooMuch = row.contextTokens + prompt + answer - row.kvCapacityTokens
-    if (row.kvCapacityTokens === 0 || tooMuch <= 0) return 0
-    return answer * naiveCosts.stepMs(row) * Math.min(1, tooMuch / row.contextTokens)
+  /** Whatever was done of the prompts was done between two moments, and no prompt was there that is not pending. */
+  waitMs: (row: Candidate, chunk: number, nowMs: number): number => {
+    if (row.pendingPrefillTokens === 0) return 0
+    const allMs =
+      naiveCosts.waitingMs(row) +
+      naiveCosts.chunkSteps(row.pendingPrefillTokens, chunk) * naiveCosts.stepMs(row)
+    const doneMs =
+      nowMs < row.prefillDueMs ? nowMs - row.prefillSinceMs : row.prefillDueMs - row.prefillSinceMs
+    return doneMs > allMs ? 0 : allMs - doneMs
   },
-  ttftMs: (row: Candidate, prompt: number, cached: number, answer: number, chunk: number): number =>
-    naiveCosts.waitingMs(row) +
+  roomMs: (row: Candidate, prompt: number, cached: number, answer: number): number => {
+    const apart = row.contextTokens + cached
+    const seen = row.kvUsedTokens + row.pendingPrefillTokens + row.answerTokens
+    const there = apart < seen ? apart : seen
+    const tooMuch = row.kvCapacityTokens === 0 ? 0 : there + prompt - cached + answer - row.kvCapacityTokens
+    const tooMany = row.inFlight + 1 - row.maxSequences
+    const shares = [tooMuch > 0 ? tooMuch / there : 0, tooMany > 0 ? tooMany / row.inFlight : 0]
+    return answer * naiveCosts.stepMs(row) * Math.min(1, Math.max(...shares))
+  },
+  ttftMs: (
+    row: Candidate,
+    prompt: number,
+    cached: number,
+    answer: number,
+    chunk: number,
+    nowMs: number
+  ): number =>
+    naiveCosts.waitMs(row, chunk, nowMs) +
     naiveCosts.ownMs(row, prompt, cached) +
-    Math.max(1, Math.ceil((row.pendingPrefillTokens + prompt - cached) / chunk)) * naiveCosts.stepMs(row) +
-    naiveCosts.kvWaitMs(row, prompt, answer),
+    (naiveCosts.chunkSteps(prompt - cached, chunk) + (row.inFlight === 0 ? 0 : 1)) * naiveCosts.stepMs(row) +
+    naiveCosts.roomMs(row, prompt, cached, answer),
   longerMs: (row: Candidate, prompt: number, answer: number): number =>
     answer * (row.decodeSequenceMs + row.decodeContextMs * (prompt + answer / 2)),
   occupancyMs: (row: Candidate, prompt: number, cached: number, answer: number): number =>
     naiveCosts.ownMs(row, prompt, cached) + naiveCosts.longerMs(row, prompt, answer),
-  /** Five minutes of prefill would cost half of them. */
-  lastingMs: (ownMs: number): number => ownMs * (ownMs / (300_000 + ownMs)),
+  /** Two and a half minutes of prefill would cost half of them. */
+  lastingMs: (ownMs: number): number => ownMs * (ownMs / (150_000 + ownMs)),
   externalityMs: (row: Candidate, prompt: number, cached: number, most: number): number => {
     const ownMs = naiveCosts.ownMs(row, prompt, cached)
     return row.inFlight * (ownMs - naiveCosts.ownMs(row, prompt, most) + naiveCosts.lastingMs(ownMs))

@@ -3,7 +3,7 @@ import type { PoolView } from "../../src/domain/PoolView.ts"
 import type { RequestView } from "../../src/domain/RequestView.ts"
 import { presets, stepMs } from "../../src/engines/simulated/CostModel.ts"
 import type { Admission, QueueView } from "../../src/policies/Admission.ts"
-import { ttftMs } from "../../src/policies/costs.ts"
+import { chargedTtftMs, ttftMs } from "../../src/policies/costs.ts"
 import { TtftRatio } from "../../src/policies/estimators/TtftRatio.ts"
 import { makeRng, type Rng } from "../../src/structures/Rng.ts"
 import {
@@ -155,11 +155,11 @@ export const overloaded = ({
       const one = waiting.shift()!
       const eligible = [...pool.eligible.subarray(0, pool.eligibleCount)]
       const costs = eligible.map((each) =>
-        ttftMs(pool.workers, each, one.request.promptTokens, 0, MEAN_OUTPUT)
+        ttftMs(pool.workers, each, one.request.promptTokens, 0, MEAN_OUTPUT, nowMs)
       )
       const worker = eligible[costs.indexOf(Math.min(...costs))]!
-      one.predictedMs = Math.min(...costs)
-      one.request = charge(pool, worker, one.request)
+      one.request = charge(pool, worker, one.request, nowMs)
+      one.predictedMs = chargedTtftMs(pool.workers, worker, nowMs)
       one.worker = worker
       one.placedMs = nowMs
       refresh()
@@ -211,7 +211,7 @@ export const overloaded = ({
   const token = (one: Sequence): void => {
     if (!one.started) {
       one.started = true
-      prefilled(pool, one.worker, one.request)
+      prefilled(pool, one.worker, one.request, nowMs)
       ratio.record(one.predictedMs, nowMs - one.placedMs, nowMs)
       admission.started?.(one.request, one.worker, pool, nowMs)
       if (nowMs - one.request.arrivedMs <= allowedMs(one.request.promptTokens)) inTime++

@@ -1,7 +1,7 @@
 import { Reason } from "../../src/domain/Outcome.ts"
 import type { PoolView } from "../../src/domain/PoolView.ts"
 import type { RequestView } from "../../src/domain/RequestView.ts"
-import { ttftMs } from "../../src/policies/costs.ts"
+import { chargedTtftMs } from "../../src/policies/costs.ts"
 import type { Rescue } from "../../src/policies/Rescue.ts"
 import { charge, oneRequest, prefilled, release } from "./pools.ts"
 
@@ -35,7 +35,7 @@ export class PlacedRequests {
   }
 
   place(worker: number, sinceMs: number, facts: Partial<RequestView> = {}): RequestView {
-    const request = charge(this.pool, worker, this.queue(facts))
+    const request = charge(this.pool, worker, this.queue(facts), sinceMs)
     this.all.push({ request, worker, sinceMs, isStreaming: false })
     this.rescue.placed?.(request, worker, this.pool, sinceMs)
     return request
@@ -45,7 +45,7 @@ export class PlacedRequests {
   foresee(count: number, worker: number): void {
     for (let i = 0; i < count; i++) {
       const request = charge(this.pool, worker, this.queue({ slot: 1000, promptTokens: 3200 }))
-      const predictedMs = ttftMs(this.pool.workers, worker, 0, 0, 0)
+      const predictedMs = chargedTtftMs(this.pool.workers, worker, 0)
       this.rescue.placed?.(request, worker, this.pool, 0)
       prefilled(this.pool, worker, request)
       this.rescue.started?.(request, worker, this.pool, predictedMs)

@@ -1,5 +1,6 @@
 import type { Forecast, PoolView, WorkerColumns } from "../../src/domain/PoolView.ts"
 import type { RequestView } from "../../src/domain/RequestView.ts"
+import { pendingStepsMs } from "../../src/policies/costs.ts"
 import { hash64, mix } from "../../src/structures/hash.ts"
 import type { PrefixChain } from "../../src/structures/PrefixChain.ts"
 
@@ -22,10 +23,14 @@ const columnTypes = {
   inFlight: Int32Array,
   prefilling: Int32Array,
   capacity: Int32Array,
+  maxSequences: Int32Array,
   speed: Float64Array,
   pendingPrefillTokens: Float64Array,
   pendingPrefillAttention: Float64Array,
+  prefillSinceMs: Float64Array,
+  prefillDueMs: Float64Array,
   contextTokens: Float64Array,
+  answerTokens: Float64Array,
   running: Int32Array,
   waiting: Int32Array,
   kvUsedTokens: Float64Array,
@@ -114,26 +119,36 @@ export const quietForecast: Forecast = {
 /**
  * Charges a request to a worker as the balancer does before it sends it. Returns it as placed: with what it is expected to compute there.
  */
-export const charge = (pool: PoolView, worker: number, request: RequestView): RequestView => {
+export const charge = (pool: PoolView, worker: number, request: RequestView, nowMs = 0): RequestView => {
   const placed = { ...request, uncachedTokens: request.promptTokens - pool.cachedTokens(request)[worker]! }
   pool.workers.inFlight[worker]!++
+  pool.workers.answerTokens[worker]! += pool.forecast.meanOutputTokens(placed)
   pool.workers.contextTokens[worker]! += heldTokens(pool, placed)
   addPrefill(pool, worker, placed, 1)
+  if (pool.workers.prefilling[worker] === 1) beginPrefill(pool, worker, nowMs)
   return placed
 }
 
 /** The first token of a request that `charge` returned: its prompt is no longer pending. */
-export const prefilled = (pool: PoolView, worker: number, placed: RequestView): void =>
+export const prefilled = (pool: PoolView, worker: number, placed: RequestView, nowMs = 0): void => {
   addPrefill(pool, worker, placed, -1)
+  beginPrefill(pool, worker, nowMs)
+}
 
 /** The end of such a request, after its first token. */
 export const release = (pool: PoolView, worker: number, placed: RequestView): void => {
   pool.workers.inFlight[worker]!--
+  pool.workers.answerTokens[worker]! -= pool.forecast.meanOutputTokens(placed)
   pool.workers.contextTokens[worker]! -= heldTokens(pool, placed)
 }
 
 const heldTokens = ({ forecast }: PoolView, request: RequestView): number =>
   request.promptTokens + forecast.meanOutputTokens(request)
+
+const beginPrefill = ({ workers }: PoolView, worker: number, nowMs: number): void => {
+  workers.prefillSinceMs[worker] = nowMs
+  workers.prefillDueMs[worker] = nowMs + pendingStepsMs(workers, worker)
+}
 
 const addPrefill = ({ workers }: PoolView, worker: number, request: RequestView, count: 1 | -1): void => {
   const n = request.uncachedTokens
@@ -173,10 +188,14 @@ export const equalWorkers = (count: number, row: Partial<Candidate> = {}): Reado
       inFlight: 2,
       prefilling: 0,
       capacity: 64,
+      maxSequences: 65_536,
       speed: 1,
       pendingPrefillTokens: 0,
       pendingPrefillAttention: 0,
+      prefillSinceMs: 0,
+      prefillDueMs: 0,
       contextTokens: 0,
+      answerTokens: 0,
       running: 0,
       waiting: 0,
       kvUsedTokens: 0,

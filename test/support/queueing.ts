@@ -50,7 +50,7 @@ export const serve = (entry: PlacementEntry, queueing: Queueing): ReadonlyArray<
   const finishUntil = (untilMs: number): void => {
     for (let end = ends.popBefore(untilMs); end !== undefined; end = ends.popBefore(untilMs)) {
       const { atMs, worker, placed } = end
-      prefilled(pool, worker, placed)
+      prefilled(pool, worker, placed, atMs)
       placement.started?.(placed, worker, pool, atMs)
       release(pool, worker, placed)
       placement.released?.(placed, worker, Reason.none, pool, atMs)
@@ -69,7 +69,7 @@ export const serve = (entry: PlacementEntry, queueing: Queueing): ReadonlyArray<
       maxTokens: 1
     }
     const worker = placement.pick(one, pool, nowMs)
-    const placed = charge(pool, worker, one)
+    const placed = charge(pool, worker, one, nowMs)
     placement.placed?.(placed, worker, pool, nowMs)
     const beginsMs = Math.max(nowMs, freeMs[worker]!)
     freeMs[worker] = beginsMs + one.promptTokens

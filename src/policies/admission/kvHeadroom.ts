@@ -4,7 +4,7 @@ import type { RequestView } from "../../domain/RequestView.ts"
 import { grow } from "../../structures/grow.ts"
 import { defineAdmission } from "../Admission.ts"
 import { classCeiling, classCeilingRule } from "../classCeiling.ts"
-import { kvWaitMs } from "../costs.ts"
+import { roomMs } from "../costs.ts"
 import { KvBatch } from "../KvBatch.ts"
 import { retryAfterMs, retryAfterRule } from "../retryAfter.ts"
 
@@ -98,7 +98,7 @@ export const kvHeadroom = defineAdmission(
           const roomTokens = capacityTokens * usable - aheadTokens
           const batch = batches[worker] ?? nobody
           if (batch.fits(promptTokens, outputTokens, roomTokens, nowMs)) return null
-          waitMs = Math.min(waitMs, kvWaitMs(workers, worker, promptTokens, outputTokens + aheadTokens))
+          waitMs = Math.min(waitMs, roomMs(workers, worker, promptTokens, 0, outputTokens + aheadTokens))
         }
         return { reason: Reason.kvFull, retryAfterMs: retryAfterMs(waitMs, rng) }
       },

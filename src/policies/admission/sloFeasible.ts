@@ -3,7 +3,7 @@ import type { PoolView, WorkerColumns } from "../../domain/PoolView.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
 import { defineAdmission, type QueueView } from "../Admission.ts"
 import { classCeiling, classCeilingRule } from "../classCeiling.ts"
-import { CHUNK_TOKENS, decodeStepMs, kvWaitMs, pendingMs, prefillMs, stepsMs } from "../costs.ts"
+import { CHUNK_TOKENS, decodeStepMs, prefillMs, roomMs, stepsMs, waitMs } from "../costs.ts"
 import { mostCached } from "../mostCached.ts"
 import { retryAfterMs, retryAfterRule } from "../retryAfter.ts"
 
@@ -87,6 +87,7 @@ class Question {
   private outputTokens = 0
   private ratio = 1
   private ceiling = 1
+  private nowMs = 0
   private leftMs = 0
   /** Of the queue: its expected wait, and its prompt tokens for each worker. */
   private waitMs = 0
@@ -113,6 +114,7 @@ class Question {
     this.outputTokens = pool.forecast.meanOutputTokens(request)
     this.ratio = pool.forecast.ttftRatio
     this.ceiling = classCeiling(request.class)
+    this.nowMs = nowMs
     this.leftMs = request.deadlineMs - nowMs
     this.waitMs = count === 0 ? queue.expectedWaitMs : 0
     this.aheadTokens = count === 0 ? 0 : queue.queuedPromptTokens / count
@@ -146,10 +148,10 @@ class Question {
     const ownMs = prefillMs(workers, worker, n, cachedTokens)
     // `ttftMs` in its parts, which takes half the time.
     const placedMs =
-      pendingMs(workers, worker) +
+      waitMs(workers, worker, this.nowMs) +
       ownMs +
       stepsMs(workers, worker, n, CHUNK_TOKENS) +
-      kvWaitMs(workers, worker, promptTokens, outputTokens)
+      roomMs(workers, worker, promptTokens, cachedTokens, outputTokens)
     if (this.queueEmpty && workers.inFlight[worker] === 0) {
       const againMs = prefillMs(workers, worker, this.mostTokens() - cachedTokens, cachedTokens)
       if (againMs <= targets.ttft) return placedMs - leftMs

@@ -2,7 +2,7 @@ import { Reason } from "../../domain/Outcome.ts"
 import type { Forecast, PoolView } from "../../domain/PoolView.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
 import { grow } from "../../structures/grow.ts"
-import { ttftMs } from "../costs.ts"
+import { chargedTtftMs } from "../costs.ts"
 import type { PolicyEvents } from "../Policy.ts"
 import { OutputLengths } from "./OutputLengths.ts"
 import { TtftRatio } from "./TtftRatio.ts"
@@ -35,14 +35,14 @@ export class Estimates implements Forecast, PolicyEvents {
     return this.ratio.value
   }
 
-  /** The columns count the attempt already, so the prediction is that of what is pending there. */
+  /** The columns count the attempt already. */
   readonly placed = ({ slot }: RequestView, worker: number, pool: PoolView, nowMs: number): void => {
     if (slot >= this.placedMs.length) {
       this.placedMs = grow(this.placedMs, slot, (length) => new Float64Array(length))
       this.predictedMs = grow(this.predictedMs, slot, (length) => new Float64Array(length))
     }
     this.placedMs[slot] = nowMs
-    this.predictedMs[slot] = ttftMs(pool.workers, worker, 0, 0, 0)
+    this.predictedMs[slot] = chargedTtftMs(pool.workers, worker, nowMs)
   }
 
   readonly started = ({ slot }: RequestView, _worker: number, _pool: PoolView, nowMs: number): void =>

@@ -2,7 +2,7 @@ import type { PoolView, WorkerColumns } from "../../domain/PoolView.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
 import { sessionOrRequestState } from "../affinity.ts"
 import { CompletionCosts } from "../CompletionCosts.ts"
-import { CHUNK_TOKENS, decodeMs, kvWaitMs, occupancyMs } from "../costs.ts"
+import { CHUNK_TOKENS, decodeMs, occupancyMs, roomMs } from "../costs.ts"
 import { isEligible } from "../eligibility.ts"
 import { LeastCost } from "../LeastCost.ts"
 import { leastOf } from "../leastOf.ts"
@@ -91,11 +91,11 @@ export const disaggregated = definePlacement(
     /** Whether it was weighed whether to split. */
     let weighed = false
 
-    const pickLocal = (request: RequestView, pool: PoolView): number => {
+    const pickLocal = (request: RequestView, pool: PoolView, nowMs: number): number => {
       const { workers, eligible, eligibleCount } = pool
       const { promptTokens } = request
       const outputTokens = pool.forecast.meanOutputTokens(request)
-      const costMs = costs.of(request, pool, eligible, eligibleCount, outputTokens)
+      const costMs = costs.of(request, pool, eligible, eligibleCount, outputTokens, nowMs)
       const cachedTokens = pool.cachedTokens(request)
       for (let i = 0; i < eligibleCount; i++) {
         const worker = eligible[i]!
@@ -107,9 +107,9 @@ export const disaggregated = definePlacement(
       return local
     }
 
-    const pickReader = (request: RequestView, pool: PoolView): number => {
+    const pickReader = (request: RequestView, pool: PoolView, nowMs: number): number => {
       const { workers, prefill, prefillCount } = pool
-      const costMs = costs.of(request, pool, prefill, prefillCount, 1)
+      const costMs = costs.of(request, pool, prefill, prefillCount, 1, nowMs)
       const reader = leastOf(workers, prefill, prefillCount, costMs, sessionOrRequestState(request))
       readerMs = costMs[reader] ?? Number.POSITIVE_INFINITY
       return reader
@@ -128,34 +128,36 @@ export const disaggregated = definePlacement(
         writer.offer(
           workers,
           worker,
-          transferMs + kvWaitMs(workers, worker, promptTokens, outputTokens) + externality * longerMs
+          transferMs +
+            roomMs(workers, worker, promptTokens, cachedTokens[worker]!, outputTokens) +
+            externality * longerMs
         )
       }
     }
 
-    const localTerms = (request: RequestView, worker: number, pool: PoolView) => {
+    const localTerms = (request: RequestView, worker: number, pool: PoolView, nowMs: number) => {
       const { promptTokens } = request
       const outputTokens = pool.forecast.meanOutputTokens(request)
       const cached = pool.cachedTokens(request)[worker]!
       const othersMs = wholeMs(pool.workers, worker, promptTokens, cached, outputTokens)
       return {
-        ...costs.terms(request, pool, worker, outputTokens),
+        ...costs.terms(request, pool, worker, outputTokens, nowMs),
         externality: (externality * othersMs) / 1000
       }
     }
 
     return {
-      pick: (request, pool) => {
+      pick: (request, pool, nowMs) => {
         decodeWorker = -1
         weighed = false
-        const local = pickLocal(request, pool)
+        const local = pickLocal(request, pool, nowMs)
         if (pool.prefillCount === 0 || pool.decodeCount === 0) return local
         if (local >= 0) {
           const uncachedTokens = request.promptTokens - pool.cachedTokens(request)[local]!
           if (uncachedTokens < threshold) return local
         }
         weighed = true
-        const reader = pickReader(request, pool)
+        const reader = pickReader(request, pool, nowMs)
         pickWriter(request, pool)
         if (readerMs + writer.cost >= localMs) return local
         decodeWorker = writer.worker
@@ -163,11 +165,11 @@ export const disaggregated = definePlacement(
       },
       decodeOn: () => decodeWorker,
       compared: (worker, pool) => weighed || isEligible(pool, worker),
-      terms: (request, worker, pool) => {
+      terms: (request, worker, pool, nowMs) => {
         if (!pool.prefill.subarray(0, pool.prefillCount).includes(worker))
-          return localTerms(request, worker, pool)
+          return localTerms(request, worker, pool, nowMs)
         pickWriter(request, pool)
-        return { ...costs.terms(request, pool, worker, 1), handOver: writer.cost / 1000 }
+        return { ...costs.terms(request, pool, worker, 1, nowMs), handOver: writer.cost / 1000 }
       }
     }
   }

@@ -17,9 +17,11 @@ export const predictedCompletion = definePlacement(
     summary:
       "The worker where the first token is predicted soonest, counting the delay inflicted on those already there.",
     definition:
-      "Least TTFT + externality·E + recent·u²·R over all eligible workers, with step costs fitted to each worker. TTFT = prefill of the prompts pending there + prefill of " +
-      "the prompt's uncached tokens + ⌈(pending + uncached tokens) / chunkTokens⌉ decode steps, at least one + the wait until prompt and " +
-      "expected answer fit into the KV cache. E = requests in flight × (the prefill of what is not cached there and is at the eligible worker that has most, " +
+      "Least TTFT + externality·E + recent·u³·R over all eligible workers, with step costs fitted to each worker. TTFT = the prefill of the " +
+      "prompts pending there, with a decode step for every chunkTokens of them, less what was done of those that were pending at the last first token " +
+      "there, since then + prefill of the prompt's uncached tokens, with a step for every chunkTokens, at least one + a step where requests are in flight, " +
+      "for the one under way + the wait for room, which is the share of what is there that must end until prompt and expected answer fit into the " +
+      "KV cache and among the sequences of a step, times the steps of the answer. E = requests in flight × (the prefill of what is not cached there and is at the eligible worker that has most, " +
       "which those who are there would be spared, + P · P / (P + absorbed), with P the prefill of all that is not cached there: short delays are absorbed). R = prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves; u = mean of R over the eligible workers / memory, at most 1: the share of time that goes to prefill. Cached are blocks the worker reported or was sent before; the expected answer is " +
       "the tenant's mean. Ties go to the highest rendezvous score of (session or, without one, request id; worker key).",
     cost: "O(N)",
@@ -33,7 +35,7 @@ export const predictedCompletion = definePlacement(
   {
     externality: {
       kind: "number",
-      default: 0.25,
+      default: 0.15,
       minimum: 0,
       maximum: 1,
       summary:
@@ -42,7 +44,7 @@ export const predictedCompletion = definePlacement(
     },
     absorbed: {
       kind: "duration",
-      default: 300_000,
+      default: 150_000,
       minimum: 1,
       unit: "ms",
       summary:
@@ -51,7 +53,7 @@ export const predictedCompletion = definePlacement(
     },
     recent: {
       kind: "number",
-      default: 0.1,
+      default: 0.15,
       minimum: 0,
       maximum: 10,
       summary:
@@ -83,7 +85,14 @@ export const predictedCompletion = definePlacement(
     return {
       pick: (request, pool, nowMs) => {
         const { workers, eligible, eligibleCount, forecast } = pool
-        const costMs = costs.of(request, pool, eligible, eligibleCount, forecast.meanOutputTokens(request))
+        const costMs = costs.of(
+          request,
+          pool,
+          eligible,
+          eligibleCount,
+          forecast.meanOutputTokens(request),
+          nowMs
+        )
         const { sums } = lately
         const weight = recent * lately.price(eligible, eligibleCount, nowMs) * lately.factor(nowMs)
         for (let i = 0; i < eligibleCount; i++) {
@@ -95,7 +104,7 @@ export const predictedCompletion = definePlacement(
       terms: (request, worker, pool, nowMs) => {
         const price = lately.price(pool.eligible, pool.eligibleCount, nowMs)
         return {
-          ...costs.terms(request, pool, worker, pool.forecast.meanOutputTokens(request)),
+          ...costs.terms(request, pool, worker, pool.forecast.meanOutputTokens(request), nowMs),
           recent: (recent * price * lately.at(worker, nowMs)) / 1000
         }
       },

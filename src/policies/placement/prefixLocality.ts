@@ -114,7 +114,14 @@ export const prefixLocality = definePlacement(
     return {
       pick: (request, pool, nowMs) => {
         const { workers, eligible, eligibleCount, forecast } = pool
-        const costMs = costs.of(request, pool, eligible, eligibleCount, forecast.meanOutputTokens(request))
+        const costMs = costs.of(
+          request,
+          pool,
+          eligible,
+          eligibleCount,
+          forecast.meanOutputTokens(request),
+          nowMs
+        )
         const cachedTokens = pool.cachedTokens(request)
         const heldTokens = costs.mostCached
         if (request.slot >= matched.length) matched = grow(matched, request.slot, noRows)
@@ -143,7 +150,8 @@ export const prefixLocality = definePlacement(
           request,
           pool,
           worker,
-          pool.forecast.meanOutputTokens(request)
+          pool.forecast.meanOutputTokens(request),
+          nowMs
         )
         return { ...ttft, leaving }
       }

@@ -81,14 +81,14 @@ export const hedge = defineRescue(
       started: ({ slot }, _worker, _pool, nowMs) => lateness.started(slot, nowMs),
       review: (pool, placed, actions, nowMs) => {
         if (usedShare(pool.workers, ready) > saturation) return
-        const patienceMs = Math.max(after, 2 * soonestMs(pool))
+        const patienceMs = Math.max(after, 2 * soonestMs(pool, nowMs))
         let left = ACTIONS_MAX
         placed.unstarted((request, worker, sinceMs) => {
           const { slot } = request
           const waitedMs = nowMs - sinceMs
           if (waitedMs <= patienceMs || !lateness.isLate(slot, waitedMs)) return
           if (copied[slot] === 1 || left === 0 || !allowed.allows()) return
-          const other = soonestElsewhere(request, worker, pool)
+          const other = soonestElsewhere(request, worker, pool, nowMs)
           if (other.ttftMs > waitedMs / 2) return
           const tokens = request.promptTokens - pool.cachedTokens(request)[other.worker]!
           if (!allowedTokens.allows(tokens) || !actions.hedge(slot, other.worker)) return

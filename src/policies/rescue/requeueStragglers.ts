@@ -54,13 +54,14 @@ export const requeueStragglers = defineRescue(
       started: ({ slot }, _worker, _pool, nowMs) => lateness.started(slot, nowMs),
       review: (pool, placed, { requeue }, nowMs) => {
         let left = ACTIONS_MAX
-        const soonest = soonestMs(pool)
+        const soonest = soonestMs(pool, nowMs)
         placed.unstarted((request, worker, sinceMs) => {
           const { slot } = request
           const waitedMs = nowMs - sinceMs
           if (waitedMs <= after || taken[slot] === 1 || left === 0 || !allowed.allows()) return
           const leftMs = lateness.isLate(slot, waitedMs) ? waitedMs : lateness.predicted(slot) - waitedMs
-          if (soonest > leftMs / 2 || soonestElsewhere(request, worker, pool).ttftMs > leftMs / 2) return
+          if (soonest > leftMs / 2 || soonestElsewhere(request, worker, pool, nowMs).ttftMs > leftMs / 2)
+            return
           if (!requeue(slot)) return
           taken[slot] = 1
           allowed.spend()

@@ -721,6 +721,7 @@ export class Replay implements BalancerEffects {
     columns.keyLow[slot] = key.low
     columns.role[slot] = Role[options.role ?? "both"]
     columns.capacity[slot] = worker.capacity
+    columns.maxSequences[slot] = worker.maxSequences
     columns.ratedSpeed[slot] = options.speed ?? 1
     columns.kvCapacityTokens[slot] = worker.kvCapacityTokens
     columns.joined(slot, sinceMs)

@@ -2,7 +2,7 @@ import type { Request } from "../../actors/RequestTable.ts"
 import { Role } from "../../domain/PoolView.ts"
 import { idleLoad, type WorkerLoad } from "../../domain/WorkerLoad.ts"
 import { KV_COMES_MS } from "../../engines/Engine.ts"
-import { type BatchSink, ContinuousBatch } from "../../engines/simulated/ContinuousBatch.ts"
+import { type BatchSink, ContinuousBatch, MAX_NUM_SEQS } from "../../engines/simulated/ContinuousBatch.ts"
 import { type EnginePreset, type StepCost, transferTokenMs } from "../../engines/simulated/CostModel.ts"
 import type { KvCacheSink } from "../../engines/simulated/KvCache.ts"
 import type { BatchRequest, Sequence } from "../../engines/simulated/Sequence.ts"
@@ -81,6 +81,7 @@ export class ReplayWorker {
   readonly serial: number
   readonly batch: ContinuousBatch<Job>
   readonly capacity: number
+  readonly maxSequences: number
   readonly kvCapacityTokens: number
   /** One that is `coming` was ordered and has not dialled; `none` is one that is no more, or that nobody has ordered yet. */
   life: "none" | "coming" | "up" = "none"
@@ -119,6 +120,7 @@ export class ReplayWorker {
     this.serial = serial
     this.slowFactor = slowness * (options.slowFactor ?? 1)
     this.capacity = options.capacity ?? CAPACITY
+    this.maxSequences = options.maxNumSeqs ?? MAX_NUM_SEQS
     this.kvCapacityTokens = options.kvCapacityTokens ?? options.preset.kvCapacityTokens
     this.batch = new ContinuousBatch<Job>(
       {
@@ -128,7 +130,7 @@ export class ReplayWorker {
         cacheSink,
         transferTokenMs: transferTokenMs(options.preset, options.transferGbps),
         transferWithinMs: KV_COMES_MS,
-        ...(options.maxNumSeqs === undefined ? {} : { maxNumSeqs: options.maxNumSeqs }),
+        maxNumSeqs: this.maxSequences,
         ...(options.maxBatchedTokens === undefined ? {} : { maxBatchedTokens: options.maxBatchedTokens })
       },
       sink

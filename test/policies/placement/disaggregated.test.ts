@@ -66,12 +66,12 @@ const costsOf = (one: RequestView, { kvBytesPerToken, bandwidth, externality }: 
   const answer = answerOf(one)
   return {
     both: (row: Candidate): number =>
-      naive.ttftMs(row, prompt, cachedOf(row, one), answer, 2048) +
+      naive.ttftMs(row, prompt, cachedOf(row, one), answer, 2048, 0) +
       externality * row.inFlight * naive.occupancyMs(row, prompt, cachedOf(row, one), answer),
-    prefill: (row: Candidate): number => naive.ttftMs(row, prompt, cachedOf(row, one), 1, 2048),
+    prefill: (row: Candidate): number => naive.ttftMs(row, prompt, cachedOf(row, one), 1, 2048, 0),
     decode: (row: Candidate): number =>
       ((prompt - cachedOf(row, one)) * kvBytesPerToken * 8) / (bandwidth * 1e6) +
-      naive.kvWaitMs(row, prompt, answer) +
+      naive.roomMs(row, prompt, cachedOf(row, one), answer) +
       externality * row.inFlight * naive.longerMs(row, prompt, answer)
   }
 }

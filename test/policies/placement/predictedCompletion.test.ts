@@ -29,6 +29,9 @@ const onlyPrompts = (rows: ReadonlyArray<Candidate>): ReadonlyArray<Candidate> =
   rows.map((row) => ({
     ...row,
     pendingPrefillAttention: 0,
+    prefillSinceMs: 0,
+    prefillDueMs: 0,
+    maxSequences: 65_536,
     contextTokens: 0,
     kvCapacityTokens: 0,
     baseMs: 2 ** -40,
@@ -51,7 +54,7 @@ const costOf = (
 ): number => {
   const cached = cachedOf(row, one)
   return (
-    naive.ttftMs(row, one.promptTokens, cached, answerOf(one), chunkTokens) +
+    naive.ttftMs(row, one.promptTokens, cached, answerOf(one), chunkTokens, 0) +
     externality * naive.externalityMs(row, one.promptTokens, cached, mostOf(rows, one))
   )
 }
@@ -82,7 +85,7 @@ const laws = [
     id: "completion-earliest",
     check: (subject: Subject) =>
       leastIs(subject, eligible, fc.constant(0), (row, one, _, chunkTokens) =>
-        naive.ttftMs(row, one.promptTokens, cachedOf(row, one), answerOf(one), chunkTokens)
+        naive.ttftMs(row, one.promptTokens, cachedOf(row, one), answerOf(one), chunkTokens, 0)
       )
   },
   {
@@ -93,7 +96,7 @@ const laws = [
         const cached = cachedOf(row, one)
         const again = mostOf(rows, one) - cached
         const n = one.promptTokens - cached
-        const lasting = n * (n / (n + 300_000 / row.prefillTokenMs))
+        const lasting = n * (n / (n + 150_000 / row.prefillTokenMs))
         return row.pendingPrefillTokens + n + row.inFlight * (again + lasting)
       })
   },
@@ -107,7 +110,7 @@ const laws = [
           const soonest = rows[subject(0, chunkTokens).pick(one, poolOf(rows), 0)]!
           const picked = rows[subject(externality, chunkTokens).pick(one, poolOf(rows), 0)]!
           const firstMs = (row: Candidate): number =>
-            naive.ttftMs(row, one.promptTokens, 0, answerOf(one), chunkTokens)
+            naive.ttftMs(row, one.promptTokens, 0, answerOf(one), chunkTokens, 0)
           const lastingMs = soonest.inFlight * naive.lastingMs(naive.ownMs(soonest, one.promptTokens, 0))
           expect(firstMs(picked)).toBeLessThanOrEqual(
             (firstMs(soonest) + externality * lastingMs) * (1 + 1e-12)
@@ -141,7 +144,7 @@ const laws = [
           fc.array(
             fc.record({
               worker: fc.nat(2),
-              tokens: fc.integer({ min: 1, max: 50_000 }),
+              tokens: fc.integer({ min: 1000, max: 50_000 }),
               pauseMs: fc.nat(9000)
             }),
             { maxLength: 40 }
@@ -160,7 +163,8 @@ const laws = [
               placement.placed?.(one, worker, pool, nowMs)
             }
             const picked = placement.pick(oneRequest, pool, nowMs)
-            expect(recentMs[picked]!).toBeLessThanOrEqual(Math.min(...recentMs) + 1e-9)
+            // What is less has no weight beside a step.
+            expect(recentMs[picked]!).toBeLessThanOrEqual(Math.min(...recentMs) + 1e-3)
           }
         )
       )
@@ -318,6 +322,7 @@ describe("three workers, by hand", () => {
     ...third!,
     inFlight: 2,
     contextTokens: 6000,
+    kvUsedTokens: 6000,
     kvCapacityTokens: 6600,
     baseMs: 10,
     prefillTokenMs: 0.1,
@@ -329,30 +334,31 @@ describe("three workers, by hand", () => {
 
   test.each([
     // 1000 tokens of 0.1 ms, each behind 500 others on average at 10⁻⁵ ms; two steps of 10 ms; nobody is there.
-    ["idle", 0, { waitingPrompts: 0, ownPrefill: 0.105, steps: 0.02, kvWait: 0, externality: 0, recent: 0 }],
-    // 232 of its tokens are not cached; 3 sequences decode in steps of 10.65 ms; nobody has more of it, and 23.2 ms hardly last.
+    ["idle", 0, { waitingPrompts: 0, ownPrefill: 0.105, steps: 0.02, room: 0, externality: 0, recent: 0 }],
+    // 232 of its tokens are not cached; 3 sequences decode in steps of 10.65 ms, of which one is under way and one goes along with the 300 tokens that are
+    // pending; nobody has more of it, and 23.2 ms hardly last.
     [
       "busy",
       1,
       {
-        waitingPrompts: 0.03,
+        waitingPrompts: 0.04065,
         ownPrefill: 0.0232,
         steps: 0.0213,
-        kvWait: 0,
-        externality: 4 * 0.0232 * (0.0232 / 300.0232),
+        room: 0,
+        externality: 4 * 0.0232 * (0.0232 / 150.0232),
         recent: 0
       }
     ],
-    // 500 tokens too many of 6000 that go within 100 steps of 10.1 ms; 768 tokens that the busy one has, for each of 2 others.
+    // Two steps of 10.1 ms after the one under way; 500 tokens too many of 6000 that go within 100 of them; 768 tokens that the busy one has, for each of 2 others.
     [
       "full",
       2,
       {
         waitingPrompts: 0,
         ownPrefill: 0.1,
-        steps: 0.0202,
-        kvWait: 1.01 / 12,
-        externality: 0.1536 + 2 * 0.1 * (0.1 / 300.1),
+        steps: 0.0303,
+        room: 1.01 / 12,
+        externality: 0.1536 + 2 * 0.1 * (0.1 / 150.1),
         recent: 0
       }
     ]
@@ -386,7 +392,7 @@ describe("an idle worker", () => {
       waitingPrompts: 0,
       ownPrefill: 0.003125,
       steps: 0.008,
-      kvWait: 0,
+      room: 0,
       externality: 0,
       recent: 0
     })
@@ -401,6 +407,6 @@ describe("an idle worker", () => {
   })
 
   test("waits as long as for all of a full cache where a request never fits", () => {
-    expect(terms(oneRequest, { ...row!, kvCapacityTokens: 100 })).toMatchObject({ kvWait: 50 * 0.008 })
+    expect(terms(oneRequest, { ...row!, kvCapacityTokens: 100 })).toMatchObject({ room: 50 * 0.008 })
   })
 })

@@ -46,8 +46,8 @@ const options = fc.record({
   window: fc.constantFrom(1000, 60_000)
 })
 
-const ttftMs = (row: Candidate, one: RequestView): number =>
-  naive.ttftMs(row, one.promptTokens, cachedOf(row, one), answerOf(one), 2048)
+const ttftMs = (row: Candidate, one: RequestView, nowMs = 0): number =>
+  naive.ttftMs(row, one.promptTokens, cachedOf(row, one), answerOf(one), 2048, nowMs)
 
 /** Least time the request occupies one that holds `held` of it. */
 const serviceMs = (holders: ReadonlyArray<Candidate>, one: RequestView, held: number): number =>
@@ -87,7 +87,7 @@ const laws = [
               )
               const leaving = holders.length < copies ? chosen.patience : chosen.copyPatience
               const cost = (row: Candidate): number =>
-                ttftMs(row, one) + (cachedOf(row, one) < held ? leaving : 0)
+                ttftMs(row, one, nowMs) + (cachedOf(row, one) < held ? leaving : 0)
               const picked = placement.pick(one, pool, nowMs)
               expect(cost(rows[picked]!)).toBeLessThanOrEqual(Math.min(...rows.map(cost)) * (1 + 1e-9))
               placement.placed?.(one, picked, pool, nowMs)
@@ -150,13 +150,13 @@ const hotPrefix = (subject: Subject, perSecond: number, suffixTokens: number) =>
   const freeMs = new Float64Array(16)
   for (let i = 0; i < 10 * perSecond; i++) {
     const nowMs = (i * 1000) / perSecond
-    for (const { worker, placed } of ends.filter(({ atMs }) => atMs <= nowMs)) {
-      prefilled(pool, worker, placed)
+    for (const { atMs, worker, placed } of ends.filter(({ atMs }) => atMs <= nowMs)) {
+      prefilled(pool, worker, placed, atMs)
       release(pool, worker, placed)
     }
     ends.splice(0, ends.length, ...ends.filter(({ atMs }) => atMs > nowMs))
     const worker = placement.pick({ ...one, idLow: i }, pool, nowMs)
-    const placed = charge(pool, worker, { ...one, idLow: i })
+    const placed = charge(pool, worker, { ...one, idLow: i }, nowMs)
     placement.placed?.(placed, worker, pool, nowMs)
     freeMs[worker] = Math.max(nowMs, freeMs[worker]!) + placed.uncachedTokens * 0.03125
     ends.push({ atMs: freeMs[worker], worker, placed })
@@ -180,7 +180,7 @@ const wrapped =
 const defects: ReadonlyArray<Planted<Subject>> = [
   [
     "is patient for no copy more than for a first one",
-    "locality-copies",
+    "locality-least",
     wrapped((each) => ({ ...each, copyPatience: each.patience }))
   ],
   ["makes no copies", "locality-copies", wrapped((each) => ({ ...each, patience: each.copyPatience }))],

@@ -73,7 +73,7 @@ describe("hedge", () => {
   test("leaves it where nobody could start it within half the time it has waited", () => {
     const { placed } = scene(hedge, { options: { tokenBudget: 1 } })
     placed.place(0, 0, { promptTokens: 100 })
-    placed.place(1, 3500, { promptTokens: 64_000 })
+    placed.place(1, 3500, { promptTokens: 80_000 })
     expect(placed.review(4000)).toEqual([])
     expect(placed.review(4100)).toEqual(["hedge 0 1"])
   })

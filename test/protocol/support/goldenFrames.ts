@@ -152,7 +152,8 @@ export const goldenFrames: Readonly<Record<string, Buffer>> = {
         role: "both",
         capacity: 64,
         speed: 1,
-        kvCapacityTokens: 262_144
+        kvCapacityTokens: 262_144,
+        maxSequences: 32
       } satisfies Register)
     }
   ),
