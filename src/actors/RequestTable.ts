@@ -167,15 +167,20 @@ export class RequestTable<Client = unknown, Holder = unknown> {
   size = 0
   private readonly rows: Array<Request<Client, Holder>> = []
   private readonly limit: number
+  private readonly make: (slot: number) => Request<Client, Holder>
   /** Ring of free slots; its length is a power of two. */
   private free = new Uint16Array(0)
   private freeAt = 0
   private freeCount = 0
 
-  /** `limit` slots at most, and no more than fit into 16 bits: so many has a slot number, and the ticket that tells its uses apart. */
-  constructor(limit: number) {
+  /**
+   * `limit` slots at most, and no more than fit into 16 bits: so many has a slot number, and the ticket that tells its uses apart. `make`
+   * makes the object of a slot.
+   */
+  constructor(limit: number, make: (slot: number) => Request<Client, Holder> = (slot) => new Request(slot)) {
     assert(limit >= 1 && limit <= SLOTS_MAX, `the request limit lies between 1 and ${SLOTS_MAX}`)
     this.limit = limit
+    this.make = make
     this.grow(SLOTS_MIN)
   }
 
@@ -237,7 +242,7 @@ export class RequestTable<Client = unknown, Holder = unknown> {
     this.freeAt = 0
     for (let slot = this.capacity; slot < size; slot++) {
       this.free[this.freeCount++] = slot
-      this.rows.push(new Request(slot))
+      this.rows.push(this.make(slot))
     }
   }
 }

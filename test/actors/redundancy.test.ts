@@ -5,7 +5,7 @@ import { WorkerTable } from "../../src/actors/WorkerTable.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
 import { choiceOf, makePipeline, pipelines } from "../../src/policies/pipelines.ts"
 import type { Rescue } from "../../src/policies/Rescue.ts"
-import { EventHeap } from "../../src/simulator/replay/EventHeap.ts"
+import { EventCalendar } from "../../src/simulator/replay/EventCalendar.ts"
 import { hash64 } from "../../src/structures/hash.ts"
 import { PrefixIndex } from "../../src/structures/PrefixIndex.ts"
 import { makeRng, type Rng } from "../../src/structures/Rng.ts"
@@ -23,7 +23,7 @@ class Redundancy implements BalancerEffects {
   private readonly workers: WorkerTable
   private readonly core: BalancerState
   private readonly rng: Rng
-  private readonly events = new EventHeap()
+  private readonly events = new EventCalendar()
   /** By worker: streams of the attempts that wait there, the one that is served first. */
   private readonly lines: Array<Array<number>>
   /** By worker: counts what began to be served, so that the end of what was called off is known as such. */

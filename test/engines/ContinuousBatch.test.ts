@@ -19,6 +19,7 @@ const makeRig = (options: {
   readonly budget?: number
   readonly transferTokenMs?: number
   readonly transferWithinMs?: number
+  readonly everyToken?: boolean
 }) => {
   const log: Array<string> = []
   const told = new Map<number, number>()
@@ -30,12 +31,13 @@ const makeRig = (options: {
       maxNumSeqs: options.seqs ?? 4,
       maxBatchedTokens: options.budget ?? 64,
       transferTokenMs: options.transferTokenMs ?? 0.5,
-      transferWithinMs: options.transferWithinMs ?? Number.POSITIVE_INFINITY
+      transferWithinMs: options.transferWithinMs ?? Number.POSITIVE_INFINITY,
+      everyToken: options.everyToken ?? true
     },
     {
       token: (sequence, index, nowMs) => {
         expect(nowMs).toBeGreaterThanOrEqual(sequence.arrivesMs)
-        expect(index).toBe(told.get(sequence.request.id) ?? 0)
+        if (options.everyToken !== false) expect(index).toBe(told.get(sequence.request.id) ?? 0)
         told.set(sequence.request.id, index + 1)
         log.push(`token ${sequence.request.id} ${index} ${nowMs}`)
       },
@@ -180,6 +182,20 @@ const scenario = fc.record({
 })
 type Scenario = typeof scenario extends fc.Arbitrary<infer T> ? T : never
 
+/** Of one prompt; two of the same length have the same one, but for the beginning. */
+const chainOf = ({
+  family,
+  prompt,
+  shared
+}: {
+  readonly family: number
+  readonly prompt: number
+  readonly shared: number
+}) =>
+  Float64Array.from({ length: Math.ceil(prompt / 16) }, (_, depth) =>
+    depth < shared ? family * 100 + depth : 1000 * prompt + depth
+  )
+
 const run = ({ pages, seqs, budget, operations, ...transfer }: Scenario) => {
   const rig = makeRig({ pages, seqs, budget, ...transfer })
   const cancelled = new Set<number>()
@@ -188,6 +204,7 @@ const run = ({ pages, seqs, budget, operations, ...transfer }: Scenario) => {
     const due = rig.sequences.filter(decodes).map((sequence) => [sequence, sequence.produced] as const)
     const { preemptions } = rig.batch
     const durationMs = rig.step()
+    for (const sequence of rig.sequences) rig.batch.count(sequence)
     // A decoding sequence gets its token in every step, whatever joins.
     for (const [sequence, produced] of due) expect(sequence.produced).toBe(produced + 1)
     expectSumsHold(rig, durationMs, budget, seqs)
@@ -245,6 +262,86 @@ describe("the continuous batch", () => {
       fc.property(scenario, (given) => expect(run(given).rig.log).toEqual(run(given).rig.log)),
       { numRuns: 30 }
     )
+  })
+
+  test("without every token told, everything else is the same: steps, pages, ends, and what is counted of a sequence", () => {
+    fc.assert(
+      fc.property(scenario, ({ operations, ...options }) => {
+        const rigs = [makeRig(options), makeRig({ ...options, everyToken: false })] as const
+        const each = <Result>(act: (rig: ReturnType<typeof makeRig>) => Result): Result => {
+          const [talkative, quiet] = rigs.map(act)
+          expect(quiet).toEqual(talkative)
+          return talkative!
+        }
+        const step = () =>
+          each(({ batch, log, step }) => {
+            const durationMs = step()
+            const { freePages, usedPages } = batch.cache
+            const { pendingPrefillTokens, preemptions, producedTokens, running, waiting } = batch
+            const ends = log.filter((line) => !line.startsWith("token"))
+            const held = batch["decoding"].length
+            const counts = [pendingPrefillTokens, preemptions, producedTokens, running, waiting, held]
+            return [durationMs, freePages, usedPages, counts, ends]
+          })
+        for (const operation of operations)
+          if (operation.kind === "step") step()
+          else if (operation.kind === "cancel")
+            each(({ batch, sequences }) => {
+              const sequence = sequences[operation.which % Math.max(1, sequences.length)]
+              if (sequence !== undefined) batch.cancel(sequence)
+            })
+          else
+            each(({ submit }) => {
+              const { handedOver, output, prompt } = operation
+              return submit(prompt, output, chainOf(operation), handedOver && output > 0) === undefined
+            })
+        for (let i = 0; i < 20; i++) step()
+        each(({ batch, sequences }) =>
+          sequences.map((sequence) => {
+            batch.count(sequence)
+            const { computed, firstTokenMs, pages, phase, produced } = sequence
+            return [computed, firstTokenMs, pages, phase, produced]
+          })
+        )
+        const [{ batch, told }] = rigs
+        expect(batch.producedTokens).toBe([...told.values()].reduce((sum, tokens) => sum + tokens, 0))
+      })
+    )
+  })
+
+  test("quiet steps end with nothing told and nothing evicted, each takes as long as the one before at least, and they come", () => {
+    let quiet = 0
+    fc.assert(
+      fc.property(scenario, ({ operations, ...options }) => {
+        const rig = makeRig({ ...options, everyToken: false })
+        const { batch, log, sequences } = rig
+        let lastMs = 0
+        const step = (): void => {
+          const { quietSteps } = batch
+          const [told, cached] = [log.length, batch.cache.freePages + batch.cache.usedPages]
+          const durationMs = rig.step()
+          if (quietSteps > 0) {
+            quiet++
+            expect(log.length).toBe(told)
+            expect(batch.cache.freePages + batch.cache.usedPages).toBe(cached)
+            expect(durationMs).toBeGreaterThanOrEqual(lastMs)
+            expect(batch.quietSteps).toBeGreaterThanOrEqual(quietSteps - 1)
+          }
+          lastMs = durationMs
+        }
+        for (const operation of operations)
+          if (operation.kind === "step") for (let i = 0; i < 5; i++) step()
+          else if (operation.kind === "submit")
+            rig.submit(
+              operation.prompt,
+              operation.output,
+              chainOf(operation),
+              operation.handedOver && operation.output > 0
+            )
+          else if (sequences.length > 0) batch.cancel(sequences[operation.which % sequences.length]!)
+      })
+    )
+    expect(quiet).toBeGreaterThan(100)
   })
 
   test("tokens are conserved: what is computed is every prompt but its cached part, and every answer but its last token", () => {
@@ -423,7 +520,12 @@ describe("a request whose KV cache comes from another engine", () => {
     const rig = makeRig({ pages: 100, transferTokenMs: 0.5 })
     const sequence = rig.submit(prompt, output, noChain, true)!
     expect(rig.step()).toBe(0)
-    expect(rig.batch).toMatchObject({ nextArrivalMs: 500, steps: 0, busyMs: 0, pendingPrefillTokens: 1 })
+    expect(rig.batch).toMatchObject({
+      nextArrivalMs: 500,
+      steps: 0,
+      busyMs: 0,
+      pendingPrefillTokens: 1
+    })
     const endMs = rig.finish()
     const firstMs = 500 + stepMs(cost, 1, prompt - 0.5, 0, 0)
     expect(sequence.firstTokenMs).toBeCloseTo(firstMs, 9)

@@ -66,6 +66,21 @@ const laws = [
       })
   },
   {
+    id: "replay-present",
+    check: (make: Maker) =>
+      holds((options) => {
+        const replay = make(options)
+        for (const worker of replay.workers) {
+          const load = worker.load.bind(worker)
+          worker.load = () => {
+            if (worker.stepping) expect(worker.endsMs).toBeGreaterThanOrEqual(Reflect.get(replay, "nowMs"))
+            return load()
+          }
+        }
+        replay.run()
+      })
+  },
+  {
     id: "replay-superseded",
     check: (make: Maker) => {
       // Many are taken back while the network still carries their first token. Random traffic has that too rarely.
@@ -218,8 +233,21 @@ const defects: ReadonlyArray<Planted<Maker>> = [
     changed((replay) => {
       for (const worker of replay.workers)
         spy(worker, "step", () => {
-          if (worker.outputTokens === 2) worker.outputTokens = 1
+          if (worker.batch.producedTokens === 2) worker.batch.producedTokens = 1
         })
+    })
+  ],
+  [
+    "says what it was like when something came of a step",
+    "replay-present",
+    changed((replay) => {
+      const catchUp = Reflect.get(replay, "catchUp")
+      const beat = Reflect.get(replay, "beat")
+      put(replay, "beat", (worker: ReplayWorker) => {
+        put(replay, "catchUp", () => undefined)
+        beat.call(replay, worker)
+        put(replay, "catchUp", catchUp)
+      })
     })
   ],
   [

@@ -2,7 +2,7 @@ import { BalancerState, type BalancerEffects, makeTotals } from "../../src/actor
 import { RequestTable } from "../../src/actors/RequestTable.ts"
 import { WorkerTable } from "../../src/actors/WorkerTable.ts"
 import { makePipeline, type PipelineChoice } from "../../src/policies/pipelines.ts"
-import { EventHeap } from "../../src/simulator/replay/EventHeap.ts"
+import { EventCalendar } from "../../src/simulator/replay/EventCalendar.ts"
 import { hash64 } from "../../src/structures/hash.ts"
 import { PrefixIndex } from "../../src/structures/PrefixIndex.ts"
 import { makeRng, type Rng } from "../../src/structures/Rng.ts"
@@ -57,7 +57,7 @@ const SERVED = 0
  */
 export class QueueWorld implements BalancerEffects {
   private readonly options: QueueOptions
-  private readonly events = new EventHeap()
+  private readonly events = new EventCalendar()
   private readonly table = new RequestTable<unknown, number>(65_536)
   private readonly core: BalancerState
   private nowMs = 0

@@ -1,11 +1,11 @@
 import { assert } from "../../structures/assert.ts"
 import { type StepCost, stepMs } from "./CostModel.ts"
 import { KvCache, type KvCacheSink } from "./KvCache.ts"
-import { type BatchRequest, Sequence } from "./Sequence.ts"
+import { type BatchRequest, isDecoding, producedBy, Sequence } from "./Sequence.ts"
 
 /** Where the results of a step go. The sink may submit and cancel from inside these calls. */
 export interface BatchSink<R extends BatchRequest> {
-  /** Token `index` (from 0) of this sequence. */
+  /** Token `index` (from 0) of this sequence. Without `everyToken` only what comes with the end of a prefill. */
   readonly token: (sequence: Sequence<R>, index: number, nowMs: number) => void
   /** After its last token; of a request without an answer, once its prompt is computed. */
   readonly finished: (sequence: Sequence<R>, nowMs: number) => void
@@ -24,6 +24,8 @@ export interface BatchOptions {
   readonly transferTokenMs?: number
   /** How long a KV cache that is handed over is sure to be kept for us. */
   readonly transferWithinMs?: number
+  /** Whether the sink is told of every token, which takes a look at every sequence in every step. By default it is. */
+  readonly everyToken?: boolean
   /** Told what the prefix cache holds. */
   readonly cacheSink?: KvCacheSink | undefined
 }
@@ -46,20 +48,54 @@ const PAGE_TOKENS = 16
  * prompt. Where all of it could not come in time, and after a preemption, it computes its prompt itself.
  *
  * The caller is the clock: `step(nowMs)` ends the step under way and begins the next; the returned duration says when to come back.
- * After 0 (idle), come back at the next `submit` or `cancel`, and at `nextArrivalMs`. Same calls, same results. A step costs O(sequences
- * in the batch); none of it depends on the lengths of prompts.
+ * After 0 (idle), come back at the next `submit` or `cancel`, and at `nextArrivalMs`. Same calls, same results. None of it depends on the
+ * lengths of prompts. A step with `everyToken` costs O(sequences in the batch). Without it those that decode are looked at when one of
+ * them ends or is cancelled, and when there is no room for their next tokens: else what they have in common is counted for all together.
  *
  * Source: vLLM's V1 scheduler (vllm/v1/core/sched/scheduler.py).
  */
 export class ContinuousBatch<R extends BatchRequest> {
   readonly cache: KvCache
-  /** Sequences in the batch, and waiting for it. */
-  running = 0
+  /** Sequences waiting for the batch. */
   waiting = 0
   /** Those out of the batch whose KV cache is kept. */
   kept = 0
   /** Tokens to prefill that are not computed: all of a sequence that waits; of one in the batch what nobody gave. One of one handed over. */
   pendingPrefillTokens = 0
+  /** Sequences that had to start over. */
+  preemptions = 0
+  private readonly sink: BatchSink<R>
+  private readonly maxNumSeqs: number
+  private readonly transferTokenMs: number
+  private readonly transferWithinMs: number
+  /** In the order they joined; ended ones are taken out when the others are looked at. */
+  private readonly decoding: Array<Sequence<R>> = []
+  private readonly prefilling: Array<Sequence<R>> = []
+  private readonly arriving: Array<Sequence<R>> = []
+  private last: Sequence<R> | undefined
+  // From here on what every step needs: it lies together in memory, for the engines of a large fleet do not fit into the nearest caches.
+  private first: Sequence<R> | undefined
+  private readonly cost: StepCost
+  private readonly maxBatchedTokens: number
+  private readonly everyToken: boolean
+  /** By steps ended modulo the length: how many decoding sequences need another page after that step. */
+  private readonly hungry: Int32Array
+  /** Sequences in the batch. */
+  running = 0
+  /** Of those that decode: how many, and the sum of their `computed`. */
+  private decodes = 0
+  private contextTokens = 0
+  /** Steps that have ended, and calls that found none: each gave every decoding sequence a token. */
+  stepsEnded = 0
+  /** No decoding sequence ends with an earlier step. */
+  private nextEnd = Number.POSITIVE_INFINITY
+  /** Up to which step all that decode have their pages: the one that ended last, or the one under way. */
+  private roomUpTo = 0
+  /** Of the step being begun: tokens it may still compute, and Σ chunk·(context before it + chunk/2). */
+  private budget = 0
+  private attention = 0
+  /** Tokens of answers so far. */
+  producedTokens = 0
   /** Steps begun, and the sums of their durations and of what `stepMs` makes these from; see `WorkerLoad`. */
   steps = 0
   busyMs = 0
@@ -67,28 +103,6 @@ export class ContinuousBatch<R extends BatchRequest> {
   stepAttention = 0
   stepDecodes = 0
   stepContextTokens = 0
-  /** Sequences that had to start over. */
-  preemptions = 0
-  private readonly sink: BatchSink<R>
-  private readonly cost: StepCost
-  private readonly maxNumSeqs: number
-  private readonly maxBatchedTokens: number
-  private readonly transferTokenMs: number
-  private readonly transferWithinMs: number
-  /** In the order they joined; ended ones are taken out at the end of the step. */
-  private decoding: Array<Sequence<R>> = []
-  private prefilling: Array<Sequence<R>> = []
-  private arriving: Array<Sequence<R>> = []
-  /** Decoding sequences whose next token needs another page. */
-  private hungry: Array<Sequence<R>> = []
-  private first: Sequence<R> | undefined
-  private last: Sequence<R> | undefined
-  /** Of the decoding sequences: how many, and the sum of their `computed`. */
-  private decodes = 0
-  private contextTokens = 0
-  /** Of the step being begun: tokens it may still compute, and Σ chunk·(context before it + chunk/2). */
-  private budget = 0
-  private attention = 0
 
   constructor(options: BatchOptions, sink: BatchSink<R>) {
     this.maxNumSeqs = options.maxNumSeqs ?? MAX_NUM_SEQS
@@ -99,12 +113,14 @@ export class ContinuousBatch<R extends BatchRequest> {
     this.cost = options.cost
     this.transferTokenMs = options.transferTokenMs ?? 0
     this.transferWithinMs = options.transferWithinMs ?? Number.POSITIVE_INFINITY
+    this.everyToken = options.everyToken ?? true
     this.cache = new KvCache({
       capacityTokens: options.kvCapacityTokens,
       pageTokens: Math.min(PAGE_TOKENS, options.blockTokens),
       blockTokens: options.blockTokens,
       sink: options.cacheSink
     })
+    this.hungry = new Int32Array(this.cache.pageTokens)
   }
 
   /** Puts a request into the queue; undefined when it could never fit into the KV cache, whatever else runs. */
@@ -124,8 +140,45 @@ export class ContinuousBatch<R extends BatchRequest> {
     else if (sequence.phase === "kept") {
       this.kept--
       this.free(sequence)
-    } else if (sequence.phase !== "ended") this.vacate(sequence)
+    } else if (sequence.phase !== "ended") {
+      this.vacate(sequence)
+      // The next step looks, and takes it out.
+      this.nextEnd = 0
+    }
     sequence.phase = "ended"
+  }
+
+  /** Brings the numbers of a sequence up to date: while it decodes, they need not be. */
+  count(sequence: Sequence<R>): void {
+    if (!isDecoding(sequence)) return
+    const { cache, roomUpTo, stepsEnded } = this
+    const tokens = stepsEnded - sequence.countedAt
+    sequence.produced += tokens
+    sequence.computed += tokens
+    sequence.countedAt = stepsEnded
+    const pages = this.pagesOf(sequence.computed + roomUpTo - stepsEnded)
+    sequence.pages = pages - this.pagesOf(sequence.prefix!.end * cache.blockTokens)
+  }
+
+  /**
+   * How many steps, the one under way first, are going to end with nothing to tell and nothing to decide, as long as nobody submits or
+   * cancels: in each the same sequences decode, and find free pages. Each of these steps takes at least as long as the one before.
+   */
+  get quietSteps(): number {
+    const { decodes, hungry, nextEnd, stepsEnded } = this
+    if (this.everyToken || decodes === 0 || this.running > decodes || this.first !== undefined) return 0
+    const stepsMax = nextEnd - stepsEnded - 1
+    const { freePages } = this.cache
+    // In as many steps as a page has tokens each sequence needs one.
+    const rounds = Math.floor(freePages / decodes)
+    let steps = rounds * hungry.length
+    let pages = freePages - rounds * decodes
+    while (steps < stepsMax) {
+      pages -= hungry[(stepsEnded + steps + 1) % hungry.length]!
+      if (pages < 0) break
+      steps++
+    }
+    return Math.min(steps, stepsMax)
   }
 
   /** When the first KV cache under way is there; infinite while none is. */
@@ -142,15 +195,15 @@ export class ContinuousBatch<R extends BatchRequest> {
    */
   step(nowMs: number, slowFactor = 1): number {
     this.endDecodes(nowMs)
-    this.endPrefills(nowMs)
-    this.endArrivals(nowMs)
+    // Most steps only decode.
+    if (this.running > this.decodes) {
+      this.endPrefills(nowMs)
+      this.endArrivals(nowMs)
+    }
     const preempted = this.makeRoomToDecode()
     this.budget = this.maxBatchedTokens - this.decodes
     this.attention = 0
-    for (const sequence of this.prefilling) {
-      if (this.budget === 0) break
-      this.beginChunk(sequence)
-    }
+    if (this.running > this.decodes) this.beginChunks()
     if (!preempted) this.admitWaiting(nowMs)
     const prefill = this.maxBatchedTokens - this.budget - this.decodes
     if (prefill === 0 && this.decodes === 0) {
@@ -170,18 +223,25 @@ export class ContinuousBatch<R extends BatchRequest> {
   }
 
   private endDecodes(nowMs: number): void {
-    const { decoding, hungry } = this
-    const count = decoding.length
-    hungry.length = 0
+    this.stepsEnded++
+    this.contextTokens += this.decodes
+    this.producedTokens += this.decodes
+    const { decoding, everyToken, stepsEnded } = this
+    if (!everyToken && stepsEnded < this.nextEnd) return
+    let nextEnd = Number.POSITIVE_INFINITY
     let kept = 0
-    for (let i = 0; i < count; i++) {
-      const sequence = decoding[i]!
+    for (const sequence of decoding) {
+      if (everyToken && sequence.phase === "running")
+        this.sink.token(sequence, producedBy(sequence, stepsEnded) - 1, nowMs)
       if (sequence.phase !== "running") continue
-      sequence.computed++
-      this.contextTokens++
-      if (this.emit(sequence, nowMs)) decoding[kept++] = sequence
+      if (sequence.endsWith === stepsEnded) this.finish(sequence, nowMs)
+      else {
+        decoding[kept++] = sequence
+        if (sequence.endsWith < nextEnd) nextEnd = sequence.endsWith
+      }
     }
     decoding.length = kept
+    this.nextEnd = nextEnd
   }
 
   private endPrefills(nowMs: number): void {
@@ -200,9 +260,7 @@ export class ContinuousBatch<R extends BatchRequest> {
         this.keep(sequence, nowMs)
         continue
       }
-      this.decodes++
-      this.contextTokens += sequence.computed
-      if (this.emit(sequence, nowMs)) this.decoding.push(sequence)
+      this.decode(sequence, nowMs)
     }
     prefilling.length = kept
   }
@@ -231,33 +289,54 @@ export class ContinuousBatch<R extends BatchRequest> {
     arriving.length = left
   }
 
-  /** Tells one token; whether the sequence goes on decoding. */
-  private emit(sequence: Sequence<R>, nowMs: number): boolean {
+  /** Tells the token that comes with the end of a prefill; the next ones are decoded. */
+  private decode(sequence: Sequence<R>, nowMs: number): void {
+    const { stepsEnded } = this
     const index = sequence.produced++
     if (index === 0) sequence.firstTokenMs = nowMs
+    this.decodes++
+    this.contextTokens += sequence.computed
+    this.producedTokens++
+    sequence.countedAt = stepsEnded
+    sequence.endsWith = stepsEnded + sequence.request.outputTokens - sequence.produced
+    this.hungry[this.hungerOf(sequence)]!++
     this.sink.token(sequence, index, nowMs)
-    if (sequence.phase !== "running") return false
-    if (sequence.produced === sequence.request.outputTokens) {
-      this.vacate(sequence)
-      sequence.phase = "ended"
-      this.sink.finished(sequence, nowMs)
-      return false
-    }
-    if (sequence.computed === this.roomTokens(sequence)) this.hungry.push(sequence)
-    return true
+    if (sequence.phase !== "running") return
+    if (sequence.endsWith === stepsEnded) return this.finish(sequence, nowMs)
+    this.decoding.push(sequence)
+    if (sequence.endsWith < this.nextEnd) this.nextEnd = sequence.endsWith
+  }
+
+  private finish(sequence: Sequence<R>, nowMs: number): void {
+    this.vacate(sequence)
+    sequence.phase = "ended"
+    this.sink.finished(sequence, nowMs)
   }
 
   /** Gives every decoding sequence the page its next token needs. Whether a sequence had to leave the batch for it. */
   private makeRoomToDecode(): boolean {
-    let preempted = false
-    for (const sequence of this.hungry) {
-      while (sequence.phase === "running" && !this.cache.take(1)) {
-        this.preemptNewest()
-        preempted = true
-      }
-      if (sequence.phase === "running") sequence.pages++
+    const { hungry, stepsEnded } = this
+    const pages = hungry[stepsEnded % hungry.length]!
+    const isShort = pages > 0 && !this.cache.take(pages)
+    if (isShort) this.makeRoomInTurn()
+    this.roomUpTo = stepsEnded + 1
+    return isShort
+  }
+
+  /** There are not as many pages as needed: those who joined first get theirs, at the cost of the newest. */
+  private makeRoomInTurn(): void {
+    const { cache, decoding, hungry, stepsEnded } = this
+    for (let i = 0; i < decoding.length; i++) {
+      const sequence = decoding[i]!
+      if (this.hungerOf(sequence) !== stepsEnded % hungry.length) continue
+      while (sequence.phase === "running" && !cache.take(1)) this.preemptNewest()
     }
-    return preempted
+  }
+
+  /** A decoding sequence needs another page after the steps that leave this modulo the length of `hungry`. */
+  private hungerOf({ computed, countedAt }: Sequence<R>): number {
+    const { length } = this.hungry
+    return (((countedAt - computed) % length) + length) % length
   }
 
   private preemptNewest(): void {
@@ -267,6 +346,13 @@ export class ContinuousBatch<R extends BatchRequest> {
     this.vacate(sequence)
     this.preemptions++
     this.enqueue(sequence, true)
+  }
+
+  private beginChunks(): void {
+    for (const sequence of this.prefilling) {
+      if (this.budget === 0) return
+      this.beginChunk(sequence)
+    }
   }
 
   /** Prefills as much of the sequence as the budget allows in this step. */
@@ -336,9 +422,11 @@ export class ContinuousBatch<R extends BatchRequest> {
   /** Takes a sequence's resources back. Its place in the arrays is the caller's business. */
   private vacate(sequence: Sequence<R>): void {
     this.running--
-    if (sequence.computed >= sequence.prefillTokens) {
+    if (isDecoding(sequence)) {
+      this.count(sequence)
       this.decodes--
       this.contextTokens -= sequence.computed
+      this.hungry[this.hungerOf(sequence)]!--
     } else this.pendingPrefillTokens -= sequence.prefillTokens - sequence.computed
     this.free(sequence)
   }
@@ -374,10 +462,6 @@ export class ContinuousBatch<R extends BatchRequest> {
     if (behind === undefined) this.last = before
     else behind.before = before
     sequence.before = sequence.behind = undefined
-  }
-
-  private roomTokens(sequence: Sequence<R>): number {
-    return sequence.prefix!.end * this.cache.blockTokens + sequence.pages * this.cache.pageTokens
   }
 
   private fullBlocks(sequence: Sequence<R>): number {

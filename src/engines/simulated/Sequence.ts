@@ -32,6 +32,10 @@ export class Sequence<R extends BatchRequest> {
   /** Tokens whose KV is there. While below `prefillTokens` the sequence prefills. */
   computed = 0
   prefillTokens = 0
+  /** What changes with every step it decodes is true as of so many steps of its engine, which counts anew when need be; see `count`. */
+  countedAt = 0
+  /** The step with which it ends, while it decodes. */
+  endsWith = 0
   /** Tokens of prefill in the step under way. */
   chunk = 0
   prefix: PrefixNode | undefined
@@ -45,4 +49,14 @@ export class Sequence<R extends BatchRequest> {
     this.submittedMs = submittedMs
     this.awaited = request.handedOver === true
   }
+}
+
+/** Whether it gets a token with every step. */
+export const isDecoding = ({ computed, phase, prefillTokens }: Sequence<BatchRequest>): boolean =>
+  phase === "running" && computed >= prefillTokens
+
+/** How many tokens it had when so many steps of its engine had ended, if it has got one with each since. */
+export const producedBy = (sequence: Sequence<BatchRequest>, stepsEnded: number): number => {
+  const steps = stepsEnded - sequence.countedAt
+  return sequence.produced + (isDecoding(sequence) ? steps : Math.min(0, steps))
 }

@@ -2,7 +2,7 @@ import { BalancerState, type BalancerEffects, makeTotals, type Totals } from "..
 import type { DecisionLog } from "../../actors/DecisionLog.ts"
 import type { Sighting } from "../../actors/FleetState.ts"
 import { type PoolDecision, type PoolMessage, PoolState } from "../../actors/PoolState.ts"
-import { type Request, RequestTable } from "../../actors/RequestTable.ts"
+import { Request, RequestTable } from "../../actors/RequestTable.ts"
 import { FailureDetector } from "../../actors/runtime/FailureDetector.ts"
 import { WorkerTable } from "../../actors/WorkerTable.ts"
 import { Reason } from "../../domain/Outcome.ts"
@@ -10,7 +10,7 @@ import { Role } from "../../domain/PoolView.ts"
 import type { WorkerState } from "../../domain/Snapshot.ts"
 import type { WorkerLoad } from "../../domain/WorkerLoad.ts"
 import { KV_KEPT_MS } from "../../engines/Engine.ts"
-import type { Sequence } from "../../engines/simulated/Sequence.ts"
+import { producedBy, type Sequence } from "../../engines/simulated/Sequence.ts"
 import { makePipeline, type Pipeline, type PipelineChoice } from "../../policies/pipelines.ts"
 import { assert } from "../../structures/assert.ts"
 import { hash64 } from "../../structures/hash.ts"
@@ -18,7 +18,7 @@ import { ChainBuffer, highOf, lowOf } from "../../structures/PrefixChain.ts"
 import { PrefixIndex } from "../../structures/PrefixIndex.ts"
 import { makeRng } from "../../structures/Rng.ts"
 import { audit } from "./audit.ts"
-import { EventHeap } from "./EventHeap.ts"
+import { EventCalendar } from "./EventCalendar.ts"
 import { type Crash, type SlowDown, slownessOf } from "./faults.ts"
 import { Arrivals } from "./Loop.ts"
 import { LOOK_MS, ReplayFleet, type ReplayScaling } from "./ReplayFleet.ts"
@@ -105,7 +105,7 @@ const Event = {
   slowed: 20,
   check: 21,
   look: 22,
-  token: 23
+  stepped: 23
 } as const
 
 /** Where nothing is said: one way between balancer and worker, and between two heartbeats. */
@@ -133,13 +133,30 @@ export const replay = (options: ReplayOptions): ReplayResult => {
   return result
 }
 
+/** Tokens are counted by the step, for all that an engine decodes: the request asks how many are its own. */
+class StreamedRequest extends Request<unknown, ReplayWorker> {
+  private readonly heardTokens: (request: StreamedRequest) => number
+
+  constructor(slot: number, heardTokens: (request: StreamedRequest) => number) {
+    super(slot)
+    this.heardTokens = heardTokens
+  }
+
+  override get outputTokens(): number {
+    return this.heardTokens(this)
+  }
+}
+
 /** One run, and the state of its parts. */
 export class Replay implements BalancerEffects {
   private readonly options: ReplayOptions
-  private readonly events = new EventHeap()
+  private readonly events = new EventCalendar()
   private readonly arrivals: Arrivals
   /** Who holds an attempt is a process of a worker. */
-  private readonly table = new RequestTable<unknown, ReplayWorker>(REQUESTS_MAX)
+  private readonly table = new RequestTable<unknown, ReplayWorker>(
+    REQUESTS_MAX,
+    (slot) => new StreamedRequest(slot, (request) => this.heardTokens(request))
+  )
   private readonly columns: WorkerTable
   private readonly totals = makeTotals()
   readonly prefixes: PrefixIndex
@@ -160,12 +177,13 @@ export class Replay implements BalancerEffects {
   private readonly outcomes: Outcomes
   /** By slot: the request's number in the workload. */
   private readonly numbers = new Int32Array(REQUESTS_MAX)
+  /** By slot: what the engine has of the request whose first token was heard last. */
+  private readonly streams: Array<Sequence<Job>> = []
   private readonly networkMs: number
   private readonly heartbeatMs: number
   private readonly timeoutMs: number
   private readonly heard = new ChainBuffer()
   private nowMs = 0
-  private nextTickMs = 0
   private presentMs = 0
   private workerMs = 0
   private arrived = 0
@@ -281,6 +299,7 @@ export class Replay implements BalancerEffects {
   }
 
   private advance(nowMs: number): void {
+    assert(nowMs >= this.nowMs, "time goes on")
     this.presentMs += (this.arrived - this.ended) * (nowMs - this.nowMs)
     this.nowMs = nowMs
     this.eventCount++
@@ -340,14 +359,11 @@ export class Replay implements BalancerEffects {
       case Event.tick:
         this.core.tick(this.nowMs)
         if (a !== 0) return
-        this.nextTickMs = this.nowMs + TICK_MS
-        return this.events.add(this.nextTickMs, Event.tick)
-      case Event.token:
-        return this.further(a, b)
+        return this.events.add(this.nowMs + TICK_MS, Event.tick)
       case Event.crashed:
         return this.crash(this.options.crashes![a]!)
       case Event.slowed:
-        return this.workers[a]!.slow(slownessOf(this.options.slowDowns!, a, this.nowMs))
+        return this.slow(this.workers[a]!)
       case Event.check:
         this.events.add(this.nowMs + Math.min(this.heartbeatMs, CHECK_MS), Event.check)
         return this.tellPool({ _tag: "Check" })
@@ -362,12 +378,14 @@ export class Replay implements BalancerEffects {
   }
 
   /** What happens at one process, or is heard of it. */
-  private handleOf(worker: ReplayWorker, kind: number, attempt: number): void {
+  private handleOf(worker: ReplayWorker, kind: number, b: number): void {
     switch (kind) {
       case Event.heard:
         return this.observe(worker)
       case Event.cache:
         return this.hear(worker)
+      case Event.stepped:
+        return worker.stepped(b)
       case Event.joined:
         return this.join(worker)
       case Event.parted:
@@ -376,9 +394,9 @@ export class Replay implements BalancerEffects {
     if (kind === Event.dialled ? worker.life !== "coming" : worker.life !== "up") return
     switch (kind) {
       case Event.step:
-        return this.step(worker)
+        return this.stepDue(worker, b)
       case Event.cancelled:
-        return this.cancel(worker, attempt)
+        return this.cancel(worker, b)
       case Event.forgotten:
         return this.forget(worker)
       case Event.arrived:
@@ -391,6 +409,12 @@ export class Replay implements BalancerEffects {
         worker.draining = true
         return this.leaveIfDrained(worker)
     }
+  }
+
+  private slow(worker: ReplayWorker): void {
+    this.catchUp(worker, Number.POSITIVE_INFINITY)
+    worker.slow(slownessOf(this.options.slowDowns!, worker.slot, this.nowMs))
+    if (worker.stepping && worker.life === "up") this.watch(worker)
   }
 
   private arrive(number: number): void {
@@ -466,6 +490,7 @@ export class Replay implements BalancerEffects {
 
   private callOff(request: Request<unknown, ReplayWorker>, link: ReplayWorker): void {
     const number = request.numberAt(link)
+    request.nextIndex = request.outputTokens
     request.left(link, Reason.cancelled)
     this.sendCancel(link, attemptOf(request.slot, number))
   }
@@ -489,6 +514,7 @@ export class Replay implements BalancerEffects {
     const worker = this.holderOf(attempt, number)
     if (worker?.life !== "up") return
     const { part } = this.table.at(slotOf(attempt))
+    this.catchUp(worker, this.networkMs)
     const job = new Job(attempt, number, part, this.options.workload.requests[number]!)
     const sequence = worker.batch.submit(job, this.nowMs)
     if (sequence === undefined)
@@ -511,15 +537,17 @@ export class Replay implements BalancerEffects {
 
   private drop(worker: ReplayWorker, sequence: Sequence<Job>): void {
     const { batch } = worker
+    this.catchUp(worker, this.networkMs)
     batch.cancel(sequence)
     // There may be room for who waits.
-    if (batch.waiting > 0) this.resume(worker)
+    if (batch.waiting > 0 || worker.stepping) this.resume(worker)
     else this.leaveIfDrained(worker)
   }
 
   /** There may be something to do. */
   private resume(worker: ReplayWorker): void {
-    if (!worker.stepping) this.step(worker)
+    if (worker.stepping) this.watch(worker)
+    else this.step(worker)
   }
 
   private step(worker: ReplayWorker): void {
@@ -529,13 +557,57 @@ export class Replay implements BalancerEffects {
       worker.recall(this.store)
       this.recalling = false
     }
-    const endMs = worker.step(this.nowMs)
-    if (endMs >= 0) return this.events.add(endMs, Event.step, worker.serial)
+    worker.step(this.nowMs)
+    this.tellStep(worker, this.nowMs)
+    if (worker.stepping) return this.watch(worker)
     this.leaveIfDrained(worker)
     const { nextArrivalMs } = worker.batch
     if (nextArrivalMs === worker.wakesMs || nextArrivalMs === Number.POSITIVE_INFINITY) return
     worker.wakesMs = nextArrivalMs
     this.events.add(nextArrivalMs, Event.arrived, worker.serial)
+  }
+
+  /** Sees to it that the next step of which something may come ends by an event. Quiet ones before it are run when somebody looks. */
+  private watch(worker: ReplayWorker): void {
+    const { nextDueMs } = worker
+    if (nextDueMs === worker.dueMs) return
+    worker.dueMs = nextDueMs
+    worker.due = (worker.due + 1) & 0x7fffffff
+    this.events.add(nextDueMs, Event.step, worker.serial, worker.due)
+  }
+
+  /** It is time to look at its steps, unless something has come between and there is another event for it. */
+  private stepDue(worker: ReplayWorker, due: number): void {
+    if (due === worker.due) {
+      worker.dueMs = -1
+      if (worker.endsMs < this.nowMs) this.catchUp(worker, this.networkMs)
+      if (worker.endsMs === this.nowMs) return this.step(worker)
+      this.watch(worker)
+    }
+    // Nothing has happened but what was counted.
+    this.eventCount--
+  }
+
+  /** Runs the quiet steps that have ended. What happens now was to happen since `beforeMs`: of two things at one time the older one is first. */
+  private catchUp(worker: ReplayWorker, beforeMs: number): void {
+    const { nowMs } = this
+    if (worker.endsMs > nowMs || !worker.stepping || worker.life !== "up") return
+    for (let quiet = worker.batch.quietSteps; quiet > 0; quiet--) {
+      const { beganMs, endsMs } = worker
+      if (endsMs > nowMs || (endsMs === nowMs && beganMs >= nowMs - beforeMs)) return
+      worker.step(endsMs)
+      this.eventCount++
+      this.tellStep(worker, endsMs)
+    }
+  }
+
+  /** A step has ended, and what decodes has got a token. Nobody counts tokens between two ticks: who hears of it by the next has heard. */
+  private tellStep(worker: ReplayWorker, endedMs: number): void {
+    const heardMs = endedMs + this.networkMs
+    const { stepsEnded } = worker.batch
+    const tickMs = (Math.floor(endedMs / TICK_MS) + 1) * TICK_MS
+    if (heardMs <= tickMs || heardMs <= this.nowMs) worker.stepped(stepsEnded)
+    else this.events.add(heardMs, Event.stepped, worker.serial, stepsEnded)
   }
 
   /** Who has a live attempt; undefined when that is over. */
@@ -548,21 +620,11 @@ export class Replay implements BalancerEffects {
   }
 
   private readonly token = (sequence: Sequence<Job>, index: number): void => {
-    const worker = this.current!
-    const job = sequence.request
-    worker.outputTokens++
-    if (index === 0) {
-      if (!job.handedOver) worker.read(sequence)
-      this.events.add(this.nowMs + this.networkMs, Event.first, job.attempt, job.request)
-      return
-    }
-    const { heard } = job
-    const heardMs = this.nowMs + this.networkMs
-    if (heard === undefined) this.events.add(heardMs, Event.token, job.attempt, index + 1)
-    else if (heard.ticket !== job.ticket || heard.holder !== worker) return
-    // Nobody counts tokens between two ticks.
-    else if (heardMs <= this.nextTickMs) heard.nextIndex = index + 1
-    else this.events.add(heardMs, Event.token, job.attempt, index + 1)
+    // After a preemption it is one of the many that are counted by the step.
+    if (index > 0) return
+    const { attempt, handedOver, request } = sequence.request
+    if (!handedOver) this.current!.read(sequence)
+    this.events.add(this.nowMs + this.networkMs, Event.first, attempt, request)
   }
 
   private readonly finished = (sequence: Sequence<Job>): void => {
@@ -578,6 +640,7 @@ export class Replay implements BalancerEffects {
 
   private beat(worker: ReplayWorker): void {
     const { beats, serial } = worker
+    this.catchUp(worker, this.heartbeatMs)
     beats.push(worker.load())
     this.events.add(this.nowMs + this.networkMs, Event.heard, serial)
     this.events.add(this.nowMs + this.heartbeatMs, Event.beat, serial)
@@ -595,19 +658,17 @@ export class Replay implements BalancerEffects {
     request.nextIndex = Math.max(1, request.nextIndex)
     this.outcomes.workers[number] = worker.slot
     this.outcomes.firstMs[number] = this.nowMs
-    const { cachedTokens, request: job } = worker.jobs.get(attempt)!
-    job.heard = request
-    job.ticket = request.ticket
+    const sequence = (this.streams[slot] = worker.jobs.get(attempt)!)
     // Of a split request, what was cached where it was read.
-    if (request.part !== Role.decode) this.outcomes.cachedTokens[number] = cachedTokens
+    if (request.part !== Role.decode) this.outcomes.cachedTokens[number] = sequence.cachedTokens
     this.core.first(slot, this.nowMs)
   }
 
-  /** Tokens after the first were relayed: so many are, if the attempt is still the one that streams. */
-  private further(attempt: number, count: number): void {
-    const request = this.table.at(slotOf(attempt))
-    if (attempt === attemptOf(request.slot, request.live) && request.nextIndex > 0)
-      request.nextIndex = Math.max(request.nextIndex, count)
+  /** How many tokens of a request were heard. While it streams `nextIndex` says how many there are at least, afterwards how many. */
+  private heardTokens({ holder, nextIndex, slot }: Request<unknown, ReplayWorker>): number {
+    if (nextIndex === 0 || holder === undefined) return nextIndex
+    this.catchUp(holder, TICK_MS)
+    return Math.max(nextIndex, producedBy(this.streams[slot]!, holder.heardSteps))
   }
 
   /** The attempt at `worker` has started: calls off what is tied to it. */
@@ -651,6 +712,7 @@ export class Replay implements BalancerEffects {
   /** The attempt at `link` is over without DONE. What the core is to be told of that. */
   private tellEnd(request: Request<unknown, ReplayWorker>, link: ReplayWorker, reason: Reason): () => void {
     this.letGo(request.slot)
+    request.nextIndex = request.outputTokens
     return request.left(link, reason)
       ? () => this.core.untied(request.slot, this.nowMs)
       : () => this.core.failed(request.slot, this.nowMs)
@@ -755,6 +817,7 @@ export class Replay implements BalancerEffects {
 
   /** The process is no more. */
   private retire(worker: ReplayWorker): void {
+    this.catchUp(worker, this.networkMs)
     worker.life = "none"
     this.retired[worker.slot]!.push(worker.load())
     this.spells.push(...worker.allSpells())

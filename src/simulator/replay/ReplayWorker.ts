@@ -1,4 +1,3 @@
-import type { Request } from "../../actors/RequestTable.ts"
 import { Role } from "../../domain/PoolView.ts"
 import { idleLoad, type WorkerLoad } from "../../domain/WorkerLoad.ts"
 import { KV_COMES_MS } from "../../engines/Engine.ts"
@@ -32,16 +31,17 @@ export class Job implements BatchRequest {
   readonly outputTokens: number
   readonly handedOver: boolean
   readonly chain: Float64Array
-  /** Once its first token was heard: the request that its tokens are of, and which use of its slot that is. */
-  heard: Request<unknown, ReplayWorker> | undefined
-  ticket = 0
 
   /** `part`, a `Role`, says what of the request it does. */
   constructor(
     attempt: number,
     request: number,
     part: number,
-    facts: { readonly promptTokens: number; readonly outputTokens: number; readonly keys: Float64Array }
+    facts: {
+      readonly promptTokens: number
+      readonly outputTokens: number
+      readonly keys: Float64Array
+    }
   ) {
     this.attempt = attempt
     this.request = request
@@ -70,27 +70,21 @@ export interface Spell {
 }
 
 const CAPACITY = 256
+/** By more than what sums of rounded times are off. */
+const SHORTER = 1 - 1e-9
 /** Requests that may join a batch in one step, nearly always. */
 const RECALLED_MAX = 8
 
 /** A process of a worker in virtual time: the pure engine core, and the clock of its steps. One that was started again is another. */
 export class ReplayWorker {
   readonly options: ReplayWorkerOptions
-  /** Its place among the workers of the replay, and its number among all processes there were. */
-  readonly slot: number
-  readonly serial: number
-  readonly batch: ContinuousBatch<Job>
   readonly capacity: number
   readonly maxSequences: number
   readonly kvCapacityTokens: number
-  /** One that is `coming` was ordered and has not dialled; `none` is one that is no more, or that nobody has ordered yet. */
-  life: "none" | "coming" | "up" = "none"
   /** When it was ordered. */
   sinceMs = 0
   /** Whether it was told to finish and leave. */
   draining = false
-  /** Whether a step is under way, whose end is an event. */
-  stepping = false
   /** Attempts that were neither called off nor known to be done, by their one integer. */
   readonly jobs = new Map<number, Sequence<Job>>()
   /** Those that keep the KV cache of a prompt, or did, in the order in which their time is up. */
@@ -103,9 +97,26 @@ export class ReplayWorker {
   done = 0
   promptTokens = 0
   cachedTokens = 0
-  outputTokens = 0
-  private slowFactor: number
   private readonly spells: Array<Spell> = []
+  /** Its place among the workers of the replay, and its number among all processes there were. */
+  readonly slot: number
+  readonly serial: number
+  /** One that is `coming` was ordered and has not dialled; `none` is one that is no more, or that nobody has ordered yet. */
+  life: "none" | "coming" | "up" = "none"
+  /** Whether a step is under way. */
+  stepping = false
+  readonly batch: ContinuousBatch<Job>
+  private slowFactor: number
+  /** When the step under way began, and when it ends. */
+  beganMs = 0
+  endsMs = 0
+  /** No quiet step to come is shorter. */
+  private shortestMs = 0
+  /** When the event is by which it is looked at again, and the number of that; those with another number were made for nothing. */
+  dueMs = -1
+  due = 0
+  /** Steps of which the balancer has heard that they have ended. */
+  heardSteps = 0
 
   /** `slowness` is what comes on top of its own slow factor. */
   constructor(
@@ -128,6 +139,7 @@ export class ReplayWorker {
         kvCapacityTokens: this.kvCapacityTokens,
         blockTokens,
         cacheSink,
+        everyToken: false,
         transferTokenMs: transferTokenMs(options.preset, options.transferGbps),
         transferWithinMs: KV_COMES_MS,
         maxNumSeqs: this.maxSequences,
@@ -147,6 +159,7 @@ export class ReplayWorker {
   slow(slowness: number): void {
     this.spells.push(this.spell())
     this.slowFactor = slowness * (this.options.slowFactor ?? 1)
+    this.shortestMs = 0
   }
 
   /** All its time so far. */
@@ -163,11 +176,25 @@ export class ReplayWorker {
     }
   }
 
-  /** Ends the step under way and begins the next: when that ends, or -1 where there is nothing to do. */
-  step(nowMs: number): number {
+  /** Ends the step under way and begins the next, where there is something to do. */
+  step(nowMs: number): void {
     const durationMs = this.batch.step(nowMs, this.slowFactor)
     this.stepping = durationMs > 0
-    return this.stepping ? nowMs + durationMs : -1
+    this.beganMs = nowMs
+    this.endsMs = nowMs + durationMs
+    this.shortestMs = durationMs
+  }
+
+  /** When to look at it again: as the step under way ends, or, where quiet ones come first, at some time before the next one that is not. */
+  get nextDueMs(): number {
+    const { endsMs, shortestMs } = this
+    const { quietSteps } = this.batch
+    return quietSteps < 2 ? endsMs : endsMs + quietSteps * shortestMs * SHORTER
+  }
+
+  /** The balancer hears that so many steps have ended; it may have heard of more. */
+  stepped(steps: number): void {
+    if (steps > this.heardSteps) this.heardSteps = steps
   }
 
   /** Counts a prompt that was read here. */
@@ -205,7 +232,7 @@ export class ReplayWorker {
       requestsCancelled: 0,
       promptTokens: this.promptTokens,
       cachedPromptTokens: this.cachedTokens,
-      outputTokens: this.outputTokens,
+      outputTokens: batch.producedTokens,
       steps: batch.steps,
       busyMs: batch.busyMs,
       stepPrefillTokens: batch.stepPrefillTokens,
