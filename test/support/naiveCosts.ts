@@ -55,8 +55,6 @@ export const naiveCosts = {
     naiveCosts.ownMs(row, prompt, cached) +
     (naiveCosts.chunkSteps(prompt - cached, chunk) + (row.inFlight === 0 ? 0 : 1)) * naiveCosts.stepMs(row) +
     naiveCosts.roomMs(row, prompt, cached, answer),
-  /** What is held there adds to the steps of an answer. */
-  answerMs: (row: Candidate, answer: number): number => answer * row.decodeContextMs * row.contextTokens,
   longerMs: (row: Candidate, prompt: number, answer: number): number =>
     answer * (row.decodeSequenceMs + row.decodeContextMs * (prompt + answer / 2)),
   occupancyMs: (row: Candidate, prompt: number, cached: number, answer: number): number =>

@@ -17,11 +17,11 @@ export const predictedCompletion = definePlacement(
     summary:
       "The worker where the first token is predicted soonest, counting the delay inflicted on those already there.",
     definition:
-      "Least TTFT + answer·A + externality·E + recent·u³·R over all eligible workers, with step costs fitted to each worker. TTFT = the prefill of the " +
+      "Least TTFT + externality·E + recent·u³·R over all eligible workers, with step costs fitted to each worker. TTFT = the prefill of the " +
       "prompts pending there, with a decode step for every chunkTokens of them, less what was done of those that were pending at the last first token " +
       "there, since then + prefill of the prompt's uncached tokens, with a step for every chunkTokens, at least one + a step where requests are in flight, " +
       "for the one under way + the wait for room, which is the share of what is there that must end until prompt and expected answer fit into the " +
-      "KV cache and among the sequences of a step, times the steps of the answer. A = what the KV tokens held there add to the steps of the expected answer. E = requests in flight × (the prefill of what is not cached there and is at the eligible worker that has most, " +
+      "KV cache and among the sequences of a step, times the steps of the answer. E = requests in flight × (the prefill of what is not cached there and is at the eligible worker that has most, " +
       "which those who are there would be spared, + P · P / (P + absorbed), with P the prefill of all that is not cached there: short delays are absorbed). R = prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves; u = mean of R over the eligible workers / memory, at most 1: the share of time that goes to prefill. Cached are blocks the worker reported or was sent before; the expected answer is " +
       "the tenant's mean. Ties go to the highest rendezvous score of (session or, without one, request id; worker key).",
     cost: "O(N)",
@@ -51,18 +51,9 @@ export const predictedCompletion = definePlacement(
         "The delay by a request's own prefill counts for others by half where it is as long as this, and the less the shorter it is. Shorter " +
         "sends long prompts where few requests are in flight, at the expense of spreading short ones evenly."
     },
-    answer: {
-      kind: "number",
-      default: 0.1,
-      minimum: 0,
-      maximum: 1,
-      summary:
-        "Weight of the time that the request's own answer takes longer for what is held there. At 0 the first token alone counts; larger " +
-        "values spread long contexts, and leave cached prefixes for it."
-    },
     recent: {
       kind: "number",
-      default: 0.25,
+      default: 0.15,
       minimum: 0,
       maximum: 10,
       summary:
@@ -88,33 +79,32 @@ export const predictedCompletion = definePlacement(
         "sequences that decode there more."
     }
   },
-  ({ externality, absorbed, answer, recent, memory, chunkTokens }) => {
+  ({ externality, absorbed, recent, memory, chunkTokens }) => {
     const costs = new CompletionCosts(chunkTokens, externality, absorbed)
     const lately = new RecentPrefill(memory)
     return {
       pick: (request, pool, nowMs) => {
         const { workers, eligible, eligibleCount, forecast } = pool
-        const { contextTokens, decodeContextMs } = workers
-        const answerTokens = forecast.meanOutputTokens(request)
-        const costMs = costs.of(request, pool, eligible, eligibleCount, answerTokens, nowMs)
+        const costMs = costs.of(
+          request,
+          pool,
+          eligible,
+          eligibleCount,
+          forecast.meanOutputTokens(request),
+          nowMs
+        )
         const { sums } = lately
         const weight = recent * lately.price(eligible, eligibleCount, nowMs) * lately.factor(nowMs)
         for (let i = 0; i < eligibleCount; i++) {
           const worker = eligible[i]!
-          const placedMs = worker < sums.length ? weight * sums[worker]! : 0
-          costMs[worker]! +=
-            placedMs + answer * answerTokens * decodeContextMs[worker]! * contextTokens[worker]!
+          costMs[worker]! += worker < sums.length ? weight * sums[worker]! : 0
         }
         return leastOf(workers, eligible, eligibleCount, costMs, sessionOrRequestState(request))
       },
       terms: (request, worker, pool, nowMs) => {
-        const { contextTokens, decodeContextMs } = pool.workers
         const price = lately.price(pool.eligible, pool.eligibleCount, nowMs)
-        const answerTokens = pool.forecast.meanOutputTokens(request)
-        const longerMs = answerTokens * decodeContextMs[worker]! * contextTokens[worker]!
         return {
-          ...costs.terms(request, pool, worker, answerTokens, nowMs),
-          answer: (answer * longerMs) / 1000,
+          ...costs.terms(request, pool, worker, pool.forecast.meanOutputTokens(request), nowMs),
           recent: (recent * price * lately.at(worker, nowMs)) / 1000
         }
       },

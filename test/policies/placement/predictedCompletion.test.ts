@@ -15,9 +15,7 @@ const entry = findPlacement("predicted-completion")
 /** A placement by predicted completion with some weight of the externality and size of chunks. */
 type Subject = (externality: number, chunkTokens: number) => Pick<Placement, "pick" | "placed">
 
-/** Where others weigh, the rest of the answer weighs as much. */
-const real: Subject = (externality, chunkTokens) =>
-  entry.make({ externality, answer: externality, chunkTokens }, makeRng(1))
+const real: Subject = (externality, chunkTokens) => entry.make({ externality, chunkTokens }, makeRng(1))
 
 const weight = fc.constantFrom(0, 0.25, 1)
 const chunk = fc.constantFrom(512, 8192)
@@ -57,9 +55,7 @@ const costOf = (
   const cached = cachedOf(row, one)
   return (
     naive.ttftMs(row, one.promptTokens, cached, answerOf(one), chunkTokens, 0) +
-    externality *
-      (naive.answerMs(row, answerOf(one)) +
-        naive.externalityMs(row, one.promptTokens, cached, mostOf(rows, one)))
+    externality * naive.externalityMs(row, one.promptTokens, cached, mostOf(rows, one))
   )
 }
 
@@ -105,8 +101,7 @@ const laws = [
       })
   },
   {
-    // Where nobody has anything of the prompt, its first token comes at most so much later as its own prefill lasts for those in flight, and its
-    // answer for what is held there.
+    // Where nobody has anything of the prompt, its first token comes at most so much later as its own prefill lasts for those in flight.
     id: "completion-nothing-again",
     check: (subject: Subject) =>
       holds(
@@ -116,9 +111,7 @@ const laws = [
           const picked = rows[subject(externality, chunkTokens).pick(one, poolOf(rows), 0)]!
           const firstMs = (row: Candidate): number =>
             naive.ttftMs(row, one.promptTokens, 0, answerOf(one), chunkTokens, 0)
-          const lastingMs =
-            soonest.inFlight * naive.lastingMs(naive.ownMs(soonest, one.promptTokens, 0)) +
-            naive.answerMs(soonest, answerOf(one))
+          const lastingMs = soonest.inFlight * naive.lastingMs(naive.ownMs(soonest, one.promptTokens, 0))
           expect(firstMs(picked)).toBeLessThanOrEqual(
             (firstMs(soonest) + externality * lastingMs) * (1 + 1e-12)
           )
@@ -242,11 +235,6 @@ const defects: ReadonlyArray<Planted<Subject>> = [
         real(externality, chunkTokens).pick(one, { ...pool, cachedTokens: () => zeros(pool) }, nowMs)
     })
   ],
-  [
-    "takes no answer for longer where much is held",
-    "completion-least",
-    (externality, chunkTokens) => entry.make({ externality, answer: 0, chunkTokens }, makeRng(1))
-  ],
   ["charges chunks of one size, whatever the option", "completion-least", (one) => real(one, 8192)],
   [
     "knows no size of the KV cache",
@@ -342,19 +330,13 @@ describe("three workers, by hand", () => {
   }
   const workers = [idle, busy, full]
   const one = { ...oneRequest, promptTokens: 1000, maxTokens: 200, chain: chainOf([1, 2, 3]) }
-  const placement = (externality: number) =>
-    entry.make({ externality, answer: externality, chunkTokens: 512 }, makeRng(1))
+  const placement = (externality: number) => entry.make({ externality, chunkTokens: 512 }, makeRng(1))
 
   test.each([
     // 1000 tokens of 0.1 ms, each behind 500 others on average at 10⁻⁵ ms; two steps of 10 ms; nobody is there.
-    [
-      "idle",
-      0,
-      { waitingPrompts: 0, ownPrefill: 0.105, steps: 0.02, room: 0, externality: 0, answer: 0, recent: 0 }
-    ],
+    ["idle", 0, { waitingPrompts: 0, ownPrefill: 0.105, steps: 0.02, room: 0, externality: 0, recent: 0 }],
     // 232 of its tokens are not cached; 3 sequences decode in steps of 10.65 ms, of which one is under way and one goes along with the 300 tokens that are
-    // pending; nobody has more of it, and 23.2 ms hardly last;
-    // 5000 tokens make each of 100 steps 0.5 ms longer.
+    // pending; nobody has more of it, and 23.2 ms hardly last.
     [
       "busy",
       1,
@@ -364,7 +346,6 @@ describe("three workers, by hand", () => {
         steps: 0.0213,
         room: 0,
         externality: 4 * 0.0232 * (0.0232 / 150.0232),
-        answer: 0.05,
         recent: 0
       }
     ],
@@ -378,7 +359,6 @@ describe("three workers, by hand", () => {
         steps: 0.0303,
         room: 1.01 / 12,
         externality: 0.1536 + 2 * 0.1 * (0.1 / 150.1),
-        answer: 0,
         recent: 0
       }
     ]
@@ -405,7 +385,7 @@ describe("three workers, by hand", () => {
 describe("an idle worker", () => {
   const [row] = equalWorkers(1, { inFlight: 0 })
   const terms = (one: RequestView, worker: Candidate = row!) =>
-    entry.make({ externality: 1, answer: 1 }, makeRng(1)).terms!(one, 0, poolOf([worker]), 0)
+    entry.make({ externality: 1 }, makeRng(1)).terms!(one, 0, poolOf([worker]), 0)
 
   test("is charged its own step, and nothing for others", () => {
     expect(terms(oneRequest)).toEqual({
@@ -414,7 +394,6 @@ describe("an idle worker", () => {
       steps: 0.008,
       room: 0,
       externality: 0,
-      answer: 0,
       recent: 0
     })
   })
