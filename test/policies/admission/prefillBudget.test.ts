@@ -137,7 +137,7 @@ const laws = [
     check: (given: Make) => {
       let [admitted, refused] = [0, 0]
       holds(
-        fc.property(fc.array(command, { maxLength: 60 }), (commands) => {
+        fc.property(fc.array(command, { maxLength: 60, size: "max" }), (commands) => {
           const life = new Life(given())
           for (const each of commands) {
             const placed = "which" in each ? life.live[each.which % life.live.length] : undefined
