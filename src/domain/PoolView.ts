@@ -58,7 +58,7 @@ export interface WorkerColumns {
   readonly decodeContextMs: Float64Array
 }
 
-/** What the pool has learned from the requests that ended. */
+/** What the pool has learned from the requests that ended, and what it predicted for those that are placed. */
 export interface Forecast {
   /** Output length that a share `quantile` of the tenant's requests stays below; between 1 and `maxTokens`. */
   readonly outputTokens: (request: RequestView, quantile: number) => number
@@ -66,6 +66,9 @@ export interface Forecast {
   readonly meanOutputTokens: (request: RequestView) => number
   /** Nine of ten requests had their first token within this many times the predicted time; 1 before any has. */
   readonly ttftRatio: number
+  /** By request slot, once placed: when its live attempt was, or its last, and the time to first token that was predicted then. */
+  readonly placedMs: (slot: number) => number
+  readonly placedTtftMs: (slot: number) => number
 }
 
 /**

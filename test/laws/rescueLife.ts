@@ -4,9 +4,18 @@ import { Reason } from "../../src/domain/Outcome.ts"
 import type { PoolView } from "../../src/domain/PoolView.ts"
 import type { RequestView } from "../../src/domain/RequestView.ts"
 import { chargedTtftMs, pendingMs, prefillMs, ttftMs, waitMs } from "../../src/policies/costs.ts"
+import { Estimates } from "../../src/policies/estimators/Estimates.ts"
 import type { PlacedView, Rescue, RescueActions } from "../../src/policies/Rescue.ts"
 import { candidates, request } from "../support/arbitraries.ts"
-import { type Candidate, charge, poolOf, prefilled, release, setEligible } from "../support/pools.ts"
+import {
+  type Candidate,
+  charge,
+  foreseen,
+  poolOf,
+  prefilled,
+  release,
+  setEligible
+} from "../support/pools.ts"
 
 type Event = "arrive" | "start" | "produce" | "end" | "cancel" | "fail" | "leave" | "join" | "review"
 
@@ -138,6 +147,7 @@ export class RescueLife {
   /** After each review: whether a request waited that was more urgent than one that had not started and could have been taken back. */
   readonly inversions: Array<boolean> = []
   private readonly rescue: Rescue
+  private readonly estimates = new Estimates()
   private readonly life: Life
   private readonly ready: Array<boolean>
   private readonly live: Array<Live> = []
@@ -153,7 +163,7 @@ export class RescueLife {
   constructor(rescue: Rescue, life: Life, slots: ReadonlyArray<number> = life.workers.map((_, i) => i)) {
     this.rescue = rescue
     this.life = life
-    this.pool = poolOf(life.workers, slots)
+    this.pool = Object.assign(poolOf(life.workers, slots), { forecast: foreseen(this.estimates) })
     this.ready = slots.map(() => true)
     for (const slot of slots) rescue.changed?.(slot, true, this.pool, 0)
     this.warmUp(slots[0]!)
@@ -289,6 +299,7 @@ export class RescueLife {
     one.predictedMs = chargedTtftMs(this.pool.workers, worker, sinceMs)
     this.placements++
     this.placedTokens += request.uncachedTokens
+    this.estimates.placed(request, worker, this.pool, sinceMs)
     this.rescue.placed?.(request, worker, this.pool, sinceMs)
   }
 

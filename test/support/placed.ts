@@ -2,8 +2,9 @@ import { Reason } from "../../src/domain/Outcome.ts"
 import type { PoolView } from "../../src/domain/PoolView.ts"
 import type { RequestView } from "../../src/domain/RequestView.ts"
 import { chargedTtftMs } from "../../src/policies/costs.ts"
+import { Estimates } from "../../src/policies/estimators/Estimates.ts"
 import type { Rescue } from "../../src/policies/Rescue.ts"
-import { charge, oneRequest, prefilled, release } from "./pools.ts"
+import { charge, foreseen, oneRequest, prefilled, release } from "./pools.ts"
 
 interface Placed {
   readonly request: RequestView
@@ -17,12 +18,13 @@ export class PlacedRequests {
   readonly asked: Array<string> = []
   private readonly rescue: Rescue
   private readonly pool: PoolView
+  private readonly estimates = new Estimates()
   private readonly all: Array<Placed> = []
   private readonly isRefused: boolean
 
   constructor(rescue: Rescue, pool: PoolView, isRefused = false) {
     this.rescue = rescue
-    this.pool = pool
+    this.pool = Object.assign(pool, { forecast: foreseen(this.estimates) })
     this.isRefused = isRefused
     for (const worker of pool.eligible) rescue.changed?.(worker, true, pool, 0)
   }
@@ -37,6 +39,7 @@ export class PlacedRequests {
   place(worker: number, sinceMs: number, facts: Partial<RequestView> = {}): RequestView {
     const request = charge(this.pool, worker, this.queue(facts), sinceMs)
     this.all.push({ request, worker, sinceMs, isStreaming: false })
+    this.estimates.placed(request, worker, this.pool, sinceMs)
     this.rescue.placed?.(request, worker, this.pool, sinceMs)
     return request
   }
@@ -46,6 +49,7 @@ export class PlacedRequests {
     for (let i = 0; i < count; i++) {
       const request = charge(this.pool, worker, this.queue({ slot: 1000, promptTokens: 3200 }))
       const predictedMs = chargedTtftMs(this.pool.workers, worker, 0)
+      this.estimates.placed(request, worker, this.pool, 0)
       this.rescue.placed?.(request, worker, this.pool, 0)
       prefilled(this.pool, worker, request)
       this.rescue.started?.(request, worker, this.pool, predictedMs)

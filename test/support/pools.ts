@@ -1,6 +1,7 @@
 import type { Forecast, PoolView, WorkerColumns } from "../../src/domain/PoolView.ts"
 import type { RequestView } from "../../src/domain/RequestView.ts"
 import { pendingStepsMs } from "../../src/policies/costs.ts"
+import type { Estimates } from "../../src/policies/estimators/Estimates.ts"
 import { hash64, mix } from "../../src/structures/hash.ts"
 import type { PrefixChain } from "../../src/structures/PrefixChain.ts"
 
@@ -113,8 +114,17 @@ const cachesOf = (
 export const quietForecast: Forecast = {
   outputTokens: ({ maxTokens }, quantile) => Math.max(1, Math.ceil(maxTokens * quantile)),
   meanOutputTokens: ({ maxTokens }) => Math.max(1, Math.ceil(maxTokens / 2)),
-  ttftRatio: 1
+  ttftRatio: 1,
+  placedMs: () => 0,
+  placedTtftMs: () => 0
 }
+
+/** The same, with what `estimates` predict of placements that they hear of. */
+export const foreseen = ({ placedMs, placedTtftMs }: Estimates): Forecast => ({
+  ...quietForecast,
+  placedMs,
+  placedTtftMs
+})
 
 /**
  * Charges a request to a worker as the balancer does before it sends it. Returns it as placed: with what it is expected to compute there.

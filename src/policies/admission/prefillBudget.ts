@@ -1,6 +1,5 @@
 import { Reason } from "../../domain/Outcome.ts"
 import type { WorkerColumns } from "../../domain/PoolView.ts"
-import { grow } from "../../structures/grow.ts"
 import { defineAdmission } from "../Admission.ts"
 import { classCeiling, classCeilingRule } from "../classCeiling.ts"
 import { decodeStepMs, prefillMs } from "../costs.ts"
@@ -13,7 +12,7 @@ import { retryAfterMs, retryAfterRule } from "../retryAfter.ts"
  * leaves. A long prompt needs a budget that is nearly empty: under pressure the requests with the most work for one met target go first.
  * Where nobody decodes, prompts delay no answer, and take all the time there is.
  *
- * Memory: 32 bytes a worker, 19 bytes a request slot.
+ * Memory: about 70 bytes a worker, 60 a request slot.
  */
 export const prefillBudget = defineAdmission(
   {
@@ -67,17 +66,23 @@ export const prefillBudget = defineAdmission(
     }
   },
   ({ burst, itl, rate, ttft }, rng) => {
-    const budgets = new Budgets()
+    const budgets: Array<Budget | undefined> = []
+    const placements: Array<Placed | undefined> = []
+    const budgetOf = (worker: number): Budget => (budgets[worker] ??= new Budget())
 
     /** Share of time that decode steps leave, each `moreMs` longer than they are. */
     const roomAt = (workers: WorkerColumns, worker: number, moreMs: number): number =>
       Math.max(0, 1 - (decodeStepMs(workers, worker) + moreMs) / itl)
 
     /** Share of time that goes to prompts where decoding leaves so much. */
-    const drainAt = (worker: number, room: number): number => (budgets.isDecoding(worker) ? rate * room : 1)
+    const drainAt = (budget: Budget, room: number): number => (budget.decoding > 0 ? rate * room : 1)
 
-    const usedMs = (workers: WorkerColumns, worker: number, nowMs: number): number =>
-      budgets.usedMs(worker, drainAt(worker, roomAt(workers, worker, 0)), nowMs)
+    /** The content. A copy that was sent before what was told of last fills it as of that. */
+    const usedMs = (budget: Budget, workers: WorkerColumns, worker: number, nowMs: number): number => {
+      const { atMs, contentMs } = budget
+      if (nowMs <= atMs) return contentMs
+      return Math.max(0, contentMs - drainAt(budget, roomAt(workers, worker, 0)) * (nowMs - atMs))
+    }
 
     return {
       decide: (request, pool, queue, nowMs) => {
@@ -102,16 +107,17 @@ export const prefillBudget = defineAdmission(
             )
             if (againMs <= ttft) return null
           }
+          const budget = budgetOf(worker)
           const moreMs = decodeSequenceMs[worker]! + decodeContextMs[worker]! * (promptTokens + outputTokens)
           const room = roomAt(workers, worker, moreMs)
-          const budgetMs = Math.min(ttft, burst * room * budgets.meanAnswer(worker, outputTokens) * itl)
+          const budgetMs = Math.min(ttft, burst * room * budget.meanAnswer(outputTokens) * itl)
           const neededMs =
-            usedMs(workers, worker, nowMs) +
+            usedMs(budget, workers, worker, nowMs) +
             prefillMs(workers, worker, aheadTokens, 0) +
             prefillMs(workers, worker, promptTokens - cached, cached)
           const missingMs = neededMs - budgetMs * ceiling
           if (missingMs <= 0) return null
-          waitMs = Math.min(waitMs, missingMs / drainAt(worker, room))
+          waitMs = Math.min(waitMs, missingMs / drainAt(budget, room))
         }
         return { reason: Reason.sloInfeasible, retryAfterMs: retryAfterMs(waitMs, rng) }
       },
@@ -119,16 +125,35 @@ export const prefillBudget = defineAdmission(
         const { promptTokens, slot, uncachedTokens } = request
         const ownMs = prefillMs(workers, worker, uncachedTokens, promptTokens - uncachedTokens)
         const answer = Math.round(forecast.meanOutputTokens(request))
-        budgets.add(slot, worker, ownMs, usedMs(workers, worker, nowMs), answer, nowMs)
+        const budget = budgetOf(worker)
+        budget.set(usedMs(budget, workers, worker, nowMs) + ownMs, nowMs)
+        budget.count++
+        budget.answers += answer
+        const placed = (placements[slot] ??= new Placed())
+        placed.worker = worker
+        placed.ownMs = ownMs
+        placed.answer = answer
       },
       // A request that is read at one worker and goes on at another one is released at that.
       started: ({ slot }, _worker, { workers }, nowMs) => {
-        const worker = budgets.workerOf(slot)
-        if (worker >= 0) budgets.started(slot, usedMs(workers, worker, nowMs), nowMs)
+        const placed = placements[slot]
+        if (placed === undefined || placed.worker < 0 || placed.hasToken) return
+        const budget = budgetOf(placed.worker)
+        budget.set(usedMs(budget, workers, placed.worker, nowMs), nowMs)
+        budget.decoding++
+        placed.ownMs = 0
+        placed.hasToken = true
       },
       released: ({ slot }, _worker, _reason, { workers }, nowMs) => {
-        const worker = budgets.workerOf(slot)
-        if (worker >= 0) budgets.remove(slot, usedMs(workers, worker, nowMs), nowMs)
+        const placed = placements[slot]
+        if (placed === undefined || placed.worker < 0) return
+        const budget = budgetOf(placed.worker)
+        budget.set(Math.max(0, usedMs(budget, workers, placed.worker, nowMs) - placed.ownMs), nowMs)
+        budget.count--
+        budget.answers -= placed.answer
+        if (placed.hasToken) budget.decoding--
+        placed.hasToken = false
+        placed.worker = NOWHERE
       }
     }
   }
@@ -136,90 +161,31 @@ export const prefillBudget = defineAdmission(
 
 const NOWHERE = -1
 
-/** What is in the budgets of some workers, and which answers are expected of those placed there. */
-class Budgets {
-  /** By worker: the content at a time; requests placed there, and the tokens their answers are expected to have. */
-  private contentMs = new Float64Array(0)
-  private atMs = new Float64Array(0)
-  private counts = new Int32Array(0)
-  private answers = new Float64Array(0)
-  /** By worker: how many of those requests have their first token. */
-  private decoding = new Int32Array(0)
-  /** By slot: where it was placed, what it filled in and may take along, its answer, and whether it has its first token. */
-  private workers = new Int16Array(0)
-  private ownMs = new Float64Array(0)
-  private answerOf = new Float64Array(0)
-  private hasToken = new Uint8Array(0)
-
-  /** Where it was placed; -1 when it was not. */
-  workerOf(slot: number): number {
-    return this.workers[slot] ?? NOWHERE
-  }
-
-  /** Whether an answer is produced there. */
-  isDecoding(worker: number): boolean {
-    return worker < this.decoding.length && this.decoding[worker]! > 0
-  }
-
-  /** The content, where it drains by `rate` each ms. A copy that was sent before what was told of last fills it as of that. */
-  usedMs(worker: number, rate: number, nowMs: number): number {
-    if (worker >= this.contentMs.length) return 0
-    return Math.max(0, this.contentMs[worker]! - rate * Math.max(0, nowMs - this.atMs[worker]!))
-  }
+/** What is in the budget of a worker, and which answers are expected of those placed there. */
+class Budget {
+  /** The content at a time. */
+  contentMs = 0
+  atMs = 0
+  /** Requests placed there, the tokens their answers are expected to have, and how many have their first token. */
+  count = 0
+  answers = 0
+  decoding = 0
 
   /** Of those placed there and one more. */
-  meanAnswer(worker: number, answer: number): number {
-    if (worker >= this.counts.length) return answer
-    return (this.answers[worker]! + answer) / (this.counts[worker]! + 1)
+  meanAnswer(answer: number): number {
+    return (this.answers + answer) / (this.count + 1)
   }
 
-  /** A request was placed at `worker`, which fills in `ownMs` beside `usedMs` and expects `answer` tokens of it. */
-  add(slot: number, worker: number, ownMs: number, usedMs: number, answer: number, nowMs: number): void {
-    if (worker >= this.counts.length) {
-      this.contentMs = grow(this.contentMs, worker, floats)
-      this.atMs = grow(this.atMs, worker, floats)
-      this.counts = grow(this.counts, worker, (length) => new Int32Array(length))
-      this.answers = grow(this.answers, worker, floats)
-      this.decoding = grow(this.decoding, worker, (length) => new Int32Array(length))
-    }
-    if (slot >= this.workers.length) {
-      this.workers = grow(this.workers, slot, (length) => new Int16Array(length).fill(NOWHERE))
-      this.ownMs = grow(this.ownMs, slot, floats)
-      this.answerOf = grow(this.answerOf, slot, floats)
-      this.hasToken = grow(this.hasToken, slot, (length) => new Uint8Array(length))
-    }
-    this.set(worker, usedMs + ownMs, nowMs)
-    this.counts[worker]!++
-    this.answers[worker]! += answer
-    this.workers[slot] = worker
-    this.ownMs[slot] = ownMs
-    this.answerOf[slot] = answer
-  }
-
-  /** Its prefill is done: nothing of it can be taken back, and it decodes. */
-  started(slot: number, usedMs: number, nowMs: number): void {
-    if (this.hasToken[slot] === 1) return
-    const worker = this.workers[slot]!
-    this.set(worker, usedMs, nowMs)
-    this.ownMs[slot] = 0
-    this.hasToken[slot] = 1
-    this.decoding[worker]!++
-  }
-
-  remove(slot: number, usedMs: number, nowMs: number): void {
-    const worker = this.workers[slot]!
-    this.set(worker, Math.max(0, usedMs - this.ownMs[slot]!), nowMs)
-    this.counts[worker]!--
-    this.answers[worker]! -= this.answerOf[slot]!
-    this.decoding[worker]! -= this.hasToken[slot]!
-    this.hasToken[slot] = 0
-    this.workers[slot] = NOWHERE
-  }
-
-  private set(worker: number, contentMs: number, nowMs: number): void {
-    this.contentMs[worker] = contentMs
-    this.atMs[worker] = Math.max(this.atMs[worker]!, nowMs)
+  set(contentMs: number, nowMs: number): void {
+    this.contentMs = contentMs
+    if (nowMs > this.atMs) this.atMs = nowMs
   }
 }
 
-const floats = (length: number): Float64Array<ArrayBuffer> => new Float64Array(length)
+/** Where a request was placed, what it filled in and may take along, its answer, and whether it has its first token. */
+class Placed {
+  worker = NOWHERE
+  ownMs = 0
+  answer = 0
+  hasToken = false
+}

@@ -13,7 +13,7 @@ export class Estimates implements Forecast, PolicyEvents {
   private readonly ratio = new TtftRatio()
   /** By request slot, of the live attempt. */
   private predictedMs = new Float64Array(0)
-  private placedMs = new Float64Array(0)
+  private placedAtMs = new Float64Array(0)
   /** The last mean, which several policies ask for in turn; nobody's once another length is known. */
   private meanTenant = -1
   private meanMaxTokens = 0
@@ -35,18 +35,22 @@ export class Estimates implements Forecast, PolicyEvents {
     return this.ratio.value
   }
 
+  readonly placedMs = (slot: number): number => this.placedAtMs[slot]!
+
+  readonly placedTtftMs = (slot: number): number => this.predictedMs[slot]!
+
   /** The columns count the attempt already. */
   readonly placed = ({ slot }: RequestView, worker: number, pool: PoolView, nowMs: number): void => {
-    if (slot >= this.placedMs.length) {
-      this.placedMs = grow(this.placedMs, slot, (length) => new Float64Array(length))
+    if (slot >= this.placedAtMs.length) {
+      this.placedAtMs = grow(this.placedAtMs, slot, (length) => new Float64Array(length))
       this.predictedMs = grow(this.predictedMs, slot, (length) => new Float64Array(length))
     }
-    this.placedMs[slot] = nowMs
+    this.placedAtMs[slot] = nowMs
     this.predictedMs[slot] = chargedTtftMs(pool.workers, worker, nowMs)
   }
 
   readonly started = ({ slot }: RequestView, _worker: number, _pool: PoolView, nowMs: number): void =>
-    this.ratio.record(this.predictedMs[slot]!, nowMs - this.placedMs[slot]!, nowMs)
+    this.ratio.record(this.predictedMs[slot]!, nowMs - this.placedAtMs[slot]!, nowMs)
 
   readonly ended = (
     { outputTokens, tenant }: RequestView,

@@ -73,12 +73,11 @@ export const hedge = defineRescue(
         if (slot >= copied.length) copied = grow(copied, slot, (length) => new Uint8Array(length))
         copied[slot] = 0
       },
-      placed: ({ slot, uncachedTokens }, worker, { workers }, nowMs) => {
+      placed: ({ uncachedTokens }) => {
         allowed.earn()
         allowedTokens.earn(uncachedTokens)
-        lateness.placed(slot, worker, workers, nowMs)
       },
-      started: ({ slot }, _worker, _pool, nowMs) => lateness.started(slot, nowMs),
+      started: ({ slot }, _worker, { forecast }, nowMs) => lateness.started(slot, forecast, nowMs),
       review: (pool, placed, actions, nowMs) => {
         if (usedShare(pool.workers, ready) > saturation) return
         const patienceMs = Math.max(after, 2 * soonestMs(pool, nowMs))
@@ -86,7 +85,7 @@ export const hedge = defineRescue(
         placed.unstarted((request, worker, sinceMs) => {
           const { slot } = request
           const waitedMs = nowMs - sinceMs
-          if (waitedMs <= patienceMs || !lateness.isLate(slot, waitedMs)) return
+          if (waitedMs <= patienceMs || !lateness.isLate(slot, pool.forecast, waitedMs)) return
           if (copied[slot] === 1 || left === 0 || !allowed.allows()) return
           const other = soonestElsewhere(request, worker, pool, nowMs)
           if (other.ttftMs > waitedMs / 2) return

@@ -47,19 +47,18 @@ export const requeueStragglers = defineRescue(
         if (slot >= taken.length) taken = grow(taken, slot, (length) => new Uint8Array(length))
         taken[slot] = 0
       },
-      placed: ({ slot }, worker, { workers }, nowMs) => {
-        allowed.earn()
-        lateness.placed(slot, worker, workers, nowMs)
-      },
-      started: ({ slot }, _worker, _pool, nowMs) => lateness.started(slot, nowMs),
+      placed: () => allowed.earn(),
+      started: ({ slot }, _worker, { forecast }, nowMs) => lateness.started(slot, forecast, nowMs),
       review: (pool, placed, { requeue }, nowMs) => {
         let left = ACTIONS_MAX
+        const { forecast } = pool
         const soonest = soonestMs(pool, nowMs)
         placed.unstarted((request, worker, sinceMs) => {
           const { slot } = request
           const waitedMs = nowMs - sinceMs
           if (waitedMs <= after || taken[slot] === 1 || left === 0 || !allowed.allows()) return
-          const leftMs = lateness.isLate(slot, waitedMs) ? waitedMs : lateness.predicted(slot) - waitedMs
+          const isLate = lateness.isLate(slot, forecast, waitedMs)
+          const leftMs = isLate ? waitedMs : lateness.predicted(slot, forecast) - waitedMs
           if (soonest > leftMs / 2 || soonestElsewhere(request, worker, pool, nowMs).ttftMs > leftMs / 2)
             return
           if (!requeue(slot)) return
