@@ -18,34 +18,37 @@ const tableOf = (make: Make): WorkerTable => {
   return table
 }
 
+/** Pauses before arrivals in ms, and tokens of the prompts. */
+const traffic = fc.array(fc.tuple(fc.nat(200), fc.integer({ min: 1, max: 200 })), {
+  minLength: 1,
+  maxLength: 20
+})
+
 const laws = [
   {
     // Told of each first token when it comes, and of nothing in between.
     id: "charges-wait",
     check: (make: Make) =>
       holds(
-        fc.property(
-          fc.array(fc.tuple(fc.nat(200), fc.integer({ min: 1, max: 200 })), { minLength: 1, maxLength: 20 }),
-          (arrivals) => {
-            const table = tableOf(make)
-            const waiting: Array<{ readonly charge: Charge; readonly endsMs: number }> = []
-            let nowMs = 0
-            let freeMs = 0
-            for (const [pauseMs, tokens] of arrivals) {
-              nowMs += pauseMs
-              while (waiting.length > 0 && waiting[0]!.endsMs <= nowMs) {
-                const { charge, endsMs } = waiting.shift()!
-                table.started(charge, endsMs)
-                table.release(charge)
-              }
-              expect(waitMs(table, 0, nowMs)).toBe(Math.max(0, freeMs - nowMs))
-              const charge = new Charge()
-              table.charge(charge, 0, tokens, 0, 1, nowMs)
-              freeMs = Math.max(nowMs, freeMs) + tokens
-              waiting.push({ charge, endsMs: freeMs })
+        fc.property(traffic, (arrivals) => {
+          const table = tableOf(make)
+          const waiting: Array<{ readonly charge: Charge; readonly endsMs: number }> = []
+          let nowMs = 0
+          let freeMs = 0
+          for (const [pauseMs, tokens] of arrivals) {
+            nowMs += pauseMs
+            while (waiting.length > 0 && waiting[0]!.endsMs <= nowMs) {
+              const { charge, endsMs } = waiting.shift()!
+              table.started(charge, endsMs)
+              table.release(charge)
             }
+            expect(waitMs(table, 0, nowMs)).toBe(Math.max(0, freeMs - nowMs))
+            const charge = new Charge()
+            table.charge(charge, 0, tokens, 0, 1, nowMs)
+            freeMs = Math.max(nowMs, freeMs) + tokens
+            waiting.push({ charge, endsMs: freeMs })
           }
-        )
+        })
       )
   },
   {
@@ -53,20 +56,17 @@ const laws = [
     id: "charges-hang",
     check: (make: Make) =>
       holds(
-        fc.property(
-          fc.array(fc.tuple(fc.nat(200), fc.integer({ min: 1, max: 200 })), { minLength: 1, maxLength: 20 }),
-          (arrivals) => {
-            const table = tableOf(make)
-            let nowMs = 0
-            let sentMs = 0
-            for (const [pauseMs, tokens] of arrivals) {
-              nowMs += pauseMs
-              table.charge(new Charge(), 0, tokens, 0, 1, nowMs)
-              sentMs += tokens
-              expect(waitMs(table, 0, nowMs)).toBeGreaterThanOrEqual(sentMs - arrivals[0]![1])
-            }
+        fc.property(traffic, (arrivals) => {
+          const table = tableOf(make)
+          let nowMs = 0
+          let sentMs = 0
+          for (const [pauseMs, tokens] of arrivals) {
+            nowMs += pauseMs
+            table.charge(new Charge(), 0, tokens, 0, 1, nowMs)
+            sentMs += tokens
+            expect(waitMs(table, 0, nowMs)).toBeGreaterThanOrEqual(sentMs - arrivals[0]![1])
           }
-        )
+        })
       )
   }
 ]
