@@ -6,15 +6,16 @@ import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
 
 type Maker = () => EventCalendar
 
-/** Adds an event this long after the last one taken, or takes one. */
-type Step = number | "take"
+/** Adds an event this long after the present, takes one, or lets half of the time until then pass. */
+type Step = number | "take" | "pass"
 
 /** Few different times, so that many events share one, and some that are years away or nearly. */
 const steps: fc.Arbitrary<ReadonlyArray<Step>> = fc.array(
   fc.oneof(
     { weight: 6, arbitrary: fc.nat(4) },
     { weight: 1, arbitrary: fc.constantFrom(255, 256, 257, 512, 10_000) },
-    { weight: 5, arbitrary: fc.constant("take" as const) }
+    { weight: 5, arbitrary: fc.constant("take" as const) },
+    { weight: 1, arbitrary: fc.constant("pass" as const) }
   ),
   { maxLength: 200 }
 )
@@ -55,10 +56,13 @@ const laws = [
           }
           for (const step of steps) {
             if (step === "take") take()
-            else {
+            else if (step === "pass") {
+              const { nextMs, timeMs } = calendar
+              if (calendar.size > 0) calendar.pass((timeMs + nextMs) / 2)
+            } else {
               const timeMs = calendar.timeMs + step
               waiting = [...waiting, [timeMs, number]]
-              calendar.add(timeMs, number % 256, number, 1 - number)
+              calendar.after(step, number % 256, number, 1 - number)
               number++
             }
             expect(calendar.size).toBe(waiting.length)

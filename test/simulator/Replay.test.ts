@@ -241,13 +241,13 @@ const defects: ReadonlyArray<Planted<Maker>> = [
     "says what it was like when something came of a step",
     "replay-present",
     changed((replay) => {
-      const catchUp = Reflect.get(replay, "catchUp")
-      const beat = Reflect.get(replay, "beat")
-      put(replay, "beat", (worker: ReplayWorker) => {
-        put(replay, "catchUp", () => undefined)
-        beat.call(replay, worker)
-        put(replay, "catchUp", catchUp)
-      })
+      const engines = Reflect.get(replay, "engines")
+      const { beat, catchUp } = engines
+      engines.beat = (worker: ReplayWorker) => {
+        engines.catchUp = () => undefined
+        beat.call(engines, worker)
+        engines.catchUp = catchUp
+      }
     })
   ],
   [
@@ -269,7 +269,7 @@ const defects: ReadonlyArray<Planted<Maker>> = [
     "replay-late",
     changed((replay) => {
       const columns = Reflect.get(replay, "columns")
-      spy(replay, "beat", (worker: ReplayWorker) =>
+      spy(Reflect.get(replay, "engines"), "beat", (worker: ReplayWorker) =>
         columns.observe(worker.slot, worker.load(), Reflect.get(replay, "nowMs"))
       )
     })
@@ -278,12 +278,13 @@ const defects: ReadonlyArray<Planted<Maker>> = [
     "knows caches at once",
     "replay-late",
     changed((replay) => {
-      const step = Reflect.get(replay, "step")
-      put(replay, "step", (worker: ReplayWorker) => {
-        step.call(replay, worker)
+      const engines = Reflect.get(replay, "engines")
+      const { step } = engines
+      engines.step = (worker: ReplayWorker) => {
+        step.call(engines, worker)
         for (const news of worker.unheard) Reflect.set(news, "heardMs", 0)
         Reflect.get(replay, "hear").call(replay, worker)
-      })
+      }
     })
   ],
   [

@@ -407,6 +407,32 @@ describe("a request whose worker crashes", () => {
   })
 })
 
+describe("a worker that is slow for a while", () => {
+  test("and has crashed before changes nothing", () => {
+    const requests = [one(0), one(1_000)]
+    const worker = replay(inTurns(requests, 2, {})).outcomes.workers[0]!
+    const crashes = [{ worker, atMs: 100 }]
+    const slowDowns = [{ worker, fromMs: 500, toMs: 600, factor: 2 }]
+    const crashed = replay(inTurns(requests, 2, { crashes }))
+    expect([...crashed.outcomes.reasons]).toEqual([Reason.workerLost, Reason.none])
+    expect(replay(inTurns(requests, 2, { crashes, slowDowns })).outcomes).toEqual(crashed.outcomes)
+  })
+
+  test("goes on as fast as ever after the slow step in which that ends", () => {
+    const slowDowns = [{ worker: 0, fromMs: 100, toMs: 150, factor: 15 }]
+    const { outcomes } = replay(inTurns([one(0, 1000, 50)], 1, { slowDowns }))
+    let nowMs = NETWORK_MS + stepMs(preset.cost, 1000, 1000 * 500, 0, 0)
+    let slowSteps = 0
+    for (let token = 1; token < 50; token++) {
+      const isSlow = nowMs >= 100 && nowMs < 150
+      if (isSlow) slowSteps++
+      nowMs += stepMs(preset.cost, 0, 0, 1, 1000 + token - 1) * (isSlow ? 15 : 1)
+    }
+    expect(slowSteps).toBe(1)
+    expect(outcomes.endedMs[0]).toBeCloseTo(nowMs + NETWORK_MS, 6)
+  })
+})
+
 describe("workers that follow the load", () => {
   const fixed = replay(inTurns(requests, least, {}))
   const scaled = replay(inTurns(requests, most, { scaling }))

@@ -1,3 +1,4 @@
+import { assert } from "../../structures/assert.ts"
 import { grow } from "../../structures/grow.ts"
 
 const DAYS_MIN = 256
@@ -22,8 +23,9 @@ export class EventCalendar {
   size = 0
   /** When the first event is due; infinite where there is none. */
   nextMs = Number.POSITIVE_INFINITY
-  /** Of the event that `take` gave last. */
+  /** What time it is: when the event was due that `take` gave last, or later, where that was said since. */
   timeMs = 0
+  /** Of the event that `take` gave last. */
   kind = 0
   a = 0
   b = 0
@@ -44,6 +46,17 @@ export class EventCalendar {
   private times = new Float64Array(0)
   private before = new Int32Array(0)
   private behind = new Int32Array(0)
+
+  /** Time goes on, and not beyond the first event. */
+  pass(timeMs: number): void {
+    assert(timeMs >= this.timeMs, "time goes on")
+    this.timeMs = timeMs
+  }
+
+  /** Adds an event that is due this long after the present. */
+  after(delayMs: number, kind: number, a = 0, b = 0): void {
+    this.add(this.timeMs + delayMs, kind, a, b)
+  }
 
   add(timeMs: number, kind: number, a = 0, b = 0): void {
     if (this.size === this.days) this.arrange(Math.max(DAYS_MIN, 2 * this.days), this.daysPerMs)

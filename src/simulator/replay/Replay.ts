@@ -9,7 +9,6 @@ import { Reason } from "../../domain/Outcome.ts"
 import { Role } from "../../domain/PoolView.ts"
 import type { WorkerState } from "../../domain/Snapshot.ts"
 import type { WorkerLoad } from "../../domain/WorkerLoad.ts"
-import { KV_KEPT_MS } from "../../engines/Engine.ts"
 import { producedBy, type Sequence } from "../../engines/simulated/Sequence.ts"
 import { makePipeline, type Pipeline, type PipelineChoice } from "../../policies/pipelines.ts"
 import { assert } from "../../structures/assert.ts"
@@ -18,11 +17,19 @@ import { ChainBuffer, highOf, lowOf } from "../../structures/PrefixChain.ts"
 import { PrefixIndex } from "../../structures/PrefixIndex.ts"
 import { makeRng } from "../../structures/Rng.ts"
 import { audit } from "./audit.ts"
+import { Event, TICK_MS } from "./Event.ts"
 import { EventCalendar } from "./EventCalendar.ts"
-import { type Crash, type SlowDown, slownessOf } from "./faults.ts"
+import type { Crash, SlowDown } from "./faults.ts"
 import { Arrivals } from "./Loop.ts"
+import { ReplayEngines } from "./ReplayEngines.ts"
 import { LOOK_MS, ReplayFleet, type ReplayScaling } from "./ReplayFleet.ts"
-import { Job, ReplayWorker, type ReplayWorkerOptions, type Spell, totalLoad } from "./ReplayWorker.ts"
+import {
+  type Job,
+  type ReplayWorker,
+  type ReplayWorkerOptions,
+  type Spell,
+  totalLoad
+} from "./ReplayWorker.ts"
 import type { Workload } from "./Workload.ts"
 
 export interface ReplayOptions {
@@ -81,37 +88,9 @@ export interface ReplayResult {
   readonly events: number
 }
 
-const Event = {
-  assigned: 0,
-  cancelled: 1,
-  step: 2,
-  first: 3,
-  done: 4,
-  refused: 5,
-  beat: 6,
-  heard: 7,
-  tick: 8,
-  settle: 9,
-  cache: 10,
-  read: 11,
-  arrived: 12,
-  forgotten: 13,
-  asked: 14,
-  dialled: 15,
-  joined: 16,
-  drained: 17,
-  parted: 18,
-  crashed: 19,
-  slowed: 20,
-  check: 21,
-  look: 22,
-  stepped: 23
-} as const
-
 /** Where nothing is said: one way between balancer and worker, and between two heartbeats. */
 export const NETWORK_MS = 0.5
 export const HEARTBEAT_MS = 250
-const TICK_MS = 20
 const TIMEOUT_MS = 600_000
 const PREFIX_BYTES_MAX = 2 ** 30
 /** As live: when a worker is suspect and when it is given up, unless heartbeats are rarer than usual, and how often that is looked at. */
@@ -164,6 +143,7 @@ export class Replay implements BalancerEffects {
   private readonly core: BalancerState
   private readonly pool: PoolState
   private readonly fleet: ReplayFleet | undefined
+  private readonly engines: ReplayEngines
   /** By slot: the process there is, or was last. */
   readonly workers: Array<ReplayWorker> = []
   /** By slot: the process that the balancer has a connection to. */
@@ -183,16 +163,11 @@ export class Replay implements BalancerEffects {
   private readonly heartbeatMs: number
   private readonly timeoutMs: number
   private readonly heard = new ChainBuffer()
-  private nowMs = 0
   private presentMs = 0
   private workerMs = 0
   private arrived = 0
   private ended = 0
   private eventCount = 0
-  private current: ReplayWorker | undefined
-  /** Keys of the blocks in the store, where there is one; and whether one is being filled from it. */
-  private readonly store: Set<number> | undefined
-  private recalling = false
 
   constructor(options: ReplayOptions) {
     const { crashes = [], pipeline, scaling, seed, slowDowns = [], workers, workload } = options
@@ -225,12 +200,20 @@ export class Replay implements BalancerEffects {
       bytesMax: options.prefixBytesMax ?? PREFIX_BYTES_MAX
     })
     this.retired = workers.map(() => [])
-    this.store = options.sharedCache === true ? new Set() : undefined
     this.comeAndGo = crashes.length > 0 || scaling !== undefined
     this.pool = new PoolState((nowMs) => this.detector(nowMs))
     const chosen = makePipeline(pipeline, makeRng(seed))
     const made = options.adapted?.(chosen) ?? chosen
     this.usesPrefixes = made.usesPrefixes
+    this.engines = new ReplayEngines({
+      options,
+      events: this.events,
+      networkMs: this.networkMs,
+      heartbeatMs: this.heartbeatMs,
+      workers: this.workers,
+      tellsCaches: made.usesPrefixes,
+      leave: (worker) => this.leave(worker)
+    })
     this.fleet = scaling && this.makeFleet(scaling)
     const { demand } = this.fleet ?? {}
     const policies = demand === undefined ? made : { ...made, admissions: [demand, ...made.admissions] }
@@ -263,12 +246,11 @@ export class Replay implements BalancerEffects {
       if (life === "up") events.add((slot * this.heartbeatMs) / this.workers.length, Event.beat, serial)
     this.schedule()
     while (this.ended < requests.length) {
-      if (arrivals.nextMs <= events.nextMs) {
-        this.advance(Math.max(this.nowMs, arrivals.nextMs))
-        this.arrive(arrivals.take())
-      } else {
+      const isArrival = arrivals.nextMs <= events.nextMs
+      this.advance(isArrival ? Math.max(this.nowMs, arrivals.nextMs) : events.nextMs)
+      if (isArrival) this.arrive(arrivals.take())
+      else {
         assert(events.take(), "what has not ended has something to wait for")
-        this.advance(events.timeMs)
         this.handle(events.kind, events.a, events.b)
       }
     }
@@ -282,7 +264,7 @@ export class Replay implements BalancerEffects {
       workerMs: this.workerMs,
       spanMs: this.nowMs - (requests[0]?.arrivalMs ?? 0),
       presentMs: this.presentMs,
-      events: this.eventCount
+      events: this.eventCount + this.engines.uncounted
     }
   }
 
@@ -298,46 +280,20 @@ export class Replay implements BalancerEffects {
     if (this.fleet !== undefined) this.events.add(0, Event.look)
   }
 
+  private get nowMs(): number {
+    return this.events.timeMs
+  }
+
   private advance(nowMs: number): void {
-    assert(nowMs >= this.nowMs, "time goes on")
     this.presentMs += (this.arrived - this.ended) * (nowMs - this.nowMs)
-    this.nowMs = nowMs
+    this.events.pass(nowMs)
     this.eventCount++
   }
 
   private makeWorker(slot: number): ReplayWorker {
-    const { slowDowns = [], workers, workload } = this.options
-    const worker: ReplayWorker = new ReplayWorker(
-      workers[slot]!,
-      { serial: this.processes.length, slot, slowness: slownessOf(slowDowns, slot, this.nowMs) },
-      workload.blockTokens,
-      { token: this.token, finished: this.finished },
-      this.store === undefined
-        ? this.usesPrefixes
-          ? {
-              stored: (keys, from, to) => this.tell(worker, true, keys, from, to),
-              // The run may grow into other keys before this is heard.
-              removed: (keys, from, to) => this.tell(worker, false, keys.slice(from, to), 0, to - from)
-            }
-          : undefined
-        : { stored: this.share, removed: () => undefined }
-    )
+    const worker = this.engines.make(slot, this.processes.length)
     this.processes.push(worker)
     return worker
-  }
-
-  private tell(worker: ReplayWorker, stored: boolean, keys: Float64Array, from: number, to: number): void {
-    const { serial, unheard } = worker
-    const heardMs = this.nowMs + this.networkMs
-    if (unheard.at(-1)?.heardMs !== heardMs) this.events.add(heardMs, Event.cache, serial)
-    unheard.push({ heardMs, stored, keys, from, to })
-  }
-
-  /** Blocks that some worker computes are in the store, as good as cached at every worker, those to come too. */
-  private readonly share = (keys: Float64Array, from: number, to: number): void => {
-    if (this.recalling) return
-    for (let i = from; i < to; i++) this.store!.add(keys[i]!)
-    for (const worker of this.workers) this.tell(worker, true, keys, from, to)
   }
 
   private handle(kind: number, a: number, b: number): void {
@@ -359,16 +315,16 @@ export class Replay implements BalancerEffects {
       case Event.tick:
         this.core.tick(this.nowMs)
         if (a !== 0) return
-        return this.events.add(this.nowMs + TICK_MS, Event.tick)
+        return this.events.after(TICK_MS, Event.tick)
       case Event.crashed:
         return this.crash(this.options.crashes![a]!)
       case Event.slowed:
-        return this.slow(this.workers[a]!)
+        return this.engines.slow(this.workers[a]!)
       case Event.check:
-        this.events.add(this.nowMs + Math.min(this.heartbeatMs, CHECK_MS), Event.check)
+        this.events.after(Math.min(this.heartbeatMs, CHECK_MS), Event.check)
         return this.tellPool({ _tag: "Check" })
       case Event.look:
-        this.events.add(this.nowMs + LOOK_MS, Event.look)
+        this.events.after(LOOK_MS, Event.look)
         return this.fleet!.look(this.nowMs)
       default: {
         const worker = this.processes[a]
@@ -390,31 +346,11 @@ export class Replay implements BalancerEffects {
         return this.join(worker)
       case Event.parted:
         return this.lose(worker)
-    }
-    if (kind === Event.dialled ? worker.life !== "coming" : worker.life !== "up") return
-    switch (kind) {
-      case Event.step:
-        return this.stepDue(worker, b)
-      case Event.cancelled:
-        return this.cancel(worker, b)
-      case Event.forgotten:
-        return this.forget(worker)
-      case Event.arrived:
-        return this.resume(worker)
-      case Event.beat:
-        return this.beat(worker)
       case Event.dialled:
         return this.dialled(worker)
-      case Event.drained:
-        worker.draining = true
-        return this.leaveIfDrained(worker)
+      default:
+        if (worker.life === "up") this.engines.handle(worker, kind, b)
     }
-  }
-
-  private slow(worker: ReplayWorker): void {
-    this.catchUp(worker, Number.POSITIVE_INFINITY)
-    worker.slow(slownessOf(this.options.slowDowns!, worker.slot, this.nowMs))
-    if (worker.stepping && worker.life === "up") this.watch(worker)
   }
 
   private arrive(number: number): void {
@@ -450,7 +386,7 @@ export class Replay implements BalancerEffects {
     this.ended++
     const follower = this.arrivals.ended(number)
     if (follower >= 0)
-      this.events.add(this.nowMs + this.options.workload.loop!.thinkMs[follower]!, Event.asked, follower)
+      this.events.after(this.options.workload.loop!.thinkMs[follower]!, Event.asked, follower)
   }
 
   // What the core asks for.
@@ -477,7 +413,7 @@ export class Replay implements BalancerEffects {
       this.outcomes.workers[number] = worker
       if (part !== Role.decode) this.outcomes.placedMs[number] = this.nowMs
     }
-    this.events.add(this.nowMs + this.networkMs, Event.assigned, attemptOf(slot, request.attempts), number)
+    this.events.after(this.networkMs, Event.assigned, attemptOf(slot, request.attempts), number)
     return true
   }
 
@@ -505,109 +441,14 @@ export class Replay implements BalancerEffects {
   }
 
   private sendCancel({ serial }: ReplayWorker, attempt: number): void {
-    this.events.add(this.nowMs + this.networkMs, Event.cancelled, serial, attempt)
+    this.events.after(this.networkMs, Event.cancelled, serial, attempt)
   }
 
-  // What happens at the workers.
-
+  /** An attempt reaches its worker, unless it was taken back meanwhile. */
   private begin(attempt: number, number: number): void {
     const worker = this.holderOf(attempt, number)
-    if (worker?.life !== "up") return
-    const { part } = this.table.at(slotOf(attempt))
-    this.catchUp(worker, this.networkMs)
-    const job = new Job(attempt, number, part, this.options.workload.requests[number]!)
-    const sequence = worker.batch.submit(job, this.nowMs)
-    if (sequence === undefined)
-      return this.events.add(this.nowMs + this.networkMs, Event.refused, attempt, number)
-    worker.jobs.set(attempt, sequence)
-    this.resume(worker)
-  }
-
-  private cancel(worker: ReplayWorker, attempt: number): void {
-    const sequence = worker.jobs.get(attempt)
-    if (sequence === undefined) return
-    worker.jobs.delete(attempt)
-    this.drop(worker, sequence)
-  }
-
-  /** It has not heard in time what is to become of the KV cache it has kept for longest. */
-  private forget(worker: ReplayWorker): void {
-    this.drop(worker, worker.kept.shift()!)
-  }
-
-  private drop(worker: ReplayWorker, sequence: Sequence<Job>): void {
-    const { batch } = worker
-    this.catchUp(worker, this.networkMs)
-    batch.cancel(sequence)
-    // There may be room for who waits.
-    if (batch.waiting > 0 || worker.stepping) this.resume(worker)
-    else this.leaveIfDrained(worker)
-  }
-
-  /** There may be something to do. */
-  private resume(worker: ReplayWorker): void {
-    if (worker.stepping) this.watch(worker)
-    else this.step(worker)
-  }
-
-  private step(worker: ReplayWorker): void {
-    this.current = worker
-    if (this.store !== undefined) {
-      this.recalling = true
-      worker.recall(this.store)
-      this.recalling = false
-    }
-    worker.step(this.nowMs)
-    this.tellStep(worker, this.nowMs)
-    if (worker.stepping) return this.watch(worker)
-    this.leaveIfDrained(worker)
-    const { nextArrivalMs } = worker.batch
-    if (nextArrivalMs === worker.wakesMs || nextArrivalMs === Number.POSITIVE_INFINITY) return
-    worker.wakesMs = nextArrivalMs
-    this.events.add(nextArrivalMs, Event.arrived, worker.serial)
-  }
-
-  /** Sees to it that the next step of which something may come ends by an event. Quiet ones before it are run when somebody looks. */
-  private watch(worker: ReplayWorker): void {
-    const { nextDueMs } = worker
-    if (nextDueMs === worker.dueMs) return
-    worker.dueMs = nextDueMs
-    worker.due = (worker.due + 1) & 0x7fffffff
-    this.events.add(nextDueMs, Event.step, worker.serial, worker.due)
-  }
-
-  /** It is time to look at its steps, unless something has come between and there is another event for it. */
-  private stepDue(worker: ReplayWorker, due: number): void {
-    if (due === worker.due) {
-      worker.dueMs = -1
-      if (worker.endsMs < this.nowMs) this.catchUp(worker, this.networkMs)
-      if (worker.endsMs === this.nowMs) return this.step(worker)
-      this.watch(worker)
-    }
-    // Nothing has happened but what was counted.
-    this.eventCount--
-  }
-
-  /** Runs the quiet steps that have ended. What happens now was to happen since `beforeMs`: of two things at one time the older one is first. */
-  private catchUp(worker: ReplayWorker, beforeMs: number): void {
-    const { nowMs } = this
-    if (worker.endsMs > nowMs || !worker.stepping || worker.life !== "up") return
-    for (let quiet = worker.batch.quietSteps; quiet > 0; quiet--) {
-      const { beganMs, endsMs } = worker
-      if (endsMs > nowMs || (endsMs === nowMs && beganMs >= nowMs - beforeMs)) return
-      worker.step(endsMs)
-      this.eventCount++
-      this.tellStep(worker, endsMs)
-    }
-  }
-
-  /** A step has ended, and what decodes has got a token. Nobody counts tokens between two ticks: who hears of it by the next has heard. */
-  private tellStep(worker: ReplayWorker, endedMs: number): void {
-    const heardMs = endedMs + this.networkMs
-    const { stepsEnded } = worker.batch
-    const tickMs = (Math.floor(endedMs / TICK_MS) + 1) * TICK_MS
-    if (heardMs <= tickMs || heardMs <= this.nowMs) worker.stepped(stepsEnded)
-    else this.events.add(heardMs, Event.stepped, worker.serial, stepsEnded)
+    if (worker?.life === "up")
+      this.engines.begin(worker, attempt, number, this.table.at(slotOf(attempt)).part)
   }
 
   /** Who has a live attempt; undefined when that is over. */
@@ -617,33 +458,6 @@ export class Replay implements BalancerEffects {
     if (this.numbers[slot] !== number) return undefined
     if (attempt === attemptOf(slot, live)) return holder
     return attempt === attemptOf(slot, tiedAttempt) ? tied : undefined
-  }
-
-  private readonly token = (sequence: Sequence<Job>, index: number): void => {
-    // After a preemption it is one of the many that are counted by the step.
-    if (index > 0) return
-    const { attempt, handedOver, request } = sequence.request
-    if (!handedOver) this.current!.read(sequence)
-    this.events.add(this.nowMs + this.networkMs, Event.first, attempt, request)
-  }
-
-  private readonly finished = (sequence: Sequence<Job>): void => {
-    const worker = this.current!
-    const { attempt, outputTokens, request: number } = sequence.request
-    worker.done++
-    if (outputTokens > 0) return this.events.add(this.nowMs + this.networkMs, Event.done, attempt, number)
-    worker.read(sequence)
-    worker.kept.push(sequence)
-    this.events.add(this.nowMs + this.networkMs, Event.read, attempt, number)
-    this.events.add(this.nowMs + KV_KEPT_MS, Event.forgotten, worker.serial)
-  }
-
-  private beat(worker: ReplayWorker): void {
-    const { beats, serial } = worker
-    this.catchUp(worker, this.heartbeatMs)
-    beats.push(worker.load())
-    this.events.add(this.nowMs + this.networkMs, Event.heard, serial)
-    this.events.add(this.nowMs + this.heartbeatMs, Event.beat, serial)
   }
 
   // What the balancer hears.
@@ -667,7 +481,7 @@ export class Replay implements BalancerEffects {
   /** How many tokens of a request were heard. While it streams `nextIndex` says how many there are at least, afterwards how many. */
   private heardTokens({ holder, nextIndex, slot }: Request<unknown, ReplayWorker>): number {
     if (nextIndex === 0 || holder === undefined) return nextIndex
-    this.catchUp(holder, TICK_MS)
+    this.engines.catchUp(holder, TICK_MS)
     return Math.max(nextIndex, producedBy(this.streams[slot]!, holder.heardSteps))
   }
 
@@ -758,13 +572,14 @@ export class Replay implements BalancerEffects {
     this.workers[slot] = worker
     worker.life = "coming"
     worker.sinceMs = this.nowMs
-    this.events.add(this.nowMs + afterMs, Event.dialled, worker.serial)
+    this.events.after(afterMs, Event.dialled, worker.serial)
   }
 
   private dialled(worker: ReplayWorker): void {
+    if (worker.life !== "coming") return
     worker.life = "up"
-    this.events.add(this.nowMs + this.networkMs, Event.joined, worker.serial)
-    this.beat(worker)
+    this.events.after(this.networkMs, Event.joined, worker.serial)
+    this.engines.beat(worker)
   }
 
   /** A reborn worker takes the place of its former self, whose connection may not have been found dead yet. */
@@ -798,8 +613,7 @@ export class Replay implements BalancerEffects {
     if (goneMs !== undefined) this.order(slot, goneMs)
   }
 
-  private leaveIfDrained(worker: ReplayWorker): void {
-    if (!worker.draining || worker.stepping || !worker.isIdle) return
+  private leave(worker: ReplayWorker): void {
     this.retire(worker)
     this.part(worker)
   }
@@ -812,12 +626,12 @@ export class Replay implements BalancerEffects {
   }
 
   private part({ serial }: ReplayWorker): void {
-    this.events.add(this.nowMs + this.networkMs, Event.parted, serial)
+    this.events.after(this.networkMs, Event.parted, serial)
   }
 
   /** The process is no more. */
   private retire(worker: ReplayWorker): void {
-    this.catchUp(worker, this.networkMs)
+    this.engines.catchUp(worker, this.networkMs)
     worker.life = "none"
     this.retired[worker.slot]!.push(worker.load())
     this.spells.push(...worker.allSpells())
@@ -830,7 +644,7 @@ export class Replay implements BalancerEffects {
     if (this.links[slot] !== link) return
     this.links[slot] = undefined
     // What the store holds is still as good as cached there.
-    if (this.store === undefined) {
+    if (this.options.sharedCache !== true) {
       this.prefixes.forget(slot)
       this.processes[serial] = undefined
     }
@@ -896,7 +710,7 @@ export class Replay implements BalancerEffects {
   private drain(slot: number): void {
     const link = this.links[slot]
     if (link === undefined) return
-    this.events.add(this.nowMs + this.networkMs, Event.drained, link.serial)
+    this.events.after(this.networkMs, Event.drained, link.serial)
     this.tellPool({ _tag: "Draining", worker: slot })
   }
 }

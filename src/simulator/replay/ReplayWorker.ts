@@ -5,6 +5,7 @@ import { type BatchSink, ContinuousBatch, MAX_NUM_SEQS } from "../../engines/sim
 import { type EnginePreset, type StepCost, transferTokenMs } from "../../engines/simulated/CostModel.ts"
 import type { KvCacheSink } from "../../engines/simulated/KvCache.ts"
 import type { BatchRequest, Sequence } from "../../engines/simulated/Sequence.ts"
+import type { PlannedRequest } from "./Workload.ts"
 
 /** What a replayed worker is. */
 export interface ReplayWorkerOptions {
@@ -33,22 +34,13 @@ export class Job implements BatchRequest {
   readonly chain: Float64Array
 
   /** `part`, a `Role`, says what of the request it does. */
-  constructor(
-    attempt: number,
-    request: number,
-    part: number,
-    facts: {
-      readonly promptTokens: number
-      readonly outputTokens: number
-      readonly keys: Float64Array
-    }
-  ) {
+  constructor(attempt: number, request: number, part: number, planned: PlannedRequest) {
     this.attempt = attempt
     this.request = request
-    this.promptTokens = facts.promptTokens
-    this.outputTokens = part === Role.prefill ? 0 : facts.outputTokens
+    this.promptTokens = planned.promptTokens
+    this.outputTokens = part === Role.prefill ? 0 : planned.outputTokens
     this.handedOver = part === Role.decode
-    this.chain = facts.keys
+    this.chain = planned.keys
   }
 }
 
