@@ -47,7 +47,7 @@ const ERROR_WEIGHT = 1 / 16
  * What a worker did between two heartbeats, priced, is compared with how long it took. One fit, over all workers with their times
  * multiplied by their speeds, says what a worker of speed 1 costs; every worker has a fit of its own beside it. A worker is taken for
  * what the fleet shows unless its own prices predict its heartbeats better by 2 %: so workers that are equal have equal prices, to the
- * last bit, whoever of them has worked, as long as noise is no reason to tell them apart. `expectedMs` measures a worker by the fleet. Cost of a heartbeat: O(1), some microseconds; O(N)
+ * last bit, whoever of them has worked, as long as noise is no reason to tell them apart. `expectedMs` measures a worker by the fleet. Cost of a heartbeat: O(1), under a microsecond; O(N)
  * where the fleet's prices have moved by 1 %. Memory: 0.5 KB a worker.
  */
 export class StepCosts {
@@ -76,7 +76,8 @@ export class StepCosts {
       worker,
       speed,
       fit: new StepFit(this.fleet.prices, speed),
-      heard: undefined,
+      heard: new Float64Array(TERMS).fill(Number.NaN),
+      heardBusyMs: Number.NaN,
       fleetError: 0,
       ownError: 0
     }
@@ -94,20 +95,11 @@ export class StepCosts {
   observe(worker: number, totals: StepTotals): boolean {
     const member = this.members[worker]
     if (member === undefined) return false
-    const { heard, fit, speed } = member
-    if (heard === undefined) {
-      member.heard = { ...totals }
-      return false
-    }
+    const { fit, speed } = member
     const { work } = this
-    work[0] = totals.steps - heard.steps
-    work[1] = totals.stepPrefillTokens - heard.stepPrefillTokens
-    work[2] = totals.stepAttention - heard.stepAttention
-    work[3] = totals.stepDecodes - heard.stepDecodes
-    work[4] = totals.stepContextTokens - heard.stepContextTokens
-    const actualMs = totals.busyMs - heard.busyMs
-    Object.assign(heard, totals)
-    if (!(work[0] > 0 && actualMs > 0 && actualMs < Infinity && work.every(isAmount))) return false
+    const actualMs = totals.busyMs - member.heardBusyMs
+    member.heardBusyMs = totals.busyMs
+    if (!sinceHeard(totals, member.heard, work) || !(actualMs > 0 && actualMs < Infinity)) return false
     this.actualMs = actualMs
     this.expectedMs = this.fleet.priceOf(work) / speed
     member.fleetError += ERROR_WEIGHT * (Math.abs(Math.log(actualMs / this.expectedMs)) - member.fleetError)
@@ -123,7 +115,7 @@ export class StepCosts {
   /** Takes the workers of the fleet for its prices once those have moved. */
   private show(): void {
     const { shown, fleet } = this
-    if (!fleet.prices.some((price, i) => Math.abs(price / shown[i]! - 1) > SHOWN)) return
+    if (!areApart(fleet.prices, shown)) return
     shown.set(fleet.prices)
     for (const member of this.members)
       if (member !== undefined && !isDistinct(member)) this.write(member.worker, shown, member.speed)
@@ -144,8 +136,9 @@ interface Member {
   readonly speed: number
   /** Its own prices. */
   readonly fit: StepFit
-  /** The totals of the last heartbeat. */
-  heard: { -readonly [Total in keyof StepTotals]: number } | undefined
+  /** Of the last heartbeat: its totals, in the order of the terms, and how long all steps took. NaN before there was one. */
+  readonly heard: Float64Array
+  heardBusyMs: number
   /** How far its heartbeats were off the fleet's prices and its own lately, as the logarithm of a ratio. */
   fleetError: number
   ownError: number
@@ -165,7 +158,29 @@ const listOf = (prices: StepPrices): Float64Array =>
     prices.decodeContextMs
   )
 
-const isAmount = (done: number): boolean => done >= 0 && done < Infinity
+/** Writes into `work` what was done since `heard`, and the totals into that. Whether there was a step, and no total has shrunk. */
+const sinceHeard = (totals: StepTotals, heard: Float64Array, work: Float64Array): boolean => {
+  work[0] = totals.steps
+  work[1] = totals.stepPrefillTokens
+  work[2] = totals.stepAttention
+  work[3] = totals.stepDecodes
+  work[4] = totals.stepContextTokens
+  let areAmounts = true
+  for (let i = 0; i < TERMS; i++) {
+    const total = work[i]!
+    const done = total - heard[i]!
+    heard[i] = total
+    work[i] = done
+    if (!(done >= 0 && done < Infinity)) areAmounts = false
+  }
+  return areAmounts && work[0] > 0
+}
+
+/** Whether some price is further from the one shown than workers are to be kept from. */
+const areApart = (prices: Float64Array, shown: Float64Array): boolean => {
+  for (let i = 0; i < TERMS; i++) if (Math.abs(prices[i]! / shown[i]! - 1) > SHOWN) return true
+  return false
+}
 
 /** Share of what is known in the direction of an observation that the observation replaces: when predictions hold, and at most. */
 const FORGETTING = 0.005
@@ -182,6 +197,13 @@ const RESIDUAL_MAX = 100
 const FACTOR_MIN = 0.001
 /** Of coordinate descent; it starts from the last solution, and what is left over is done with the next observation. */
 const SWEEPS = 24
+
+/** What is only needed within a call of a fit, by term: shares of the observation, and what was known of its direction. */
+const shares = new Float64Array(TERMS)
+const known = new Float64Array(TERMS)
+/** Of the normal equations: what each factor is where the others are 0, and, row by row, how much of each other one is taken off. */
+const alone = new Float64Array(TERMS)
+const pulls = new Float64Array(TERMS * TERMS)
 
 /**
  * Recursive least squares with forgetting, on work priced in shares: a term counts by the share it has in the predicted time, and the
@@ -202,8 +224,6 @@ class StepFit {
   /** The normal equations: `information · factors = evidence`. */
   private readonly information = new Float64Array(TERMS * TERMS)
   private readonly evidence = new Float64Array(TERMS).fill(PRIOR_WEIGHT)
-  private readonly shares = new Float64Array(TERMS)
-  private readonly known = new Float64Array(TERMS)
   private residual = RESIDUAL_START
 
   constructor(priors: Float64Array, speed: number) {
@@ -223,7 +243,7 @@ class StepFit {
   learn(work: Float64Array, actualMs: number): void {
     const predictedMs = this.priceOf(work)
     if (!Number.isFinite(predictedMs + actualMs)) return
-    for (let i = 0; i < TERMS; i++) this.shares[i] = (this.priors[i]! * work[i]!) / predictedMs
+    for (let i = 0; i < TERMS; i++) shares[i] = (this.priors[i]! * work[i]!) / predictedMs
     const ratio = actualMs / predictedMs
     const away = Math.abs(ratio - 1)
     const limit = RESIDUALS_MAX * this.residual
@@ -232,16 +252,16 @@ class StepFit {
     const weight = Math.min(1, limit / away)
     this.forget(Math.min(FORGETTING_MAX, FORGETTING * weight + FORGETTING_MAX * (weight * away) ** 2))
     for (let i = 0; i < TERMS; i++) {
-      const share = this.shares[i]! * weight
+      const share = shares[i]! * weight
       this.evidence[i]! += share * ratio
-      for (let j = 0; j < TERMS; j++) this.information[i * TERMS + j]! += share * this.shares[j]!
+      for (let j = 0; j < TERMS; j++) this.information[i * TERMS + j]! += share * shares[j]!
     }
     this.solve()
   }
 
   /** Takes off a share of what is known in the direction of `shares`, and leaves the solution as it is. */
   private forget(share: number): void {
-    const { information, evidence, shares, known } = this
+    const { information, evidence } = this
     let total = 0
     let seen = 0
     for (let i = 0; i < TERMS; i++) {
@@ -260,12 +280,29 @@ class StepFit {
   /** Coordinate descent to the factors of least squared residuals, none below its minimum. */
   private solve(): void {
     const { information, evidence, factors } = this
-    for (let sweep = 0; sweep < SWEEPS; sweep++)
-      for (let i = 0; i < TERMS; i++) {
-        let rest = evidence[i]!
-        for (let j = 0; j < TERMS; j++) if (j !== i) rest -= information[i * TERMS + j]! * factors[j]!
-        factors[i] = Math.max(FACTOR_MIN, rest / information[i * TERMS + i]!)
-      }
+    for (let i = 0, at = 0; i < TERMS; i++) {
+      const own = information[i * TERMS + i]!
+      alone[i] = evidence[i]! / own
+      for (let j = 0; j < TERMS; j++, at++) pulls[at] = information[at]! / own
+    }
+    let a = factors[0]!
+    let b = factors[1]!
+    let c = factors[2]!
+    let d = factors[3]!
+    let e = factors[4]!
+    // Written out, for this is most of what a heartbeat costs. The factor found last comes last: nothing else in its row waits for it.
+    for (let sweep = 0; sweep < SWEEPS; sweep++) {
+      a = Math.max(FACTOR_MIN, alone[0]! - pulls[1]! * b - pulls[2]! * c - pulls[3]! * d - pulls[4]! * e)
+      b = Math.max(FACTOR_MIN, alone[1]! - pulls[7]! * c - pulls[8]! * d - pulls[9]! * e - pulls[5]! * a)
+      c = Math.max(FACTOR_MIN, alone[2]! - pulls[13]! * d - pulls[14]! * e - pulls[10]! * a - pulls[11]! * b)
+      d = Math.max(FACTOR_MIN, alone[3]! - pulls[19]! * e - pulls[15]! * a - pulls[16]! * b - pulls[17]! * c)
+      e = Math.max(FACTOR_MIN, alone[4]! - pulls[20]! * a - pulls[21]! * b - pulls[22]! * c - pulls[23]! * d)
+    }
+    factors[0] = a
+    factors[1] = b
+    factors[2] = c
+    factors[3] = d
+    factors[4] = e
     for (let i = 0; i < TERMS; i++) this.prices[i] = this.priors[i]! * factors[i]!
   }
 }
