@@ -20,14 +20,14 @@ export const decodeStepMs = (workers: WorkerColumns, worker: number): number =>
 export const prefillMs = (workers: WorkerColumns, worker: number, n: number, context: number): number =>
   workers.prefillTokenMs[worker]! * n + workers.prefillAttentionMs[worker]! * n * (context + n / 2)
 
+/** Steps that so many prompt tokens take, at least one. */
+export const chunks = (tokens: number, chunkTokens: number): number =>
+  tokens <= chunkTokens ? 1 : Math.ceil(tokens / chunkTokens)
+
 /** Computing the prompts that are pending there. */
 export const pendingMs = (workers: WorkerColumns, worker: number): number =>
   workers.prefillTokenMs[worker]! * workers.pendingPrefillTokens[worker]! +
   workers.prefillAttentionMs[worker]! * workers.pendingPrefillAttention[worker]!
-
-/** Steps that so many prompt tokens take, at least one. */
-export const chunks = (tokens: number, chunkTokens: number): number =>
-  tokens <= chunkTokens ? 1 : Math.ceil(tokens / chunkTokens)
 
 /** The same with the decode steps that go along, one for every chunk of `chunkTokens`. */
 export const pendingStepsMs = (
@@ -132,6 +132,22 @@ export const decodeMs = (
 ): number =>
   outputTokens *
   (workers.decodeSequenceMs[worker]! + workers.decodeContextMs[worker]! * (promptTokens + outputTokens / 2))
+
+/**
+ * Delay that counts, of an answer whose tokens come apart: nobody notices one that comes a little later, so each counts with the cube of the
+ * time that lies before it beyond a bare step, and in full where that is `spacingMs`. Prompts take `prefillShare` < 1 of the worker's time,
+ * steps have the rest.
+ */
+export const spacedMs = (
+  workers: WorkerColumns,
+  worker: number,
+  outputTokens: number,
+  prefillShare: number,
+  spacingMs: number
+): number => {
+  const apartMs = decodeStepMs(workers, worker) / (1 - prefillShare) - workers.baseMs[worker]!
+  return (outputTokens * apartMs * apartMs * apartMs) / (spacingMs * spacingMs)
+}
 
 /** Time of the worker that the request takes, beyond the steps that are made anyway: its prefill, and what its answer adds to steps. */
 export const occupancyMs = (

@@ -8,14 +8,14 @@ import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
 import { equalWorkers, poolOf } from "../support/pools.ts"
 
 /** Those of the costs that defects are planted in. */
-type Costs = Pick<typeof costs, "roomMs" | "waitMs">
+type Costs = Pick<typeof costs, "roomMs" | "spacedMs" | "waitMs">
 
 const oneRow = candidates({ minLength: 1, maxLength: 1 }).map(([row]) => row!)
 
 const laws = [
   {
     id: "costs-formula",
-    check: ({ roomMs, waitMs }: Costs) =>
+    check: ({ roomMs, spacedMs, waitMs }: Costs) =>
       holds(
         fc.property(
           oneRow,
@@ -47,6 +47,10 @@ const laws = [
               Math.abs(costs.externalityMs(workers, 0, prompt, cached, most, 150_000) - expected)
             ).toBeLessThanOrEqual(1e-12 * whole)
             close(roomMs(workers, 0, prompt, cached, answer), naive.roomMs(row, prompt, cached, answer))
+            expect(spacedMs(workers, 0, answer, 0.8 * share, chunk)).toBeCloseTo(
+              naive.spacedMs(row, answer, 0.8 * share, chunk),
+              6
+            )
           }
         )
       )
@@ -190,6 +194,15 @@ const defects: ReadonlyArray<Planted<Costs>> = [
       ...costs,
       roomMs: (workers, ...request) =>
         costs.roomMs({ ...workers, maxSequences: workers.capacity.map(() => 65_536) }, ...request)
+    }
+  ],
+  [
+    "takes no time from answers for prompts",
+    "costs-formula",
+    {
+      ...costs,
+      spacedMs: (workers, worker, answer, _, spacingMs) =>
+        costs.spacedMs(workers, worker, answer, 0, spacingMs)
     }
   ],
   [

@@ -64,6 +64,10 @@ export const naiveCosts = {
   externalityMs: (row: Candidate, prompt: number, cached: number, most: number): number => {
     const ownMs = naiveCosts.ownMs(row, prompt, cached)
     return row.inFlight * (ownMs - naiveCosts.ownMs(row, prompt, most) + naiveCosts.lastingMs(ownMs))
+  },
+  spacedMs: (row: Candidate, answer: number, prefillShare: number, spacing: number): number => {
+    const apart = (naiveCosts.stepMs(row) - row.baseMs * (1 - prefillShare)) / (1 - prefillShare)
+    return answer * apart * (apart / spacing) ** 2
   }
 }
 

@@ -1,6 +1,6 @@
 import { sessionOrRequestState } from "../affinity.ts"
 import { CompletionCosts } from "../CompletionCosts.ts"
-import { CHUNK_TOKENS, prefillMs } from "../costs.ts"
+import { CHUNK_TOKENS, prefillMs, spacedMs } from "../costs.ts"
 import { leastOf } from "../leastOf.ts"
 import { definePlacement } from "../Placement.ts"
 import { RecentPrefill } from "../RecentPrefill.ts"
@@ -15,14 +15,15 @@ export const predictedCompletion = definePlacement(
   {
     name: "predicted-completion",
     summary:
-      "The worker where the first token is predicted soonest, counting the delay inflicted on those already there.",
+      "The worker where the first token is predicted soonest, counting the delay inflicted on those already there and what the answer suffers from them.",
     definition:
-      "Least TTFT + externality·E + recent·u³·R over all eligible workers, with step costs fitted to each worker. TTFT = the prefill of the " +
+      "Least TTFT + externality·E + A + recent·u³·R over all eligible workers, with step costs fitted to each worker. TTFT = the prefill of the " +
       "prompts pending there, with a decode step for every chunkTokens of them, less what was done of those that were pending at the last first token " +
       "there, since then + prefill of the prompt's uncached tokens, with a step for every chunkTokens, at least one + a step where requests are in flight, " +
       "for the one under way + the wait for room, which is the share of what is there that must end until prompt and expected answer fit into the " +
       "KV cache and among the sequences of a step, times the steps of the answer. E = requests in flight × (the prefill of what is not cached there and is at the eligible worker that has most, " +
-      "which those who are there would be spared, + P · P / (P + absorbed), with P the prefill of all that is not cached there: short delays are absorbed). R = prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves; u = mean of R over the eligible workers / memory, at most 1: the share of time that goes to prefill. Cached are blocks the worker reported or was sent before; the expected answer is " +
+      "which those who are there would be spared, + P · P / (P + absorbed), with P the prefill of all that is not cached there: short delays are absorbed). A = the tokens of the expected answer · d³ / spacing², with d the time between two of them there beyond a bare step, " +
+      "which is a decode step / (1 − s) − the step of an empty batch, and s = R / memory, at most 0.8: the share of its time that the worker computes prompts. R = prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves; u = mean of R over the eligible workers / memory, at most 1: the share of time that goes to prefill. Cached are blocks the worker reported or was sent before; the expected answer is " +
       "the tenant's mean. Ties go to the highest rendezvous score of (session or, without one, request id; worker key).",
     cost: "O(N)",
     source:
@@ -35,7 +36,7 @@ export const predictedCompletion = definePlacement(
   {
     externality: {
       kind: "number",
-      default: 0.15,
+      default: 0.1,
       minimum: 0,
       maximum: 1,
       summary:
@@ -50,6 +51,15 @@ export const predictedCompletion = definePlacement(
       summary:
         "The delay by a request's own prefill counts for others by half where it is as long as this, and the less the shorter it is. Shorter " +
         "sends long prompts where few requests are in flight, at the expense of spreading short ones evenly."
+    },
+    spacing: {
+      kind: "duration",
+      default: 350,
+      minimum: 1,
+      unit: "ms",
+      summary:
+        "A token of the answer that comes this long after the last one, beyond a bare step, costs as much as a first token that comes as much later; sooner ones cost less, with the cube. " +
+        "Shorter spreads contexts and prompts more evenly, so that no answer is slower than others, and follows prefixes less."
     },
     recent: {
       kind: "number",
@@ -79,33 +89,33 @@ export const predictedCompletion = definePlacement(
         "sequences that decode there more."
     }
   },
-  ({ externality, absorbed, recent, memory, chunkTokens }) => {
+  ({ externality, absorbed, spacing, recent, memory, chunkTokens }) => {
     const costs = new CompletionCosts(chunkTokens, externality, absorbed)
     const lately = new RecentPrefill(memory)
     return {
       pick: (request, pool, nowMs) => {
-        const { workers, eligible, eligibleCount, forecast } = pool
-        const costMs = costs.of(
-          request,
-          pool,
-          eligible,
-          eligibleCount,
-          forecast.meanOutputTokens(request),
-          nowMs
-        )
-        const { sums } = lately
-        const weight = recent * lately.price(eligible, eligibleCount, nowMs) * lately.factor(nowMs)
+        const { workers, eligible, eligibleCount } = pool
+        const outputTokens = pool.forecast.meanOutputTokens(request)
+        const costMs = costs.of(request, pool, eligible, eligibleCount, outputTokens, nowMs)
+        const price = recent * lately.price(eligible, eligibleCount, nowMs)
+        const factor = lately.factor(nowMs)
         for (let i = 0; i < eligibleCount; i++) {
           const worker = eligible[i]!
-          costMs[worker]! += worker < sums.length ? weight * sums[worker]! : 0
+          const recentMs = factor * lately.sum(worker)
+          costMs[worker]! +=
+            price * recentMs + spacedMs(workers, worker, outputTokens, lately.shareOf(recentMs), spacing)
         }
         return leastOf(workers, eligible, eligibleCount, costMs, sessionOrRequestState(request))
       },
       terms: (request, worker, pool, nowMs) => {
-        const price = lately.price(pool.eligible, pool.eligibleCount, nowMs)
+        const { workers, eligible, eligibleCount } = pool
+        const outputTokens = pool.forecast.meanOutputTokens(request)
+        const recentMs = lately.factor(nowMs) * lately.sum(worker)
+        const answerMs = spacedMs(workers, worker, outputTokens, lately.shareOf(recentMs), spacing)
         return {
-          ...costs.terms(request, pool, worker, pool.forecast.meanOutputTokens(request), nowMs),
-          recent: (recent * price * lately.at(worker, nowMs)) / 1000
+          ...costs.terms(request, pool, worker, outputTokens, nowMs),
+          answer: answerMs / 1000,
+          recent: (recent * lately.price(eligible, eligibleCount, nowMs) * recentMs) / 1000
         }
       },
       placed: ({ promptTokens, uncachedTokens }, worker, { workers }, nowMs) => {

@@ -12,10 +12,15 @@ import { type Candidate, chainOf, charge, equalWorkers, oneRequest, poolOf } fro
 
 const entry = findPlacement("predicted-completion")
 
-/** A placement by predicted completion with some weight of the externality and size of chunks. */
-type Subject = (externality: number, chunkTokens: number) => Pick<Placement, "pick" | "placed">
+/** A placement by predicted completion with some weight of the externality, size of chunks, and spacing that nobody reaches unless told. */
+type Subject = (
+  externality: number,
+  chunkTokens: number,
+  spacing?: number
+) => Pick<Placement, "pick" | "placed">
 
-const real: Subject = (externality, chunkTokens) => entry.make({ externality, chunkTokens }, makeRng(1))
+const real: Subject = (externality, chunkTokens, spacing = 1e12) =>
+  entry.make({ externality, spacing, chunkTokens }, makeRng(1))
 
 const weight = fc.constantFrom(0, 0.25, 1)
 const chunk = fc.constantFrom(512, 8192)
@@ -86,6 +91,18 @@ const laws = [
     check: (subject: Subject) =>
       leastIs(subject, eligible, fc.constant(0), (row, one, _, chunkTokens) =>
         naive.ttftMs(row, one.promptTokens, cachedOf(row, one), answerOf(one), chunkTokens, 0)
+      )
+  },
+  {
+    // What counts as much as a later first token are tokens that come far apart.
+    id: "completion-spacing",
+    check: (subject: Subject) =>
+      leastIs(
+        (externality, chunkTokens) => subject(externality, chunkTokens, 20),
+        eligible,
+        fc.constant(0),
+        (row, one, externality, chunkTokens, rows) =>
+          costOf(row, one, externality, chunkTokens, rows) + naive.spacedMs(row, answerOf(one), 0, 20)
       )
   },
   {
@@ -267,6 +284,11 @@ const defects: ReadonlyArray<Planted<Subject>> = [
       }
     })
   ],
+  [
+    "does not look at how slow answers are",
+    "completion-spacing",
+    (one, chunkTokens) => real(one, chunkTokens)
+  ],
   ["does not see whom a long prompt delays", "completion-long", (_, chunkTokens) => real(0, chunkTokens)],
   [
     "never forgets",
@@ -334,9 +356,13 @@ describe("three workers, by hand", () => {
 
   test.each([
     // 1000 tokens of 0.1 ms, each behind 500 others on average at 10⁻⁵ ms; two steps of 10 ms; nobody is there.
-    ["idle", 0, { waitingPrompts: 0, ownPrefill: 0.105, steps: 0.02, room: 0, externality: 0, recent: 0 }],
+    [
+      "idle",
+      0,
+      { waitingPrompts: 0, ownPrefill: 0.105, steps: 0.02, room: 0, externality: 0, answer: 0, recent: 0 }
+    ],
     // 232 of its tokens are not cached; 3 sequences decode in steps of 10.65 ms, of which one is under way and one goes along with the 300 tokens that are
-    // pending; nobody has more of it, and 23.2 ms hardly last.
+    // pending; nobody has more of it, and 23.2 ms hardly last; 100 tokens come 0.65 ms later each.
     [
       "busy",
       1,
@@ -346,6 +372,7 @@ describe("three workers, by hand", () => {
         steps: 0.0213,
         room: 0,
         externality: 4 * 0.0232 * (0.0232 / 150.0232),
+        answer: (0.065 * 0.65 ** 2) / 350 ** 2,
         recent: 0
       }
     ],
@@ -359,6 +386,7 @@ describe("three workers, by hand", () => {
         steps: 0.0303,
         room: 1.01 / 12,
         externality: 0.1536 + 2 * 0.1 * (0.1 / 150.1),
+        answer: (0.01 * 0.1 ** 2) / 350 ** 2,
         recent: 0
       }
     ]
@@ -394,8 +422,21 @@ describe("an idle worker", () => {
       steps: 0.008,
       room: 0,
       externality: 0,
+      answer: 0,
       recent: 0
     })
+  })
+
+  test("is slow with answers while it is given prompts", () => {
+    const placement = entry.make({ spacing: 100 }, makeRng(1))
+    const pool = poolOf([row!])
+    const [answer, prompt] = [oneRequest, { ...oneRequest, uncachedTokens: 64_000 }]
+    placement.placed!(prompt, 0, pool, 0)
+    // Of ten seconds two go to a prompt, so that steps of 8 ms are 10 ms apart; 50 tokens are.
+    expect(placement.terms!(answer, 0, pool, 0)["answer"]).toBeCloseTo((0.05 * 2 ** 3) / 100 ** 2, 12)
+    // More than eight do not last.
+    for (let i = 0; i < 4; i++) placement.placed!(prompt, 0, pool, 0)
+    expect(placement.terms!(answer, 0, pool, 0)["answer"]).toBeCloseTo((0.05 * 32 ** 3) / 100 ** 2, 12)
   })
 
   test("takes a step for a prompt that is cached but for its last token", () => {
