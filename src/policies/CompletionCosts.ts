@@ -6,7 +6,7 @@ import { mostCached } from "./mostCached.ts"
 
 /**
  * What a request costs on each worker of a pool: its predicted time to first token, and a share `externality` of the delay of those who
- * are there, as far as it is avoidable or lasts. Prompts are computed in chunks of `chunkTokens`. One column, grown to the largest slot
+ * are there, as far as it is avoidable or lasts. Prompts are computed in chunks of `chunkTokens`. Two columns, grown to the largest slot
  * seen; nothing else is allocated.
  */
 export class CompletionCosts {
@@ -15,6 +15,8 @@ export class CompletionCosts {
   private readonly absorbedMs: number
   /** Most tokens of the prompt that one of the workers has cached that were asked about last. */
   mostCached = 0
+  /** By slot, of the workers that were asked about last: what a decode step takes. */
+  stepMs = new Float64Array(0)
   private costMs = new Float64Array(0)
 
   /** Without an externality it is the time to first token alone. */
@@ -41,8 +43,12 @@ export class CompletionCosts {
     const { inFlight, prefilling, contextTokens, pendingPrefillTokens, pendingPrefillAttention } = workers
     const { baseMs, prefillTokenMs, prefillAttentionMs, decodeSequenceMs, decodeContextMs } = workers
     const { kvCapacityTokens, maxSequences, prefillDueMs, prefillSinceMs } = workers
-    if (inFlight.length > this.costMs.length) this.costMs = grow(this.costMs, inFlight.length - 1, column)
+    if (inFlight.length > this.costMs.length) {
+      this.costMs = grow(this.costMs, inFlight.length - 1, column)
+      this.stepMs = grow(this.stepMs, inFlight.length - 1, column)
+    }
     const { absorbedMs, chunkTokens, costMs, externality } = this
+    const decodeMs = this.stepMs
     const { promptTokens } = request
     const cachedTokens = pool.cachedTokens(request)
     const allTokens = promptTokens + outputTokens
@@ -62,6 +68,7 @@ export class CompletionCosts {
       const held = contextTokens[worker]!
       const ownMs = tokenMs * n + attentionMs * n * (cached + n / 2)
       const stepMs = baseMs[worker]! + sequenceMs * (others - prefilling[worker]!) + contextMs * held
+      decodeMs[worker] = stepMs
       const steps = (others > 0 ? 1 : 0) + chunks(n, chunkTokens)
       let aheadMs = 0
       if (pending > 0) {

@@ -135,17 +135,17 @@ export const decodeMs = (
 
 /**
  * Delay that counts, of an answer whose tokens come apart: nobody notices one that comes a little later, so each counts with the cube of the
- * time that lies before it beyond a bare step, and in full where that is `spacingMs`. Prompts take `prefillShare` < 1 of the worker's time,
- * steps have the rest.
+ * time that lies before it beyond a bare step, and in full where that is `spacingMs`. A decode step there takes `stepMs`, and a bare one
+ * `bareMs`; prompts take `prefillShare` < 1 of the worker's time, steps have the rest.
  */
 export const spacedMs = (
-  workers: WorkerColumns,
-  worker: number,
-  outputTokens: number,
+  stepMs: number,
+  bareMs: number,
   prefillShare: number,
+  outputTokens: number,
   spacingMs: number
 ): number => {
-  const apartMs = decodeStepMs(workers, worker) / (1 - prefillShare) - workers.baseMs[worker]!
+  const apartMs = stepMs / (1 - prefillShare) - bareMs
   return (outputTokens * apartMs * apartMs * apartMs) / (spacingMs * spacingMs)
 }
 

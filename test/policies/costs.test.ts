@@ -47,7 +47,8 @@ const laws = [
               Math.abs(costs.externalityMs(workers, 0, prompt, cached, most, 150_000) - expected)
             ).toBeLessThanOrEqual(1e-12 * whole)
             close(roomMs(workers, 0, prompt, cached, answer), naive.roomMs(row, prompt, cached, answer))
-            expect(spacedMs(workers, 0, answer, 0.8 * share, chunk)).toBeCloseTo(
+            const stepMs = costs.decodeStepMs(workers, 0)
+            expect(spacedMs(stepMs, row.baseMs, 0.8 * share, answer, chunk)).toBeCloseTo(
               naive.spacedMs(row, answer, 0.8 * share, chunk),
               6
             )
@@ -201,8 +202,7 @@ const defects: ReadonlyArray<Planted<Costs>> = [
     "costs-formula",
     {
       ...costs,
-      spacedMs: (workers, worker, answer, _, spacingMs) =>
-        costs.spacedMs(workers, worker, answer, 0, spacingMs)
+      spacedMs: (stepMs, bareMs, _, answer, spacingMs) => costs.spacedMs(stepMs, bareMs, 0, answer, spacingMs)
     }
   ],
   [

@@ -1,6 +1,6 @@
 import { sessionOrRequestState } from "../affinity.ts"
 import { CompletionCosts } from "../CompletionCosts.ts"
-import { CHUNK_TOKENS, prefillMs, spacedMs } from "../costs.ts"
+import { CHUNK_TOKENS, decodeStepMs, prefillMs, spacedMs } from "../costs.ts"
 import { leastOf } from "../leastOf.ts"
 import { definePlacement } from "../Placement.ts"
 import { RecentPrefill } from "../RecentPrefill.ts"
@@ -97,13 +97,16 @@ export const predictedCompletion = definePlacement(
         const { workers, eligible, eligibleCount } = pool
         const outputTokens = pool.forecast.meanOutputTokens(request)
         const costMs = costs.of(request, pool, eligible, eligibleCount, outputTokens, nowMs)
+        const { stepMs } = costs
+        const { baseMs } = workers
         const price = recent * lately.price(eligible, eligibleCount, nowMs)
         const factor = lately.factor(nowMs)
         for (let i = 0; i < eligibleCount; i++) {
           const worker = eligible[i]!
           const recentMs = factor * lately.sum(worker)
+          const share = lately.shareOf(recentMs)
           costMs[worker]! +=
-            price * recentMs + spacedMs(workers, worker, outputTokens, lately.shareOf(recentMs), spacing)
+            price * recentMs + spacedMs(stepMs[worker]!, baseMs[worker]!, share, outputTokens, spacing)
         }
         return leastOf(workers, eligible, eligibleCount, costMs, sessionOrRequestState(request))
       },
@@ -111,7 +114,9 @@ export const predictedCompletion = definePlacement(
         const { workers, eligible, eligibleCount } = pool
         const outputTokens = pool.forecast.meanOutputTokens(request)
         const recentMs = lately.factor(nowMs) * lately.sum(worker)
-        const answerMs = spacedMs(workers, worker, outputTokens, lately.shareOf(recentMs), spacing)
+        const share = lately.shareOf(recentMs)
+        const stepMs = decodeStepMs(workers, worker)
+        const answerMs = spacedMs(stepMs, workers.baseMs[worker]!, share, outputTokens, spacing)
         return {
           ...costs.terms(request, pool, worker, outputTokens, nowMs),
           answer: answerMs / 1000,
