@@ -17,14 +17,19 @@ export const predictedCompletion = definePlacement(
     summary:
       "The worker where the first token is predicted soonest, counting the delay inflicted on those already there and what the answer suffers from them.",
     definition:
-      "Least TTFT + externality·E + A + recent·u³·R over all eligible workers, with step costs fitted to each worker. TTFT = the prefill of the " +
-      "prompts pending there, with a decode step for every chunkTokens of them, less what was done of those that were pending at the last first token " +
-      "there, since then + prefill of the prompt's uncached tokens, with a step for every chunkTokens, at least one + a step where requests are in flight, " +
-      "for the one under way + the wait for room, which is the share of what is there that must end until prompt and expected answer fit into the " +
-      "KV cache and among the sequences of a step, times the steps of the answer. E = requests in flight × (the prefill of what is not cached there and is at the eligible worker that has most, " +
-      "which those who are there would be spared, + P · P / (P + absorbed), with P the prefill of all that is not cached there: short delays are absorbed). A = the tokens of the expected answer · d³ / spacing², with d the time between two of them there beyond a bare step, " +
-      "which is a decode step / (1 − s) − the step of an empty batch, and s = R / memory, at most 0.8: the share of its time that the worker computes prompts. R = prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves; u = mean of R over the eligible workers / memory, at most 1: the share of time that goes to prefill. Cached are blocks the worker reported or was sent before; the expected answer is " +
-      "the tenant's mean. Ties go to the highest rendezvous score of (session or, without one, request id; worker key).",
+      "Least TTFT + externality·E + A + recent·u³·R over all eligible workers, with step costs fitted to each worker. TTFT = the prefill of " +
+      "the prompts pending there, with a decode step for every chunkTokens of them, less what was done of those that were pending at the " +
+      "last first token there, since then + prefill of the prompt's uncached tokens, with a step for every chunkTokens, at least one + a " +
+      "step where requests are in flight, for the one under way + the wait for room, which is the share of what is there that must end " +
+      "until prompt and expected answer fit into the KV cache and among the sequences of a step, times the steps of the answer. E = " +
+      "requests in flight × (the prefill of what is not cached there and is at the eligible worker that has most, which those who are there " +
+      "would be spared, + P · P / (P + absorbed), with P the prefill of all that is not cached there: short delays are absorbed). A = the " +
+      "tokens of the expected answer · d³ / spacing², with d the time between two of them there beyond a bare step, which is a decode step " +
+      "/ (1 − s) − the step of an empty batch, and s = R / memory, at most 0.8: the share of its time that the worker computes prompts. R = " +
+      "prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves; u = mean of R " +
+      "over the eligible workers / memory, at most 1: the share of time that goes to prefill. Cached are blocks the worker reported or was " +
+      "sent before; the expected answer is the tenant's mean. Ties go to the highest rendezvous score of (session or, without one, request " +
+      "id; worker key).",
     cost: "O(N)",
     source:
       "completion-time placement; the marginal delay is that of what a better choice would not compute, which keeps prefixes in one place (cf. LMetric, arXiv 2603.15202)",
@@ -58,8 +63,9 @@ export const predictedCompletion = definePlacement(
       minimum: 1,
       unit: "ms",
       summary:
-        "A token of the answer that comes this long after the last one, beyond a bare step, costs as much as a first token that comes as much later; sooner ones cost less, with the cube. " +
-        "Shorter spreads contexts and prompts more evenly, so that no answer is slower than others, and follows prefixes less."
+        "A token of the answer that comes this long after the last one, beyond a bare step, costs as much as a first token that comes as " +
+        "much later; sooner ones cost less, with the cube. Shorter spreads contexts and prompts more evenly, so that no answer is slower than " +
+        "others, and follows prefixes less."
     },
     recent: {
       kind: "number",
