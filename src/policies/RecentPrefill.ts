@@ -1,7 +1,5 @@
 import { grow } from "../structures/grow.ts"
 
-/** A larger share is a burst, which does not last. */
-const SHARE_MAX = 0.8
 /** Memories after which sums are brought up to date: e²⁰ leaves them exact enough. */
 const REBASE = 20
 
@@ -12,7 +10,7 @@ const REBASE = 20
  */
 export class RecentPrefill {
   /** By worker, times `factor` what counts; 0 beyond its end. */
-  private sums = new Float64Array(0)
+  sums = new Float64Array(0)
   private readonly memoryMs: number
   private asOfMs = 0
 
@@ -25,14 +23,9 @@ export class RecentPrefill {
     return Math.exp((this.asOfMs - nowMs) / this.memoryMs)
   }
 
-  /** Of one worker; times `factor` the ms that count. */
-  sum(worker: number): number {
-    return worker < this.sums.length ? this.sums[worker]! : 0
-  }
-
-  /** Share of the time of a worker that it was given prefill for, where so many ms count; at most 0.8. */
-  shareOf(recentMs: number): number {
-    return Math.min(SHARE_MAX, recentMs / this.memoryMs)
+  /** Ms of it at one worker. */
+  at(worker: number, nowMs: number): number {
+    return worker < this.sums.length ? this.sums[worker]! * this.factor(nowMs) : 0
   }
 
   /**
@@ -41,7 +34,7 @@ export class RecentPrefill {
    */
   price(slots: Int32Array, count: number, nowMs: number): number {
     let sum = 0
-    for (let i = 0; i < count; i++) sum += this.sum(slots[i]!)
+    for (let i = 0; i < count; i++) sum += slots[i]! < this.sums.length ? this.sums[slots[i]!]! : 0
     const share = (sum * this.factor(nowMs)) / (Math.max(1, count) * this.memoryMs)
     return Math.min(1, share ** 3)
   }

@@ -134,18 +134,11 @@ export const decodeMs = (
   (workers.decodeSequenceMs[worker]! + workers.decodeContextMs[worker]! * (promptTokens + outputTokens / 2))
 
 /**
- * Delay that counts, of an answer whose tokens come apart: nobody notices one that comes a little later, so each counts with the cube of the
- * time that lies before it beyond a bare step, and in full where that is `spacingMs`. A decode step there takes `stepMs`, and a bare one
- * `bareMs`; prompts take `prefillShare` < 1 of the worker's time, steps have the rest.
+ * Delay that counts, of an answer whose tokens come apart: nobody notices one that comes a little later, so each counts with the cube of what
+ * a decode step takes, `stepMs`, beyond a bare one, `bareMs`; and in full where that is `spacingMs`.
  */
-export const spacedMs = (
-  stepMs: number,
-  bareMs: number,
-  prefillShare: number,
-  outputTokens: number,
-  spacingMs: number
-): number => {
-  const apartMs = stepMs / (1 - prefillShare) - bareMs
+export const spacedMs = (stepMs: number, bareMs: number, outputTokens: number, spacingMs: number): number => {
+  const apartMs = stepMs - bareMs
   return (outputTokens * apartMs * apartMs * apartMs) / (spacingMs * spacingMs)
 }
 

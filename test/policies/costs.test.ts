@@ -8,14 +8,14 @@ import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
 import { equalWorkers, poolOf } from "../support/pools.ts"
 
 /** Those of the costs that defects are planted in. */
-type Costs = Pick<typeof costs, "roomMs" | "spacedMs" | "waitMs">
+type Costs = Pick<typeof costs, "roomMs" | "waitMs">
 
 const oneRow = candidates({ minLength: 1, maxLength: 1 }).map(([row]) => row!)
 
 const laws = [
   {
     id: "costs-formula",
-    check: ({ roomMs, spacedMs, waitMs }: Costs) =>
+    check: ({ roomMs, waitMs }: Costs) =>
       holds(
         fc.property(
           oneRow,
@@ -48,10 +48,8 @@ const laws = [
             ).toBeLessThanOrEqual(1e-12 * whole)
             close(roomMs(workers, 0, prompt, cached, answer), naive.roomMs(row, prompt, cached, answer))
             const stepMs = costs.decodeStepMs(workers, 0)
-            expect(spacedMs(stepMs, row.baseMs, 0.8 * share, answer, chunk)).toBeCloseTo(
-              naive.spacedMs(row, answer, 0.8 * share, chunk),
-              6
-            )
+            const expectedMs = naive.spacedMs(row, answer, chunk)
+            expect(costs.spacedMs(stepMs, row.baseMs, answer, chunk)).toBeCloseTo(expectedMs, 6)
           }
         )
       )
@@ -195,14 +193,6 @@ const defects: ReadonlyArray<Planted<Costs>> = [
       ...costs,
       roomMs: (workers, ...request) =>
         costs.roomMs({ ...workers, maxSequences: workers.capacity.map(() => 65_536) }, ...request)
-    }
-  ],
-  [
-    "takes no time from answers for prompts",
-    "costs-formula",
-    {
-      ...costs,
-      spacedMs: (stepMs, bareMs, _, answer, spacingMs) => costs.spacedMs(stepMs, bareMs, 0, answer, spacingMs)
     }
   ],
   [

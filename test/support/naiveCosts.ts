@@ -65,8 +65,8 @@ export const naiveCosts = {
     const ownMs = naiveCosts.ownMs(row, prompt, cached)
     return row.inFlight * (ownMs - naiveCosts.ownMs(row, prompt, most) + naiveCosts.lastingMs(ownMs))
   },
-  spacedMs: (row: Candidate, answer: number, prefillShare: number, spacing: number): number => {
-    const apart = (naiveCosts.stepMs(row) - row.baseMs * (1 - prefillShare)) / (1 - prefillShare)
+  spacedMs: (row: Candidate, answer: number, spacing: number): number => {
+    const apart = naiveCosts.stepMs(row) - row.baseMs
     return answer * apart * (apart / spacing) ** 2
   }
 }

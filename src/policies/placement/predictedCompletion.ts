@@ -24,8 +24,7 @@ export const predictedCompletion = definePlacement(
       "until prompt and expected answer fit into the KV cache and among the sequences of a step, times the steps of the answer. E = " +
       "requests in flight × (the prefill of what is not cached there and is at the eligible worker that has most, which those who are there " +
       "would be spared, + P · P / (P + absorbed), with P the prefill of all that is not cached there: short delays are absorbed). A = the " +
-      "tokens of the expected answer · d³ / spacing², with d the time between two of them there beyond a bare step, which is a decode step " +
-      "/ (1 − s) − the step of an empty batch, and s = R / memory, at most 0.8: the share of its time that the worker computes prompts. R = " +
+      "tokens of the expected answer · d³ / spacing², with d what the sequences that decode there, and their context, add to a step. R = " +
       "prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves; u = mean of R " +
       "over the eligible workers / memory, at most 1: the share of time that goes to prefill. Cached are blocks the worker reported or was " +
       "sent before; the expected answer is the tenant's mean. Ties go to the highest rendezvous score of (session or, without one, request " +
@@ -59,13 +58,13 @@ export const predictedCompletion = definePlacement(
     },
     spacing: {
       kind: "duration",
-      default: 350,
+      default: 200,
       minimum: 1,
       unit: "ms",
       summary:
-        "A token of the answer that comes this long after the last one, beyond a bare step, costs as much as a first token that comes as " +
-        "much later; sooner ones cost less, with the cube. Shorter spreads contexts and prompts more evenly, so that no answer is slower than " +
-        "others, and follows prefixes less."
+        "A token of the answer for which steps are longer by this much, for those who decode beside it, costs as much as a first token that comes " +
+        "as much later; others cost less, with the cube. Shorter spreads contexts more evenly, so that no answer is slower than others, and " +
+        "follows prefixes less."
     },
     recent: {
       kind: "number",
@@ -105,28 +104,25 @@ export const predictedCompletion = definePlacement(
         const costMs = costs.of(request, pool, eligible, eligibleCount, outputTokens, nowMs)
         const { stepMs } = costs
         const { baseMs } = workers
-        const price = recent * lately.price(eligible, eligibleCount, nowMs)
-        const factor = lately.factor(nowMs)
+        const { sums } = lately
+        const weight = recent * lately.price(eligible, eligibleCount, nowMs) * lately.factor(nowMs)
         for (let i = 0; i < eligibleCount; i++) {
           const worker = eligible[i]!
-          const recentMs = factor * lately.sum(worker)
-          const share = lately.shareOf(recentMs)
           costMs[worker]! +=
-            price * recentMs + spacedMs(stepMs[worker]!, baseMs[worker]!, share, outputTokens, spacing)
+            spacedMs(stepMs[worker]!, baseMs[worker]!, outputTokens, spacing) +
+            (worker < sums.length ? weight * sums[worker]! : 0)
         }
         return leastOf(workers, eligible, eligibleCount, costMs, sessionOrRequestState(request))
       },
       terms: (request, worker, pool, nowMs) => {
         const { workers, eligible, eligibleCount } = pool
         const outputTokens = pool.forecast.meanOutputTokens(request)
-        const recentMs = lately.factor(nowMs) * lately.sum(worker)
-        const share = lately.shareOf(recentMs)
         const stepMs = decodeStepMs(workers, worker)
-        const answerMs = spacedMs(stepMs, workers.baseMs[worker]!, share, outputTokens, spacing)
+        const price = lately.price(eligible, eligibleCount, nowMs)
         return {
           ...costs.terms(request, pool, worker, outputTokens, nowMs),
-          answer: answerMs / 1000,
-          recent: (recent * lately.price(eligible, eligibleCount, nowMs) * recentMs) / 1000
+          answer: spacedMs(stepMs, workers.baseMs[worker]!, outputTokens, spacing) / 1000,
+          recent: (recent * price * lately.at(worker, nowMs)) / 1000
         }
       },
       placed: ({ promptTokens, uncachedTokens }, worker, { workers }, nowMs) => {
