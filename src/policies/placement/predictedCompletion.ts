@@ -62,9 +62,9 @@ export const predictedCompletion = definePlacement(
       minimum: 1,
       unit: "ms",
       summary:
-        "A token of the answer for which steps are longer by this much, for those who decode beside it, costs as much as a first token that comes " +
-        "as much later; others cost less, with the cube. Shorter spreads contexts more evenly, so that no answer is slower than others, and " +
-        "follows prefixes less."
+        "A token of the answer that comes later by this, for those who decode beside it, costs as much as a first token that comes as much " +
+        "later; the cost goes with the cube. Shorter spreads contexts more evenly, so that no answer is slower than others, and follows " +
+        "prefixes less."
     },
     recent: {
       kind: "number",
