@@ -79,7 +79,6 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
     this.forecast = estimates
     this.prefixes = policies.usesPrefixes ? prefixes : undefined
     this.listeners = listenersOf([
-      // First: the others ask what it expects.
       ...(policies.usesForecast ? [estimates] : []),
       ...admissions,
       ordering,

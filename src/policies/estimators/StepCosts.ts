@@ -47,8 +47,8 @@ const ERROR_WEIGHT = 1 / 16
  * What a worker did between two heartbeats, priced, is compared with how long it took. One fit, over all workers with their times
  * multiplied by their speeds, says what a worker of speed 1 costs; every worker has a fit of its own beside it. A worker is taken for
  * what the fleet shows unless its own prices predict its heartbeats better by 2 %: so workers that are equal have equal prices, to the
- * last bit, whoever of them has worked, as long as noise is no reason to tell them apart. `expectedMs` measures a worker by the fleet. Cost of a heartbeat: O(1), under a microsecond; O(N)
- * where the fleet's prices have moved by 1 %. Memory: 0.5 KB a worker.
+ * last bit, whoever of them has worked, as long as noise is no reason to tell them apart. `expectedMs` measures a worker by the fleet.
+ * Cost of a heartbeat: O(1), under a microsecond; O(N) where the fleet's prices have moved by 1 %. Memory: 0.5 KB a worker.
  */
 export class StepCosts {
   /** Of the last `observe` that said true: how long the work took, and how long the prices of the fleet say at the worker's speed. */
