@@ -5,17 +5,18 @@
  * [--traces DIRECTORY]`
  *
  * Every placement in the default pipeline, and every rival there and with nothing but bounds on the queue, over five public traces, two
- * engines, two numbers of workers and four loads. A load is a share of the time that the workers would need if every block were computed
+ * engines, two numbers of workers and four loads; and the default with every rival in cells that are held out: on traces, engines and a
+ * number of workers that no parameter is chosen on. A load is a share of the time that the workers would need if every block were computed
  * once and every step were full. Each seed is another window of the trace; our other placements have the first one alone. `--only`
  * takes parts of the names of cells, `--rivals` leaves our other placements out, `--quick` stands for that and one seed. A cell whose result
  * was kept, from this commit and with as many requests and seeds, is not replayed again. Results go to `bench/results/compare.json`, where
- * `bun run docs` finds them, unless `--quick` or `--limit` makes them worth less; the table of all cells is printed at the end.
+ * `bun run docs` finds them, unless `--quick` or `--limit` makes them worth less; the tables of all cells are printed at the end.
  */
 import * as DateTime from "effect/DateTime"
 import { existsSync } from "node:fs"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
-import { type Cell, cells, type Extent, extents, nameOf } from "./compare/cells.ts"
+import { type Cell, cells, type Extent, extents, heldOutCells, nameOf } from "./compare/cells.ts"
 import { cellTable, tally } from "./compare/report.ts"
 import { type KeptCell, readResults, writeResults } from "./compare/results.ts"
 import { type CellResult, otherPlacements, rivalry, runCell, targets, WARM_UP } from "./compare/runCell.ts"
@@ -74,7 +75,7 @@ const main = async (): Promise<void> => {
   const tasks: Array<Task> = []
   const kept: Record<string, KeptCell> = isKept ? { ...readResults().cells } : {}
   const results = { machine: { cpu, cores, os, bun }, targets, warmUp: WARM_UP, cells: kept }
-  for (const cell of cells) {
+  for (const cell of [...cells, ...heldOutCells]) {
     const name = nameOf(cell)
     const { copies, requests } = extents[cell.trace]!
     const extent = { copies, requests: Math.min(requests, Number(flags.limit)) }
@@ -84,7 +85,12 @@ const main = async (): Promise<void> => {
       known?.commit === commit && known.seeds === seeds && known.extent.requests === extent.requests
     if (!existsSync(pathOf(cell))) console.error(`${name}: left out, there is no ${pathOf(cell)}`)
     else if (!isKnown || flags.fresh)
-      tasks.push({ cell, extent, seeds, rivalsOnly: flags.rivals || flags.quick })
+      tasks.push({
+        cell,
+        extent,
+        seeds,
+        rivalsOnly: flags.rivals || flags.quick || heldOutCells.includes(cell)
+      })
   }
   let [next, done] = [0, 0]
   const work = async (): Promise<void> => {
@@ -105,7 +111,8 @@ const main = async (): Promise<void> => {
     }
   }
   await Promise.all(Array.from({ length: Number(flags.processes) }, work))
-  console.log(`${aligned(cellTable(results), 2)}\n\n${tally(results)}`)
+  for (const listed of [cells, heldOutCells])
+    console.log(`${aligned(cellTable(results, listed), 2)}\n\n${tally(results, listed)}\n`)
 }
 
 if (flags.cell === undefined) await main()

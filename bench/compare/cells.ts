@@ -17,8 +17,11 @@ export interface Extent {
   readonly requests: number
 }
 
-/** Short ones in full copies, long ones in windows of a minute or more at the highest load. */
-export const extents: Readonly<Record<string, Extent>> = {
+/** Traces by name. */
+type Extents = Readonly<Record<string, Extent>>
+
+/** What parameters of our policies are chosen on. Short ones in full copies, long ones in windows of a minute or more at the highest load. */
+const chosenOn: Extents = {
   "mooncake-conversation-a": { copies: 1, requests: 2500 },
   "coding-agents-a": { copies: 1, requests: 2500 },
   "agents-swe-a": { copies: 16, requests: 6432 },
@@ -26,13 +29,33 @@ export const extents: Readonly<Record<string, Extent>> = {
   "servegen-reason-a": { copies: 1, requests: 2500 }
 }
 
-export const loads: ReadonlyArray<number> = [0.6, 0.8, 0.95, 1.2]
+/** What no parameter is chosen on. Windows last about a minute at the highest load, and three of them do not overlap. */
+const heldOut: Extents = {
+  "servegen-large-a": { copies: 1, requests: 12_000 },
+  "servegen-large-day-a": { copies: 1, requests: 12_000 },
+  "servegen-models-a": { copies: 1, requests: 9600 },
+  "arena-tenants-a": { copies: 72, requests: 17_112 }
+}
 
-export const cells: ReadonlyArray<Cell> = Object.keys(extents).flatMap((trace) =>
-  (["8b-h100", "70b-4xa100"] as const).flatMap((engine) =>
-    [8, 32].flatMap((workers) => loads.map((load) => ({ trace, engine, workers, load })))
+export const extents: Extents = { ...chosenOn, ...heldOut }
+
+const cellsOf = (
+  traces: Extents,
+  engines: ReadonlyArray<Cell["engine"]>,
+  workerCounts: ReadonlyArray<number>,
+  loads: ReadonlyArray<number>
+): ReadonlyArray<Cell> =>
+  Object.keys(traces).flatMap((trace) =>
+    engines.flatMap((engine) =>
+      workerCounts.flatMap((workers) => loads.map((load) => ({ trace, engine, workers, load })))
+    )
   )
-)
+
+/** Where it is measured how good the default pipeline is. */
+export const cells = cellsOf(chosenOn, ["8b-h100", "70b-4xa100"], [8, 32], [0.6, 0.8, 0.95, 1.2])
+
+/** Where it is checked that this holds on traffic, engines and a number of workers that nothing was fitted to. */
+export const heldOutCells = cellsOf(heldOut, ["8b-a100", "70b-4xh100"], [12], [0.8, 1.2])
 
 export const nameOf = ({ engine, load, trace, workers }: Cell): string =>
   `${trace} ${workers}×${engine} ${load}`

@@ -1,12 +1,12 @@
 import { assert } from "../../src/structures/assert.ts"
-import { cells, nameOf } from "./cells.ts"
+import { type Cell, cells, heldOutCells, nameOf } from "./cells.ts"
 import type { Results } from "./results.ts"
 import { type Against, type Verdict, verdictsOf } from "./verdicts.ts"
 
 type Table = ReadonlyArray<ReadonlyArray<string>>
 
-/** Every cell, those that were lost first. */
-export const cellTable = (results: Results): Table => [
+/** Every cell of a list, those that were lost first. */
+export const cellTable = (results: Results, listed: ReadonlyArray<Cell>): Table => [
   [
     "trace, workers, engine, load",
     "lost",
@@ -23,7 +23,7 @@ export const cellTable = (results: Results): Table => [
     "gain",
     "TTFT"
   ],
-  ...verdictsOf(results).map((verdict) => {
+  ...verdictsOf(results, listed).map((verdict) => {
     const { admitting, bare, bound, cell, ours } = verdict
     const { high, low, mean } = ours.goodput
     const interval = Number.isNaN(low) ? "" : ` (${percent(low)}–${percent(high)})`
@@ -59,7 +59,7 @@ const lostIn = ({ admitting, bare }: Verdict): string =>
 
 /** One line for each trace, engine and number of workers: the goodput of the default and of the best rival as it is, at each load. */
 export const summaryTable = (results: Results): Table => {
-  const verdicts = new Map(verdictsOf(results).map((verdict) => [nameOf(verdict.cell), verdict]))
+  const verdicts = new Map(verdictsOf(results, cells).map((verdict) => [nameOf(verdict.cell), verdict]))
   const rows = Map.groupBy(cells, ({ engine, trace, workers }) => `${trace} | ${workers} × ${engine}`)
   return [
     ["trace", "workers", ...[...new Set(cells.map(({ load }) => load))].map((load) => `load ${load}`)],
@@ -75,9 +75,9 @@ export const summaryTable = (results: Results): Table => {
   ]
 }
 
-/** What the figures come from, in one sentence. */
-export const aboutText = ({ cells: kept, targets }: Results): string => {
-  const all = Object.values(kept)
+/** What the figures of some cells come from, in one sentence. */
+export const aboutText = ({ cells: kept, targets }: Results, listed: ReadonlyArray<Cell>): string => {
+  const all = listed.flatMap((cell) => kept[nameOf(cell)] ?? [])
   const commits = [...new Set(all.map(({ commit }) => commit))].join(", ")
   const seeds = all.map((cell) => cell.seeds)
   const [fewest, most] = [Math.min(...seeds), Math.max(...seeds)]
@@ -101,18 +101,24 @@ const withPart = (text: string, name: string, part: string): string => {
 
 /** README.md with the summary of what was kept in its place. */
 export const withSummary = (text: string, results: Results): string =>
-  withPart(text, "comparison", `${markdown(summaryTable(results), 2)}\n\n${aboutText(results)}`)
+  withPart(text, "comparison", `${markdown(summaryTable(results), 2)}\n\n${aboutText(results, cells)}`)
 
-/** docs/comparison.md with every cell in its place. */
+/** docs/comparison.md with every cell in its place, and those that are held out in theirs. */
 export const withCells = (text: string, results: Results): string =>
   withPart(
-    text,
-    "cells",
-    `${aboutText(results)}\n\n${tally(results)
-      .split("\n")
-      .map((line) => `- ${line}`)
-      .join("\n")}\n\n${markdown(cellTable(results), 4)}`
+    withPart(text, "cells", cellsText(results, cells)),
+    "held-out cells",
+    cellsText(results, heldOutCells)
   )
+
+const cellsText = (results: Results, listed: ReadonlyArray<Cell>): string => {
+  const counts = tally(results, listed).split("\n")
+  return [
+    aboutText(results, listed),
+    counts.map((line) => `- ${line}`).join("\n"),
+    markdown(cellTable(results, listed), 4)
+  ].join("\n\n")
+}
 
 /** As the formatter has it: cells of one column are as wide as its widest, the first `leftCount` columns to the left. */
 const markdown = (table: Table, leftCount: number): string => {
@@ -124,9 +130,9 @@ const markdown = (table: Table, leftCount: number): string => {
   return [line(head!), line(rule), ...rows.map(line)].join("\n")
 }
 
-/** How many cells hold what. */
-export const tally = (results: Results): string => {
-  const verdicts = verdictsOf(results)
+/** How many cells of a list hold what. */
+export const tally = (results: Results, listed: ReadonlyArray<Cell>): string => {
+  const verdicts = verdictsOf(results, listed)
   const count = (holds: (verdict: Verdict) => boolean): string =>
     `${verdicts.filter(holds).length} of ${verdicts.length}`
   const high = verdicts.filter(({ cell }) => cell.load > 0.8)

@@ -1,6 +1,6 @@
 import { estimate, type Estimate } from "../../src/simulator/report/bootstrap.ts"
 import { assert } from "../../src/structures/assert.ts"
-import { type Cell, cells, nameOf } from "./cells.ts"
+import { type Cell, nameOf } from "./cells.ts"
 import type { Results } from "./results.ts"
 import { BARE, type Row } from "./runCell.ts"
 
@@ -26,8 +26,8 @@ export interface Verdict {
   readonly admitting: Against
 }
 
-/** The verdicts of all cells that were replayed; those that were lost by most first, the others as cells are listed. */
-export const verdictsOf = (results: Results): ReadonlyArray<Verdict> =>
+/** The verdicts of those of some cells that were replayed; those that were lost by most first, the others as cells are listed. */
+export const verdictsOf = (results: Results, cells: ReadonlyArray<Cell>): ReadonlyArray<Verdict> =>
   cells.flatMap((cell) => verdictOf(cell, results) ?? []).toSorted((a, b) => lossOf(a) - lossOf(b))
 
 /** Below 0 where a cell is lost. */

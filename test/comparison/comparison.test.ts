@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import * as fc from "fast-check"
-import { cells, type Extent, extents, nameOf } from "../../bench/compare/cells.ts"
-import { withSummary } from "../../bench/compare/report.ts"
+import { cells, type Extent, extents, heldOutCells, nameOf } from "../../bench/compare/cells.ts"
+import { withCells, withSummary } from "../../bench/compare/report.ts"
 import { type Results, readResults } from "../../bench/compare/results.ts"
 import { otherPlacements, rivalry, type Row, runCell } from "../../bench/compare/runCell.ts"
 import { windowOf } from "../../bench/compare/traffic.ts"
@@ -98,7 +98,7 @@ describe("verdicts", () => {
   })
 
   test("are against the best rival of each kind, worst losses first", () => {
-    const [worst, second, third] = verdictsOf(results(row(0.9, 0.9), row(0.3, 0.4), row(0.65, 0.65)))
+    const [worst, second, third] = verdictsOf(results(row(0.9, 0.9), row(0.3, 0.4), row(0.65, 0.65)), cells)
     expect([worst!.cell, second!.cell, third!.cell]).toEqual([cells[1]!, cells[2]!, cells[0]!])
     expect([worst!.bare.rival, worst!.admitting.rival]).toEqual(["b", "a"])
     expect(worst!.bare.gain.mean).toBeCloseTo(-0.25)
@@ -107,8 +107,8 @@ describe("verdicts", () => {
   })
 
   test("hold where the interval of the gain reaches 0", () => {
-    expect(verdictsOf(results(row(0.5, 0.71)))[0]!.bare.holds).toBe(true)
-    expect(verdictsOf(results(row(0.5, 0.59)))[0]!.bare.holds).toBe(false)
+    expect(verdictsOf(results(row(0.5, 0.71)), cells)[0]!.bare.holds).toBe(true)
+    expect(verdictsOf(results(row(0.5, 0.59)), cells)[0]!.bare.holds).toBe(false)
   })
 
   test("a page keeps what is around the table, and the table is written once", () => {
@@ -120,10 +120,35 @@ describe("verdicts", () => {
     expect(filled).not.toContain("old")
     expect(withSummary(filled, results(row(0.9, 0.9)))).toBe(filled)
   })
+
+  test("of cells that are held out stay among themselves", () => {
+    const won = results(row(0.9, 0.9))
+    const lost = Object.values(results(row(0.3, 0.3)).cells)[0]!
+    const both = { ...won, cells: { ...won.cells, [nameOf(heldOutCells[0]!)]: { ...lost, commit: "d" } } }
+    const markers = ["cells", "held-out cells"].map((name) => `<!-- ${name} -->\n<!-- end of ${name} -->\n`)
+    const [first, second] = withCells(markers.join(""), both).split("<!-- end of cells -->")
+    expect(first).toMatch(/commit c\.[^]*rival: 1 of 1 cells/)
+    expect(first).not.toContain(heldOutCells[0]!.trace)
+    expect(second).toMatch(/commit d\.[^]*rival: 0 of 1 cells/)
+    expect(second).not.toContain(cells[0]!.trace)
+    const page = "<!-- comparison --><!-- end of comparison -->"
+    expect(withSummary(page, both)).toBe(withSummary(page, won))
+  })
+})
+
+test("nothing that parameters are chosen on is held out", () => {
+  for (const part of ["trace", "engine", "workers"] as const) {
+    const [chosenOn, heldOut] = [cells, heldOutCells].map(
+      (listed) => new Set(listed.map((cell) => cell[part]))
+    )
+    expect(chosenOn!.isDisjointFrom(heldOut!)).toBe(true)
+  }
 })
 
 test("the results in the repository have every cell", () => {
-  expect(Object.keys(readResults().cells).toSorted()).toEqual(cells.map(nameOf).toSorted())
+  expect(Object.keys(readResults().cells).toSorted()).toEqual(
+    [...cells, ...heldOutCells].map(nameOf).toSorted()
+  )
   for (const { extent } of Object.values(readResults().cells))
     expect(Object.values(extents)).toContainEqual(extent)
 })
