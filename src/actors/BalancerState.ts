@@ -129,6 +129,8 @@ const RETRY_SAVINGS_MAX = 50
 const RETRY_SAVINGS_START = 3
 /** How long a started request's blocks are expected at its worker, whose word of them is on its way. */
 const CONFIRM_MS = 5_000
+/** How often policies are told of tokens that came: each time all requests are looked at, and fairness over seconds does not mind. */
+const TELL_MS = 100
 
 /**
  * The decisions of one balancer, as a state machine over the facts in `RequestTable`: life of a request from admission to its one
@@ -157,6 +159,8 @@ export class BalancerState {
   /** The pool whose rescues are at work, and which of them is. */
   private reviewed: BalancerPool | undefined
   private rescuer = -1
+  /** When policies are told of tokens again. */
+  private tellMs = 0
   /** No deadline is earlier. */
   private earliestMs = Number.POSITIVE_INFINITY
   /** New requests are refused: the process is about to stop. */
@@ -310,10 +314,12 @@ export class BalancerState {
   tick(nowMs: number): void {
     this.nowMs = nowMs
     this.expire(nowMs)
+    const isToTell = nowMs >= this.tellMs
+    if (isToTell) this.tellMs = (Math.floor(nowMs / TELL_MS) + 1) * TELL_MS
     for (const pool of this.pools) {
       if (pool === undefined) continue
       pool.prefixes?.expire(nowMs)
-      if (pool.listensToTokens) this.tellTokens(pool)
+      if (isToTell && pool.listensToTokens) this.tellTokens(pool)
       if (pool.policies.rescues.length > 0 && pool.placed > 0) this.review(pool)
       if (!pool.waiting) this.serve(pool)
     }
