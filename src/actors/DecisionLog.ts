@@ -194,8 +194,8 @@ export class DecisionLog implements PolicyEvents {
   private shortCount = 0
   private readonly unlisted = new Float64Array(standings.length)
   /** Times to first token, of whole requests and of prompts that are to be read. */
-  private readonly wholeCosts = new CompletionCosts(CHUNK_TOKENS, 0)
-  private readonly readCosts = new CompletionCosts(CHUNK_TOKENS, 0)
+  private readonly wholeCosts = new CompletionCosts(CHUNK_TOKENS)
+  private readonly readCosts = new CompletionCosts(CHUNK_TOKENS)
 
   constructor(options: DecisionLogOptions) {
     const { kept, listedMax = LISTED_MAX } = options

@@ -1,8 +1,26 @@
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
 import { grow } from "../structures/grow.ts"
-import { chunks, externalityMs, leavingShare, prefillMs, roomMs, stepsMs, waitMs } from "./costs.ts"
+import {
+  chunks,
+  externalityMs,
+  lastingMs,
+  leavingShare,
+  prefillMs,
+  roomMs,
+  stepsMs,
+  waitMs
+} from "./costs.ts"
 import { mostCached } from "./mostCached.ts"
+
+/** How the delay of those who are at a worker counts: by which weight, and what of it lasts, by the halves of `externalityMs`. */
+export interface OthersDelay {
+  readonly externality: number
+  readonly againHalfMs: number
+  readonly ownHalfMs: number
+}
+
+const ignored: OthersDelay = { externality: 0, againHalfMs: Infinity, ownHalfMs: Infinity }
 
 /**
  * What a request costs on each worker of a pool: its predicted time to first token, and a share `externality` of the delay of those who
@@ -11,19 +29,17 @@ import { mostCached } from "./mostCached.ts"
  */
 export class CompletionCosts {
   private readonly chunkTokens: number
-  private readonly externality: number
-  private readonly absorbedMs: number
+  private readonly others: OthersDelay
   /** Most tokens of the prompt that one of the workers has cached that were asked about last. */
   mostCached = 0
   /** By slot, of the workers that were asked about last: what a decode step takes. */
   stepMs = new Float64Array(0)
   private costMs = new Float64Array(0)
 
-  /** Without an externality it is the time to first token alone. */
-  constructor(chunkTokens: number, externality = 0, absorbedMs = Number.POSITIVE_INFINITY) {
+  /** Where the delay of others does not count it is the time to first token alone. */
+  constructor(chunkTokens: number, others: OthersDelay = ignored) {
     this.chunkTokens = chunkTokens
-    this.externality = externality
-    this.absorbedMs = absorbedMs
+    this.others = others
   }
 
   /**
@@ -47,7 +63,8 @@ export class CompletionCosts {
       this.costMs = grow(this.costMs, inFlight.length - 1, column)
       this.stepMs = grow(this.stepMs, inFlight.length - 1, column)
     }
-    const { absorbedMs, chunkTokens, costMs, externality } = this
+    const { chunkTokens, costMs } = this
+    const { againHalfMs, externality, ownHalfMs } = this.others
     const decodeMs = this.stepMs
     const { promptTokens } = request
     const cachedTokens = pool.cachedTokens(request)
@@ -67,6 +84,7 @@ export class CompletionCosts {
       const others = inFlight[worker]!
       const held = contextTokens[worker]!
       const ownMs = tokenMs * n + attentionMs * n * (cached + n / 2)
+      const againMs = again * (tokenMs + attentionMs * (cached + again / 2))
       const stepMs = baseMs[worker]! + sequenceMs * (others - prefilling[worker]!) + contextMs * held
       decodeMs[worker] = stepMs
       const steps = (others > 0 ? 1 : 0) + chunks(n, chunkTokens)
@@ -82,9 +100,7 @@ export class CompletionCosts {
         aheadMs +
         ownMs +
         steps * stepMs +
-        externality *
-          others *
-          (again * (tokenMs + attentionMs * (cached + again / 2)) + (ownMs * ownMs) / (ownMs + absorbedMs))
+        externality * others * (lastingMs(againMs, againHalfMs) + lastingMs(ownMs, ownHalfMs))
     }
     return costMs
   }
@@ -97,13 +113,14 @@ export class CompletionCosts {
     const cached = cachedTokens[worker]!
     const n = promptTokens - cached
     const most = Math.max(cached, mostCached(eligible, eligibleCount, cachedTokens))
-    const othersMs = externalityMs(workers, worker, promptTokens, cached, most, this.absorbedMs)
+    const { againHalfMs, externality, ownHalfMs } = this.others
+    const othersMs = externalityMs(workers, worker, promptTokens, cached, most, againHalfMs, ownHalfMs)
     return {
       waitingPrompts: waitMs(workers, worker, nowMs, this.chunkTokens) / 1000,
       ownPrefill: prefillMs(workers, worker, n, cached) / 1000,
       steps: stepsMs(workers, worker, n, this.chunkTokens) / 1000,
       room: roomMs(workers, worker, promptTokens, cached, outputTokens) / 1000,
-      externality: (this.externality * othersMs) / 1000
+      externality: (externality * othersMs) / 1000
     }
   }
 }
