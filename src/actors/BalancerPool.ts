@@ -24,6 +24,9 @@ export interface BalancerPoolOptions {
 
 /** Weight of the newest gap in the moving average of gaps between departures. */
 const GAP_WEIGHT = 0.05
+/** Retries that may be saved up while nothing fails, beyond which no more are; and what a new pool starts with. */
+const RETRIES_MAX = 50
+const RETRIES_START = 3
 
 /** One model's workers and queue, as the balancer decides over them, and its policies, as they hear of them. */
 export class BalancerPool implements PoolView, QueueView, BatchView {
@@ -61,6 +64,7 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
   producer = -1
   private readonly listeners: Listeners
   private readonly decisions: DecisionLog | undefined
+  private retries = RETRIES_START
   private gapMs = 0
   private departedMs = -1
   /** The request of the last `match`, as long as nothing has changed since; its tokens by worker; and who has any. */
@@ -295,6 +299,20 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
     this.producer = this.splits ? placement.decodeOn!() : -1
     this.decisions?.picked(request, this, picked, avoided, nowMs)
     return picked
+  }
+
+  /** Whether a retry was saved up, that may be spent. */
+  get hasRetry(): boolean {
+    return this.retries >= 1
+  }
+
+  /** Saves up a share of one. */
+  saveRetry(share: number): void {
+    if (this.retries < RETRIES_MAX) this.retries += share
+  }
+
+  spendRetry(): void {
+    this.retries--
   }
 
   /** An attempt ended. Says whether requests wait; the gaps between such ends tell how fast the queue moves. */

@@ -3,14 +3,16 @@ import { Role } from "../domain/PoolView.ts"
 import type { WorkerLoad } from "../domain/WorkerLoad.ts"
 import { Flag } from "../protocol/Header.ts"
 import { assert } from "../structures/assert.ts"
-import { Histogram } from "../structures/Histogram.ts"
 import type { Pipeline } from "../policies/pipelines.ts"
 import type { PlacedView, RescueActions } from "../policies/Rescue.ts"
 import type { PrefixIndex } from "../structures/PrefixIndex.ts"
 import { BalancerPool } from "./BalancerPool.ts"
+import { Attempt, Charges } from "./Charges.ts"
 import { Act, type DecisionLog } from "./DecisionLog.ts"
 import { Phase, type Request, type RequestTable } from "./RequestTable.ts"
-import { Charge, type WorkerTable } from "./WorkerTable.ts"
+import { Standing, State } from "./Standing.ts"
+import type { Totals } from "./Totals.ts"
+import type { WorkerTable } from "./WorkerTable.ts"
 
 /** What the core asks of the world. Calls happen inside `step` methods, in order; none calls back into the core. */
 export interface BalancerEffects {
@@ -28,45 +30,6 @@ export interface BalancerEffects {
   /** Ends an accepted request with an error. */
   readonly fail: (slot: number, reason: Reason, retryAfterMs: number) => void
 }
-
-/** Counts since the process started. They outlive the core, so that a restart loses none. */
-export interface Totals {
-  accepted: number
-  rejected: number
-  done: number
-  failed: number
-  cancelled: number
-  expired: number
-  retries: number
-  /** Requests that a rescue took from their workers or copied, by the policy that did. */
-  readonly rescues: Map<string, number>
-  outputTokens: number
-  cachedTokens: number
-  promptTokens: number
-  /** By `Reason`, of rejections and failures. */
-  readonly reasons: Float64Array
-  readonly queueMs: Histogram
-  readonly ttftMs: Histogram
-  readonly e2eMs: Histogram
-}
-
-export const makeTotals = (): Totals => ({
-  accepted: 0,
-  rejected: 0,
-  done: 0,
-  failed: 0,
-  cancelled: 0,
-  expired: 0,
-  retries: 0,
-  rescues: new Map(),
-  outputTokens: 0,
-  cachedTokens: 0,
-  promptTokens: 0,
-  reasons: new Float64Array(256),
-  queueMs: new Histogram(),
-  ttftMs: new Histogram(),
-  e2eMs: new Histogram()
-})
 
 export interface BalancerStateOptions {
   readonly table: RequestTable
@@ -90,45 +53,9 @@ export interface BalancerStateOptions {
   readonly nowMs: number
 }
 
-const State = { none: 0, queued: 1, placed: 2, streaming: 3 } as const
-
-/** What an attempt takes at its worker. */
-class Attempt {
-  readonly charge = new Charge()
-  worker = -1
-  placedMs = 0
-  /** What the prefix index was told to expect of it; -1 for nothing. */
-  expectation = -1
-}
-
-/** Where a request stands in this core. */
-class Standing {
-  state: number = State.none
-  /** The live attempt, or the last. */
-  attempt = new Attempt()
-  /** The one that is tied to it. Policies hear of it when it has won. */
-  copy: Attempt | undefined
-  /** While its prompt is read: the place that is kept for it where its answer is to be produced. */
-  producer: Attempt | undefined
-  /** The worker of the attempt before, to be avoided; -1 for none. */
-  avoided = -1
-  /** Attempts that were ended by a rescue: they were no failures. */
-  moves = 0
-  /** Output tokens the policies were told of. */
-  toldTokens = 0
-}
-
-/** A worker that holds a request need not have been announced: its pool manager may be new as well. */
-const noPools: ReadonlyArray<BalancerPool> = []
-
 /** What a client waits before it asks again when no worker is ready. */
 const NO_WORKER_RETRY_MS = 1_000
 const FAILED_RETRY_MS = 100
-/** Retries that may be saved up while nothing fails, beyond which the budget does not grow; and what a new pool starts with. */
-const RETRY_SAVINGS_MAX = 50
-const RETRY_SAVINGS_START = 3
-/** How long a started request's blocks are expected at its worker, whose word of them is on its way. */
-const CONFIRM_MS = 5_000
 /** How often policies are told of tokens that came: each time all requests are looked at, and fairness over seconds does not mind. */
 const TELL_MS = 100
 
@@ -148,9 +75,7 @@ export class BalancerState {
   private readonly effects: BalancerEffects
   private readonly totals: Totals
   private readonly pools: Array<BalancerPool | undefined> = []
-  /** The pools each worker belongs to. */
-  private readonly poolsOf: Array<Array<BalancerPool>> = []
-  private readonly budgets: Array<number> = []
+  private readonly charges: Charges
   /** By slot. */
   private readonly standings: Array<Standing> = []
   private nowMs: number
@@ -172,6 +97,7 @@ export class BalancerState {
     this.options = options
     this.table = options.table
     this.workers = options.workers
+    this.charges = new Charges(options.workers)
     this.effects = options.effects
     this.totals = options.totals
     this.nowMs = options.nowMs
@@ -263,8 +189,8 @@ export class BalancerState {
     const pool = this.poolOf(request.model)
     const isReady = pool.isReady(producer.worker)
     if (isReady && this.send(slot, producer.worker, Role.decode)) {
-      this.workers.started(attempt.charge, nowMs)
-      this.leave(pool, attempt)
+      this.charges.started(attempt, nowMs)
+      this.charges.release(attempt, pool, nowMs)
       standing.attempt = producer
       standing.producer = undefined
       standing.moves++
@@ -345,11 +271,7 @@ export class BalancerState {
   member(model: number, worker: number, ready: boolean, nowMs: number): void {
     this.nowMs = nowMs
     const pool = this.poolOf(model)
-    const pools = (this.poolsOf[worker] ??= [])
-    if (!pools.includes(pool)) {
-      pools.push(pool)
-      pool.members.push(worker)
-    }
+    this.charges.join(worker, pool)
     pool.setReady(worker, ready, nowMs)
     this.serve(pool)
   }
@@ -357,7 +279,7 @@ export class BalancerState {
   /** A heartbeat. */
   observe(worker: number, load: WorkerLoad, nowMs: number): void {
     this.workers.observe(worker, load, nowMs)
-    for (const pool of this.poolsOf[worker] ?? noPools) pool.tellObserved(worker, nowMs)
+    for (const pool of this.charges.poolsOf(worker)) pool.tellObserved(worker, nowMs)
   }
 
   /**
@@ -383,7 +305,7 @@ export class BalancerState {
     if (worker >= 0) {
       const standing = this.standing(slot)
       this.charge(request, pool, worker, request.part)
-      if (tied >= 0) standing.copy = this.occupy(request, pool, new Attempt(), tied, Role.both)
+      if (tied >= 0) standing.copy = this.chargeAnew(request, pool, tied, Role.both)
       if (streaming) this.start(request, standing)
     } else if (request.attempts === 0) this.requeue(request)
     else if (!streaming && this.mayRetry(request, Reason.workerLost)) this.requeue(request)
@@ -403,9 +325,7 @@ export class BalancerState {
   private admit(request: Request, pool: BalancerPool): void {
     this.totals.accepted++
     request.accepted = true
-    const { model } = request
-    const saved = this.budgets[model]!
-    if (saved < RETRY_SAVINGS_MAX) this.budgets[model] = saved + this.options.retryBudget
+    pool.saveRetry(this.options.retryBudget)
     this.expect(request)
     this.effects.accept(request.slot)
     pool.tellAdmitted(request, this.nowMs)
@@ -515,8 +435,7 @@ export class BalancerState {
     const { attempt, slot } = request
     const part = producer < 0 ? Role.both : Role.prefill
     this.charge(request, pool, worker, part)
-    if (producer >= 0)
-      this.standing(slot).producer = this.occupy(request, pool, new Attempt(), producer, Role.decode)
+    if (producer >= 0) this.standing(slot).producer = this.chargeAnew(request, pool, producer, Role.decode)
     if (this.send(slot, worker, part)) {
       if (attempt === 1) this.totals.queueMs.record(this.nowMs - request.arrivedMs)
       return true
@@ -531,39 +450,18 @@ export class BalancerState {
       this.workers.assigned[worker]!++
       return true
     }
-    for (const pool of this.poolsOf[worker] ?? noPools) pool.setReady(worker, false, this.nowMs)
+    for (const pool of this.charges.poolsOf(worker)) pool.setReady(worker, false, this.nowMs)
     return false
   }
 
   private charge(request: Request, pool: BalancerPool, worker: number, part: number): void {
     const standing = this.standing(request.slot)
-    this.occupy(request, pool, standing.attempt, worker, part)
+    this.charges.charge(standing.attempt, request, pool, worker, part, this.nowMs)
     this.placed(request, pool, standing)
   }
 
-  /** Charges an attempt to `worker`, and returns it. */
-  private occupy(
-    request: Request,
-    pool: BalancerPool,
-    attempt: Attempt,
-    worker: number,
-    part: number
-  ): Attempt {
-    const { prefixes } = pool
-    const { promptTokens } = request
-    const heldTokens = prefixes === undefined ? 0 : pool.cachedTokens(request)[worker]!
-    const cachedTokens = part === Role.decode ? promptTokens : heldTokens
-    const isForecast = pool.policies.usesForecast && part !== Role.prefill
-    const outputTokens = isForecast ? pool.forecast.meanOutputTokens(request) : 0
-    attempt.worker = worker
-    attempt.placedMs = this.nowMs
-    this.workers.charge(attempt.charge, worker, promptTokens, cachedTokens, outputTokens, this.nowMs)
-    if (prefixes !== undefined && request.chain.count > 0) {
-      attempt.expectation = prefixes.expect(worker, request.chain, request.deadlineMs)
-      pool.unmatch()
-    }
-    this.refresh(worker)
-    return attempt
+  private chargeAnew(request: Request, pool: BalancerPool, worker: number, part: number): Attempt {
+    return this.charges.charge(new Attempt(), request, pool, worker, part, this.nowMs)
   }
 
   /** The attempt of `standing` is the one that counts. */
@@ -578,13 +476,14 @@ export class BalancerState {
   }
 
   private start(request: Request, standing: Standing): void {
-    const { charge, worker } = standing.attempt
+    const { attempt } = standing
+    const { worker } = attempt
     standing.state = State.streaming
-    this.workers.started(charge, this.nowMs)
+    this.charges.started(attempt, this.nowMs)
     const pool = this.poolOf(request.model)
     pool.tellStarted(request, worker, this.nowMs)
     if (pool.policies.pendingTokensMax === Number.POSITIVE_INFINITY) return
-    this.refresh(worker)
+    this.charges.refresh(worker)
     this.serve(pool)
   }
 
@@ -592,7 +491,7 @@ export class BalancerState {
     const standing = this.standing(request.slot)
     const { attempt } = standing
     if (pool.listensToTokens) this.tellTokensOf(request, pool, standing)
-    this.leave(pool, attempt)
+    this.charges.release(attempt, pool, this.nowMs)
     this.dropPlace(pool, standing)
     standing.state = State.none
     this.inFlight--
@@ -600,23 +499,11 @@ export class BalancerState {
     pool.tellReleased(request, attempt.worker, reason, this.nowMs)
   }
 
-  /** Takes the charge of an attempt off. */
-  private leave(pool: BalancerPool, attempt: Attempt): void {
-    const { charge, expectation, worker } = attempt
-    if (expectation >= 0) {
-      if (charge.started) pool.prefixes!.expectUntil(expectation, this.nowMs + CONFIRM_MS)
-      else pool.prefixes!.withdraw(expectation)
-      attempt.expectation = -1
-    }
-    this.workers.release(charge)
-    this.refresh(worker)
-  }
-
   /** The copy of a request is over. */
   private dropCopy(pool: BalancerPool, standing: Standing): void {
     const copy = standing.copy!
     standing.copy = undefined
-    this.leave(pool, copy)
+    this.charges.release(copy, pool, this.nowMs)
     this.vacated(copy.worker)
   }
 
@@ -625,7 +512,7 @@ export class BalancerState {
     const { producer } = standing
     if (producer === undefined) return
     standing.producer = undefined
-    this.leave(pool, producer)
+    this.charges.release(producer, pool, this.nowMs)
   }
 
   /** Releases the worker and lets the next request have it. */
@@ -636,7 +523,7 @@ export class BalancerState {
 
   /** A place at `worker` is free: the next request may have it. */
   private vacated(worker: number): void {
-    const pools = this.poolsOf[worker] ?? noPools
+    const pools = this.charges.poolsOf(worker)
     for (let i = 0; i < pools.length; i++) {
       const pool = pools[i]!
       if (pool.departed(this.nowMs)) this.serve(pool)
@@ -694,20 +581,19 @@ export class BalancerState {
       const standing = this.standing(slot)
       const pool = this.poolOf(request.model)
       const { attempt, avoided, moves } = standing
-      const saved = this.budgets[request.model]!
       if (!this.mayLeave(request, standing) || worker === attempt.worker || worker === avoided) return false
-      if (!pool.takes(worker) || saved < 1 || request.attempts - moves >= this.options.attemptsMax)
+      if (!pool.takes(worker) || !pool.hasRetry || request.attempts - moves >= this.options.attemptsMax)
         return false
       if (request.part !== Role.both) return false
       this.options.decisions?.rescued(Act.hedged, request, pool, worker, this.rescuer, this.nowMs)
-      const copy = this.occupy(request, pool, new Attempt(), worker, Role.both)
+      const copy = this.chargeAnew(request, pool, worker, Role.both)
       if (!this.send(slot, worker, Role.both)) {
-        this.leave(pool, copy)
+        this.charges.release(copy, pool, this.nowMs)
         return false
       }
       standing.copy = copy
       this.countRescue(pool)
-      this.budgets[request.model] = saved - 1
+      pool.spendRetry()
       return true
     },
     move: (slot, worker) => {
@@ -771,18 +657,14 @@ export class BalancerState {
     rescues.set(name, (rescues.get(name) ?? 0) + 1)
   }
 
-  private refresh(worker: number): void {
-    for (const pool of this.poolsOf[worker] ?? noPools) pool.refresh(worker)
-  }
-
   private mayRetry({ attempts, deadlineMs, flags, model, slot }: Request, reason: Reason): boolean {
     if (!isRetryable(reason) || deadlineMs <= this.nowMs) return false
     if (attempts - this.standing(slot).moves >= this.options.attemptsMax) return false
     if ((flags & Flag.sideEffects) !== 0 && reason !== Reason.workerRefused) return false
     if (reason === Reason.workerLost) return true
-    const saved = this.budgets[model]!
-    if (saved < 1) return false
-    this.budgets[model] = saved - 1
+    const pool = this.poolOf(model)
+    if (!pool.hasRetry) return false
+    pool.spendRetry()
     return true
   }
 
@@ -851,7 +733,6 @@ export class BalancerState {
       decisions
     })
     this.pools[model] = pool
-    this.budgets[model] = RETRY_SAVINGS_START
     return pool
   }
 }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
-import { BalancerState, makeTotals, type BalancerEffects } from "../../src/actors/BalancerState.ts"
+import { BalancerState, type BalancerEffects } from "../../src/actors/BalancerState.ts"
+import { makeTotals } from "../../src/actors/Totals.ts"
 import { Phase, RequestTable } from "../../src/actors/RequestTable.ts"
 import { WorkerTable } from "../../src/actors/WorkerTable.ts"
 import { Reason } from "../../src/domain/Outcome.ts"

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test"
-import { type BalancerEffects, BalancerState, makeTotals } from "../../src/actors/BalancerState.ts"
+import { type BalancerEffects, BalancerState } from "../../src/actors/BalancerState.ts"
+import { makeTotals } from "../../src/actors/Totals.ts"
 import { RequestTable } from "../../src/actors/RequestTable.ts"
 import { WorkerTable } from "../../src/actors/WorkerTable.ts"
 import { Reason } from "../../src/domain/Outcome.ts"

@@ -1,4 +1,5 @@
-import { BalancerState, type BalancerEffects, makeTotals } from "../../src/actors/BalancerState.ts"
+import { BalancerState, type BalancerEffects } from "../../src/actors/BalancerState.ts"
+import { makeTotals } from "../../src/actors/Totals.ts"
 import { RequestTable } from "../../src/actors/RequestTable.ts"
 import { WorkerTable } from "../../src/actors/WorkerTable.ts"
 import { makePipeline, type PipelineChoice } from "../../src/policies/pipelines.ts"

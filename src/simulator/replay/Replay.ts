@@ -1,4 +1,5 @@
-import { BalancerState, type BalancerEffects, makeTotals, type Totals } from "../../actors/BalancerState.ts"
+import { BalancerState, type BalancerEffects } from "../../actors/BalancerState.ts"
+import { makeTotals, type Totals } from "../../actors/Totals.ts"
 import type { DecisionLog } from "../../actors/DecisionLog.ts"
 import type { Sighting } from "../../actors/FleetState.ts"
 import { type PoolDecision, type PoolMessage, PoolState } from "../../actors/PoolState.ts"
