@@ -4,7 +4,13 @@ import { Reason } from "../../src/domain/Outcome.ts"
 import { KV_KEPT_MS } from "../../src/engines/Engine.ts"
 import { presets, stepMs, transferTokenMs } from "../../src/engines/simulated/CostModel.ts"
 import { choiceOf, pipelines } from "../../src/policies/pipelines.ts"
-import { type Outcomes, Replay, replay, type ReplayOptions } from "../../src/simulator/replay/Replay.ts"
+import {
+  HEARTBEAT_MS,
+  type Outcomes,
+  Replay,
+  replay,
+  type ReplayOptions
+} from "../../src/simulator/replay/Replay.ts"
 import type { ReplayWorkerOptions } from "../../src/simulator/replay/ReplayWorker.ts"
 import { replays } from "../support/replays.ts"
 
@@ -116,9 +122,25 @@ describe("a split request in virtual time", () => {
     const workers = fleet(0, { kvCapacityTokens: 40_000, maxNumSeqs: 1 }).filter((_, i) => i % 2 === 0)
     const long = one(300, 3000)
     const requests = [long, one(30_000, 2), one(30_000, 2, new Float64Array(0), 100)]
-    const { outcomes, workers: loads } = replay(optionsOf(requests, workers))
+    const readMs: Array<number> = []
+    const adapted: ReplayOptions["adapted"] = (chosen) => ({
+      ...chosen,
+      placement: {
+        ...chosen.placement,
+        handedOver: (_request, _from, _worker, _pool, nowMs) => readMs.push(nowMs - NETWORK_MS)
+      }
+    })
+    const { outcomes, workers: loads } = replay({ ...optionsOf(requests, workers), adapted })
     expect([...outcomes.reasons]).toEqual([Reason.none, Reason.none, Reason.none])
     expect(outcomes.firstMs[1]).toBeGreaterThan(KV_KEPT_MS)
+    // As live, that is at the first heartbeat afterwards: then the third prompt begins to be read.
+    let chunksMs = 0
+    for (let at = 0; at < 30_000; at += 2_048) {
+      const n = Math.min(2_048, 30_000 - at)
+      chunksMs += stepMs(cost, n, n * (at + n / 2), 0, 0)
+    }
+    const beatMs = (Math.floor((readMs[1]! + KV_KEPT_MS) / HEARTBEAT_MS) + 1) * HEARTBEAT_MS
+    expect(readMs[2]! - chunksMs).toBeCloseTo(beatMs, 6)
     // Each answer of the last two came too late for its KV cache, and computed the prompt again.
     expect(loads[1]!.stepPrefillTokens).toBe(1 + 30_000 + 30_000)
   })

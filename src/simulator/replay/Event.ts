@@ -22,24 +22,22 @@ export const Event = {
   read: 11,
   /** A KV cache may have arrived at a worker. */
   arrived: 12,
-  /** A worker has kept a KV cache for as long as it does. */
-  forgotten: 13,
   /** A client that has thought sends the request of this number. */
-  asked: 14,
+  asked: 13,
   /** The process of a worker has started; the balancer has a connection to it; it hears that it is to leave; its connection has ended. */
-  dialled: 15,
-  joined: 16,
-  drained: 17,
-  parted: 18,
+  dialled: 14,
+  joined: 15,
+  drained: 16,
+  parted: 17,
   /** A crash, by its place in the list. */
-  crashed: 19,
+  crashed: 18,
   /** A slow-down begins or ends: the worker's slot. */
-  slowed: 20,
+  slowed: 19,
   /** The balancer looks who is silent, and how many workers there should be. */
-  check: 21,
-  look: 22,
+  check: 20,
+  look: 21,
   /** The balancer hears that steps of a worker have ended; how many in all. */
-  stepped: 23
+  stepped: 22
 } as const
 
 /** Between two looks of the balancer at the time. */

@@ -86,8 +86,6 @@ export class ReplayEngines {
         return this.stepDue(worker, b)
       case Event.cancelled:
         return this.cancel(worker, b)
-      case Event.forgotten:
-        return this.forget(worker)
       case Event.arrived:
         return this.resume(worker)
       case Event.beat:
@@ -125,9 +123,11 @@ export class ReplayEngines {
     this.drop(worker, sequence)
   }
 
-  /** It has not heard in time what is to become of the KV cache it has kept for longest. */
+  /** Lets those KV caches go of which it has not heard in time what is to become of them. */
   private forget(worker: ReplayWorker): void {
-    this.drop(worker, worker.kept.shift()!)
+    const { kept } = worker
+    while (kept.length > 0 && this.events.timeMs - kept[0]!.sinceMs > KV_KEPT_MS)
+      this.drop(worker, kept.shift()!.sequence)
   }
 
   private drop(worker: ReplayWorker, sequence: Sequence<Job>): void {
@@ -222,9 +222,8 @@ export class ReplayEngines {
     worker.done++
     if (outputTokens > 0) return this.events.after(this.networkMs, Event.done, attempt, request)
     worker.read(sequence)
-    worker.kept.push(sequence)
+    worker.kept.push({ sequence, sinceMs: this.events.timeMs })
     this.events.after(this.networkMs, Event.read, attempt, request)
-    this.events.after(KV_KEPT_MS, Event.forgotten, worker.serial)
   }
 
   /** It says how it is, and will again. */
@@ -232,6 +231,7 @@ export class ReplayEngines {
     const { heartbeatMs } = this.port
     const { beats, serial } = worker
     this.catchUp(worker, heartbeatMs)
+    this.forget(worker)
     beats.push(worker.load())
     this.events.after(this.networkMs, Event.heard, serial)
     this.events.after(heartbeatMs, Event.beat, serial)

@@ -80,7 +80,7 @@ export class ReplayWorker {
   /** Attempts that were neither called off nor known to be done, by their one integer. */
   readonly jobs = new Map<number, Sequence<Job>>()
   /** Those that keep the KV cache of a prompt, or did, in the order in which their time is up. */
-  readonly kept: Array<Sequence<Job>> = []
+  readonly kept: Array<{ readonly sequence: Sequence<Job>; readonly sinceMs: number }> = []
   /** What it and its cache said and the balancer has not heard, oldest first. */
   readonly beats: Array<WorkerLoad> = []
   readonly unheard: Array<CacheNews> = []
