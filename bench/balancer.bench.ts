@@ -1,10 +1,10 @@
 /*
  * What does the balancer's own code cost per request and per token frame, with sockets and kernel left out?
  *
- * `bun bench/balancer.bench.ts [--json] [--samples 25] [--rounds 60] [--cell request] [--preset default] [--cold]`.
+ * `bun bench/balancer.bench.ts [--json] [--samples 25] [--rounds 60] [--cell request] [--preset default] [--decisions 4096] [--cold]`.
  * Connections, links, actors and policies are the real ones; sockets hand bytes over in memory, and a turn of the event loop ends when the bench says so. CPU time of
  * the whole process (compiler and collector included) around the balancer's part alone: what the peers do between is not counted.
- * `--cold` empties the core's caches before every turn, as the kernel's work on sockets does.
+ * Of so many `--decisions` an account is kept, as in a balancer that runs; 0 keeps none. `--cold` empties the core's caches before every turn, as the kernel's work on sockets does.
  */
 import { parseArgs } from "node:util"
 import * as Effect from "effect/Effect"
@@ -36,6 +36,7 @@ const { values: flags } = parseArgs({
     rounds: { type: "string", default: "60" },
     cell: { type: "string" },
     preset: { type: "string", default: "default" },
+    decisions: { type: "string", default: "4096" },
     cold: { type: "boolean", default: false }
   }
 })
@@ -67,6 +68,7 @@ const dispatcher = new Dispatcher(turn, timers.nowMs)
 const preset = Object.entries(pipelines).find(([name]) => name === flags.preset)?.[1]
 assert(preset !== undefined, `--preset is one of ${Object.keys(pipelines).join(", ")}`)
 const choice = choiceOf(preset)
+const kept = Number(flags.decisions)
 
 const host: BalancerHost = new BalancerHost({
   name: "bench",
@@ -94,6 +96,7 @@ const host: BalancerHost = new BalancerHost({
   attemptsMax: 3,
   retryBudget: 0.1,
   faultsEnabled: false,
+  decisions: kept === 0 ? undefined : { kept, choice },
   poolWanted: (pool, model) => {
     const detector = (nowMs: number) => new FailureDetector(nowMs)
     keep(startPoolManager({ host, dispatcher, timers, pool, model, detector, checkMs: 250 }))
