@@ -28,7 +28,7 @@ export interface PolicyEvents {
   ) => void
   /** The first token came. */
   readonly started?: (request: RequestView, worker: number, pool: PoolView, nowMs: number) => void
-  /** `tokens` more output tokens were delivered: told every few milliseconds while a request streams, the rest before `released`. */
+  /** `tokens` more output tokens were delivered: told ten times a second while a request streams, the rest before `released`. */
   readonly produced?: (request: RequestView, tokens: number, pool: PoolView, nowMs: number) => void
   /** The attempt is over; `reason` is `none` when it was the last and done. */
   readonly released?: (

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
 import { BalancerState, type BalancerEffects } from "../../src/actors/BalancerState.ts"
-import { makeTotals } from "../../src/actors/Totals.ts"
 import { Phase, RequestTable } from "../../src/actors/RequestTable.ts"
+import { makeTotals } from "../../src/actors/Totals.ts"
 import { WorkerTable } from "../../src/actors/WorkerTable.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
 import { type PoolView, Role } from "../../src/domain/PoolView.ts"
@@ -678,6 +678,34 @@ describe("a request", () => {
     world.done(b)
     expect(world.holders.has(a)).toBe(true)
     expect(world.holders.has(d)).toBe(false)
+  })
+
+  test("that streams is told of to policies ten times a second, and of the rest as it ends", () => {
+    const told: Array<readonly [number, number]> = []
+    const world = new World("least-connections", 2, (pipeline) => ({
+      ...pipeline,
+      admissions: [
+        ...pipeline.admissions,
+        {
+          decide: () => null,
+          produced: (_request, tokens, _pool, nowMs) => void told.push([nowMs, tokens])
+        }
+      ]
+    }))
+    world.member(0, true)
+    world.tick()
+    const slot = world.submit()
+    for (let tick = 1; tick <= 12; tick++) {
+      world.nowMs = 20 * tick
+      world.token(slot)
+      world.tick()
+    }
+    world.done(slot)
+    expect(told).toEqual([
+      [100, 5],
+      [200, 5],
+      [240, 2]
+    ])
   })
 
   test("whose worker is lost before the first token goes to another one", () => {

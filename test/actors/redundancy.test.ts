@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import { type BalancerEffects, BalancerState } from "../../src/actors/BalancerState.ts"
-import { makeTotals } from "../../src/actors/Totals.ts"
 import { RequestTable } from "../../src/actors/RequestTable.ts"
+import { makeTotals } from "../../src/actors/Totals.ts"
 import { WorkerTable } from "../../src/actors/WorkerTable.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
 import { choiceOf, makePipeline, pipelines } from "../../src/policies/pipelines.ts"

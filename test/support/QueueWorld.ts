@@ -1,6 +1,6 @@
 import { BalancerState, type BalancerEffects } from "../../src/actors/BalancerState.ts"
-import { makeTotals } from "../../src/actors/Totals.ts"
 import { RequestTable } from "../../src/actors/RequestTable.ts"
+import { makeTotals } from "../../src/actors/Totals.ts"
 import { WorkerTable } from "../../src/actors/WorkerTable.ts"
 import { makePipeline, type PipelineChoice } from "../../src/policies/pipelines.ts"
 import { EventCalendar } from "../../src/simulator/replay/EventCalendar.ts"
