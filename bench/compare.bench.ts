@@ -13,14 +13,13 @@
  * `bun run docs` finds them, unless `--quick` or `--limit` makes them worth less; the tables of all cells are printed at the end.
  */
 import * as DateTime from "effect/DateTime"
-import { existsSync } from "node:fs"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 import { type Cell, cells, type Extent, extents, heldOutCells, nameOf } from "./compare/cells.ts"
 import { cellTable, tally } from "./compare/report.ts"
 import { type KeptCell, readResults, writeResults } from "./compare/results.ts"
 import { type CellResult, otherPlacements, rivalry, runCell, targets, WARM_UP } from "./compare/runCell.ts"
-import { readWhole } from "./compare/traffic.ts"
+import { missingFrom, traceOf } from "./compare/traffic.ts"
 import { machine } from "./hop/machine.ts"
 import { aligned } from "./hop/report.ts"
 
@@ -47,10 +46,8 @@ interface Task {
   readonly rivalsOnly: boolean
 }
 
-const pathOf = ({ trace }: Cell): string => join(flags.traces, `${trace}.jsonl.gz`)
-
 const replayOne = async ({ cell, extent, rivalsOnly, seeds }: Task): Promise<CellResult> => {
-  const trace = await readWhole(pathOf(cell), cell.trace)
+  const trace = await traceOf(cell.trace, flags.traces)
   return runCell(cell, trace, { extent, seeds }, [rivalry(), rivalsOnly ? [] : otherPlacements()])
 }
 
@@ -83,7 +80,8 @@ const main = async (): Promise<void> => {
     const known = kept[name]
     const isKnown =
       known?.commit === commit && known.seeds === seeds && known.extent.requests === extent.requests
-    if (!existsSync(pathOf(cell))) console.error(`${name}: left out, there is no ${pathOf(cell)}`)
+    const missing = missingFrom(cell.trace, flags.traces)
+    if (missing !== undefined) console.error(`${name}: left out, there is no ${missing}`)
     else if (!isKnown || flags.fresh)
       tasks.push({
         cell,

@@ -34,7 +34,9 @@ const heldOut: Extents = {
   "servegen-large-a": { copies: 1, requests: 12_000 },
   "servegen-large-day-a": { copies: 1, requests: 12_000 },
   "servegen-models-a": { copies: 1, requests: 9600 },
-  "arena-tenants-a": { copies: 72, requests: 17_112 }
+  "arena-tenants-a": { copies: 72, requests: 17_112 },
+  "made-up-conversations": { copies: 1, requests: 6000 },
+  "made-up-documents": { copies: 1, requests: 6000 }
 }
 
 export const extents: Extents = { ...chosenOn, ...heldOut }
