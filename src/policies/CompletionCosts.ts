@@ -1,26 +1,8 @@
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
 import { grow } from "../structures/grow.ts"
-import {
-  chunks,
-  externalityMs,
-  lastingMs,
-  leavingShare,
-  prefillMs,
-  roomMs,
-  stepsMs,
-  waitMs
-} from "./costs.ts"
+import { chunks, externalityMs, leavingShare, prefillMs, roomMs, stepsMs, waitMs } from "./costs.ts"
 import { mostCached } from "./mostCached.ts"
-
-/** How the delay of those who are at a worker counts: by which weight, and what of it lasts, by the halves of `externalityMs`. */
-export interface OthersDelay {
-  readonly externality: number
-  readonly againHalfMs: number
-  readonly ownHalfMs: number
-}
-
-const ignored: OthersDelay = { externality: 0, againHalfMs: Infinity, ownHalfMs: Infinity }
 
 /**
  * What a request costs on each worker of a pool: its predicted time to first token, and a share `externality` of the delay of those who
@@ -29,17 +11,19 @@ const ignored: OthersDelay = { externality: 0, againHalfMs: Infinity, ownHalfMs:
  */
 export class CompletionCosts {
   private readonly chunkTokens: number
-  private readonly others: OthersDelay
+  private readonly externality: number
+  private readonly absorbedMs: number
   /** Most tokens of the prompt that one of the workers has cached that were asked about last. */
   mostCached = 0
   /** By slot, of the workers that were asked about last: what a decode step takes. */
   stepMs = new Float64Array(0)
   private costMs = new Float64Array(0)
 
-  /** Where the delay of others does not count it is the time to first token alone. */
-  constructor(chunkTokens: number, others: OthersDelay = ignored) {
+  /** Without an externality it is the time to first token alone. */
+  constructor(chunkTokens: number, externality = 0, absorbedMs = Number.POSITIVE_INFINITY) {
     this.chunkTokens = chunkTokens
-    this.others = others
+    this.externality = externality
+    this.absorbedMs = absorbedMs
   }
 
   /**
@@ -53,7 +37,8 @@ export class CompletionCosts {
     slots: Int32Array,
     count: number,
     outputTokens: number,
-    nowMs: number
+    nowMs: number,
+    againShare = 0
   ): Float64Array {
     const { workers } = pool
     const { inFlight, prefilling, contextTokens, pendingPrefillTokens, pendingPrefillAttention } = workers
@@ -63,8 +48,7 @@ export class CompletionCosts {
       this.costMs = grow(this.costMs, inFlight.length - 1, column)
       this.stepMs = grow(this.stepMs, inFlight.length - 1, column)
     }
-    const { chunkTokens, costMs } = this
-    const { againHalfMs, externality, ownHalfMs } = this.others
+    const { absorbedMs, chunkTokens, costMs, externality } = this
     const decodeMs = this.stepMs
     const { promptTokens } = request
     const cachedTokens = pool.cachedTokens(request)
@@ -84,7 +68,6 @@ export class CompletionCosts {
       const others = inFlight[worker]!
       const held = contextTokens[worker]!
       const ownMs = tokenMs * n + attentionMs * n * (cached + n / 2)
-      const againMs = again * (tokenMs + attentionMs * (cached + again / 2))
       const stepMs = baseMs[worker]! + sequenceMs * (others - prefilling[worker]!) + contextMs * held
       decodeMs[worker] = stepMs
       const steps = (others > 0 ? 1 : 0) + chunks(n, chunkTokens)
@@ -100,27 +83,36 @@ export class CompletionCosts {
         aheadMs +
         ownMs +
         steps * stepMs +
-        externality * others * (lastingMs(againMs, againHalfMs) + lastingMs(ownMs, ownHalfMs))
+        externality *
+          others *
+          (againShare * again * (tokenMs + attentionMs * (cached + again / 2)) +
+            (ownMs * ownMs) / (ownMs + absorbedMs))
     }
     return costMs
   }
 
   /** What the cost on one of the eligible workers is made of, in seconds, when all of them may be picked. */
-  terms(request: RequestView, pool: PoolView, worker: number, outputTokens: number, nowMs: number) {
+  terms(
+    request: RequestView,
+    pool: PoolView,
+    worker: number,
+    outputTokens: number,
+    nowMs: number,
+    againShare = 0
+  ) {
     const { eligible, eligibleCount, workers } = pool
     const { promptTokens } = request
     const cachedTokens = pool.cachedTokens(request)
     const cached = cachedTokens[worker]!
     const n = promptTokens - cached
     const most = Math.max(cached, mostCached(eligible, eligibleCount, cachedTokens))
-    const { againHalfMs, externality, ownHalfMs } = this.others
-    const othersMs = externalityMs(workers, worker, promptTokens, cached, most, againHalfMs, ownHalfMs)
+    const othersMs = externalityMs(workers, worker, promptTokens, cached, most, againShare, this.absorbedMs)
     return {
       waitingPrompts: waitMs(workers, worker, nowMs, this.chunkTokens) / 1000,
       ownPrefill: prefillMs(workers, worker, n, cached) / 1000,
       steps: stepsMs(workers, worker, n, this.chunkTokens) / 1000,
       room: roomMs(workers, worker, promptTokens, cached, outputTokens) / 1000,
-      externality: (externality * othersMs) / 1000
+      externality: (this.externality * othersMs) / 1000
     }
   }
 }

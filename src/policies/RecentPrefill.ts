@@ -28,15 +28,11 @@ export class RecentPrefill {
     return worker < this.sums.length ? this.sums[worker]! * this.factor(nowMs) : 0
   }
 
-  /**
-   * The price of prefill time: the cube of the share of their time that the workers slots[0 .. count) were given prefill for, on average;
-   * at most 1. Where prompts are a small part of the work, what they cost those who decode is no reason to place by them.
-   */
-  price(slots: Int32Array, count: number, nowMs: number): number {
+  /** The share of their time that the workers slots[0 .. count) were given prefill for, on average; at most 1. */
+  share(slots: Int32Array, count: number, nowMs: number): number {
     let sum = 0
     for (let i = 0; i < count; i++) sum += slots[i]! < this.sums.length ? this.sums[slots[i]!]! : 0
-    const share = (sum * this.factor(nowMs)) / (Math.max(1, count) * this.memoryMs)
-    return Math.min(1, share ** 3)
+    return Math.min(1, (sum * this.factor(nowMs)) / (Math.max(1, count) * this.memoryMs))
   }
 
   add(worker: number, prefillMs: number, nowMs: number): void {

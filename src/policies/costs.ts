@@ -153,13 +153,10 @@ export const occupancyMs = (
   prefillMs(workers, worker, promptTokens - cachedTokens, cachedTokens) +
   decodeMs(workers, worker, promptTokens, outputTokens)
 
-/** What others do not make up for of a delay: half of one as long as `halfMs`, and the less the shorter it is. */
-export const lastingMs = (delayMs: number, halfMs: number): number => (delayMs * delayMs) / (delayMs + halfMs)
-
 /**
- * Delay that counts, of all who are there together: what lasts of the one they would be spared if the request went where most of its
- * prompt, `mostTokens`, is cached, for each waits while that is computed again; and what lasts of all its prefill there. Halves are those
- * of `lastingMs`. 0 where nobody is.
+ * Delay that counts, of all who are there together: a share `againShare` of what they would be spared if the request went where most of its
+ * prompt, `mostTokens`, is cached, for each waits while that is computed again; and of all its prefill there what they do not absorb, which
+ * is half where it takes `absorbedMs` and the less the shorter it is. 0 where nobody is.
  */
 export const externalityMs = (
   workers: WorkerColumns,
@@ -167,10 +164,10 @@ export const externalityMs = (
   promptTokens: number,
   cachedTokens: number,
   mostTokens: number,
-  againHalfMs: number,
-  ownHalfMs: number
+  againShare: number,
+  absorbedMs: number
 ): number => {
   const ownMs = prefillMs(workers, worker, promptTokens - cachedTokens, cachedTokens)
   const againMs = prefillMs(workers, worker, mostTokens - cachedTokens, cachedTokens)
-  return workers.inFlight[worker]! * (lastingMs(againMs, againHalfMs) + lastingMs(ownMs, ownHalfMs))
+  return workers.inFlight[worker]! * (againShare * againMs + (ownMs * ownMs) / (ownMs + absorbedMs))
 }

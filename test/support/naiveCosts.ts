@@ -59,12 +59,12 @@ export const naiveCosts = {
     answer * (row.decodeSequenceMs + row.decodeContextMs * (prompt + answer / 2)),
   occupancyMs: (row: Candidate, prompt: number, cached: number, answer: number): number =>
     naiveCosts.ownMs(row, prompt, cached) + naiveCosts.longerMs(row, prompt, answer),
-  lastingMs: (ms: number, halfMs: number): number => ms * (ms / (halfMs + ms)),
-  /** With the halves of the defaults: what is computed again costs half of half a second, all of it half of 225 s. */
-  externalityMs: (row: Candidate, prompt: number, cached: number, most: number): number => {
+  /** Two and a half minutes of prefill would cost half of them. */
+  lastingMs: (ownMs: number): number => ownMs * (ownMs / (150_000 + ownMs)),
+  externalityMs: (row: Candidate, prompt: number, cached: number, most: number, again: number): number => {
     const ownMs = naiveCosts.ownMs(row, prompt, cached)
     const againMs = ownMs - naiveCosts.ownMs(row, prompt, most)
-    return row.inFlight * (naiveCosts.lastingMs(againMs, 500) + naiveCosts.lastingMs(ownMs, 225_000))
+    return row.inFlight * (again * againMs + naiveCosts.lastingMs(ownMs))
   },
   spacedMs: (row: Candidate, answer: number, spacing: number): number => {
     const apart = naiveCosts.stepMs(row) - row.baseMs

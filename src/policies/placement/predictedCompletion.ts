@@ -9,6 +9,7 @@ import { RecentPrefill } from "../RecentPrefill.ts"
  * Everything a choice of worker changes, in one unit: what the request itself waits for, and what those wait for whom it joins. A prefix
  * that is held somewhere, a long prompt ahead in the queue, a slow worker and a full KV cache thus outweigh each other by what they cost.
  *
+ * What is computed again counts by the share of time that goes to prefill: where there is time to spare, nobody misses what it takes.
  * Speeds enter through the step costs. Dividing by `speed` too would count them twice.
  */
 export const predictedCompletion = definePlacement(
@@ -22,8 +23,8 @@ export const predictedCompletion = definePlacement(
       "last first token there, since then + prefill of the prompt's uncached tokens, with a step for every chunkTokens, at least one + a " +
       "step where requests are in flight, for the one under way + the wait for room, which is the share of what is there that must end " +
       "until prompt and expected answer fit into the KV cache and among the sequences of a step, times the steps of the answer. E = " +
-      "requests in flight × (lasting(G, absorbedAgain) + lasting(P, absorbed)), with P the prefill of all that is not cached there, G of the part of that " +
-      "which the eligible worker that has most has cached, what those who are there would be spared, and lasting(x, y) = x · x / (x + y): short delays are absorbed. A = the " +
+      "requests in flight × (u times the prefill of what is not cached there and is at the eligible worker that has most, which those who are there " +
+      "would be spared, + P · P / (P + absorbed), with P the prefill of all that is not cached there: short delays are absorbed). A = the " +
       "tokens of the expected answer · d³ / spacing², with d what the sequences that decode there, and their context, add to a step. R = " +
       "prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves; u = mean of R " +
       "over the eligible workers / memory, at most 1: the share of time that goes to prefill. Cached are blocks the worker reported or was " +
@@ -40,25 +41,16 @@ export const predictedCompletion = definePlacement(
   {
     externality: {
       kind: "number",
-      default: 0.15,
+      default: 0.1,
       minimum: 0,
       maximum: 1,
       summary:
         "Weight of the delay inflicted on others. At 0 each request goes where its own first token comes soonest; larger values rather " +
         "wait where a prefix is cached than compute it again beside others."
     },
-    absorbedAgain: {
-      kind: "duration",
-      default: 500,
-      minimum: 1,
-      unit: "ms",
-      summary:
-        "The delay by what is computed again, which another worker has cached, counts for others by half where it is as long as this, and the less the shorter it is. " +
-        "Longer sends short prompts where their first tokens come soonest, whatever is cached; shorter keeps them with their prefixes."
-    },
     absorbed: {
       kind: "duration",
-      default: 225_000,
+      default: 150_000,
       minimum: 1,
       unit: "ms",
       summary:
@@ -103,19 +95,20 @@ export const predictedCompletion = definePlacement(
         "sequences that decode there more."
     }
   },
-  ({ externality, absorbedAgain, absorbed, spacing, recent, memory, chunkTokens }) => {
-    const others = { externality, againHalfMs: absorbedAgain, ownHalfMs: absorbed }
-    const costs = new CompletionCosts(chunkTokens, others)
+  ({ externality, absorbed, spacing, recent, memory, chunkTokens }) => {
+    const costs = new CompletionCosts(chunkTokens, externality, absorbed)
     const lately = new RecentPrefill(memory)
     return {
       pick: (request, pool, nowMs) => {
         const { workers, eligible, eligibleCount } = pool
         const outputTokens = pool.forecast.meanOutputTokens(request)
-        const costMs = costs.of(request, pool, eligible, eligibleCount, outputTokens, nowMs)
+        const share = lately.share(eligible, eligibleCount, nowMs)
+        const costMs = costs.of(request, pool, eligible, eligibleCount, outputTokens, nowMs, share)
         const { stepMs } = costs
         const { baseMs } = workers
         const { sums } = lately
-        const weight = recent * lately.price(eligible, eligibleCount, nowMs) * lately.factor(nowMs)
+        // The cube: where prompts are a small part of the work, what they cost those who decode is no reason to place by them.
+        const weight = recent * share ** 3 * lately.factor(nowMs)
         for (let i = 0; i < eligibleCount; i++) {
           const worker = eligible[i]!
           costMs[worker]! +=
@@ -128,11 +121,11 @@ export const predictedCompletion = definePlacement(
         const { workers, eligible, eligibleCount } = pool
         const outputTokens = pool.forecast.meanOutputTokens(request)
         const stepMs = decodeStepMs(workers, worker)
-        const price = lately.price(eligible, eligibleCount, nowMs)
+        const share = lately.share(eligible, eligibleCount, nowMs)
         return {
-          ...costs.terms(request, pool, worker, outputTokens, nowMs),
+          ...costs.terms(request, pool, worker, outputTokens, nowMs, share),
           answer: spacedMs(stepMs, workers.baseMs[worker]!, outputTokens, spacing) / 1000,
-          recent: (recent * price * lately.at(worker, nowMs)) / 1000
+          recent: (recent * share ** 3 * lately.at(worker, nowMs)) / 1000
         }
       },
       placed: ({ promptTokens, uncachedTokens }, worker, { workers }, nowMs) => {
