@@ -27,9 +27,9 @@ export class CompletionCosts {
   }
 
   /**
-   * By slot, for the workers slots[0 .. count): `ttftMs + externality · externalityMs` of the request with an answer of `outputTokens`. Valid
-   * until the next call; the caller may add to it. The formulas of `costs.ts` once more, with the columns at hand: 2.5 times as fast as
-   * calling those.
+   * By slot, for the workers slots[0 .. count): `ttftMs + externality · externalityMs` of the request with an answer of `outputTokens`. Of
+   * what is computed again `againShare` counts. Valid until the next call; the caller may add to it. The formulas of `costs.ts` once more,
+   * with the columns at hand: 2.5 times as fast as calling those.
    */
   of(
     request: RequestView,
