@@ -303,7 +303,7 @@ describe("explain", () => {
     ],
     [
       ["explain", "0123456789abcdef", "--address", "127.0.0.1:1"],
-      "Nobody answers at 127.0.0.1:1. Is it the HTTP address that the cluster printed?\n",
+      "No HTTP answer from 127.0.0.1:1. Is it the HTTP address that the cluster printed?\n",
       1
     ]
   ])("%j fails", async (args, err, exitCode) => {

@@ -25,7 +25,7 @@ export const explainLive = Effect.fnUntraced(function* ({
   const secret = credential ?? environment["PARALLAX_AUTH_CLIENTS"]?.split(",")[0]
   const { body, ok } = yield* Effect.tryPromise({
     try: (signal) => ask(url, secret, signal),
-    catch: () => failed(`Nobody answers at ${address}. Is it the HTTP address that the cluster printed?`)
+    catch: () => failed(`No HTTP answer from ${address}. Is it the HTTP address that the cluster printed?`)
   })
   if (!ok) return yield* failed(messageIn(body) ?? `${address} did not answer as a balancer does.`)
   const text = json ? `${body.trimEnd()}\n` : explanationText(JSON.parse(body) as Explanation)
