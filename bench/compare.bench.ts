@@ -72,11 +72,17 @@ const main = async (): Promise<void> => {
   const tasks: Array<Task> = []
   const kept: Record<string, KeptCell> = isKept ? { ...readResults().cells } : {}
   const results = { machine: { cpu, cores, os, bun }, targets, warmUp: WARM_UP, cells: kept }
-  for (const cell of [...cells, ...heldOutCells]) {
+  const chosen = [...cells, ...heldOutCells].filter((cell) =>
+    parts.some((part) => nameOf(cell).includes(part))
+  )
+  if (chosen.length === 0) {
+    console.error(`--only ${flags.only}: no cell has that in its name. One is called "${nameOf(cells[0]!)}".`)
+    process.exit(2)
+  }
+  for (const cell of chosen) {
     const name = nameOf(cell)
     const { copies, requests } = extents[cell.trace]!
     const extent = { copies, requests: Math.min(requests, Number(flags.limit)) }
-    if (!parts.some((part) => name.includes(part))) continue
     const known = kept[name]
     const isKnown =
       known?.commit === commit && known.seeds === seeds && known.extent.requests === extent.requests
@@ -109,7 +115,7 @@ const main = async (): Promise<void> => {
     }
   }
   await Promise.all(Array.from({ length: Number(flags.processes) }, work))
-  for (const listed of [cells, heldOutCells])
+  for (const listed of [cells, heldOutCells].filter((each) => each.some((cell) => nameOf(cell) in kept)))
     console.log(`${aligned(cellTable(results, listed), 2)}\n\n${tally(results, listed)}\n`)
 }
 

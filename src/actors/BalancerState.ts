@@ -10,7 +10,7 @@ import { BalancerPool } from "./BalancerPool.ts"
 import { Attempt, Charges } from "./Charges.ts"
 import { Act, type DecisionLog } from "./DecisionLog.ts"
 import { Phase, type Request, type RequestTable } from "./RequestTable.ts"
-import { Standing, State } from "./Standing.ts"
+import { Progress, State } from "./Progress.ts"
 import type { Totals } from "./Totals.ts"
 import type { WorkerTable } from "./WorkerTable.ts"
 
@@ -77,7 +77,7 @@ export class BalancerState {
   private readonly pools: Array<BalancerPool | undefined> = []
   private readonly charges: Charges
   /** By slot. */
-  private readonly standings: Array<Standing> = []
+  private readonly progress: Array<Progress> = []
   private nowMs: number
   /** Of one batch. */
   private picked = new Int32Array(16)
@@ -137,19 +137,19 @@ export class BalancerState {
   /** The first token of the live attempt was relayed. */
   first(slot: number, nowMs: number): void {
     this.nowMs = nowMs
-    const standing = this.standing(slot)
-    if (standing.state !== State.placed) return
+    const progress = this.progressOf(slot)
+    if (progress.state !== State.placed) return
     const request = this.table.at(slot)
-    this.start(request, standing)
+    this.start(request, progress)
     this.totals.ttftMs.record(nowMs - request.arrivedMs)
   }
 
   /** DONE was relayed: the request is over. */
   done(slot: number, nowMs: number): void {
     this.nowMs = nowMs
-    const standing = this.standing(slot)
-    if (standing.state === State.placed) this.first(slot, nowMs)
-    assert(standing.state === State.streaming, "a request that is done was placed")
+    const progress = this.progressOf(slot)
+    if (progress.state === State.placed) this.first(slot, nowMs)
+    assert(progress.state === State.streaming, "a request that is done was placed")
     const { totals } = this
     const request = this.table.at(slot)
     totals.done++
@@ -164,25 +164,25 @@ export class BalancerState {
   /** One of two tied attempts is over, the other is the live one: releases the first, and lets policies hear of a copy that lives on. */
   untied(slot: number, nowMs: number): void {
     this.nowMs = nowMs
-    const standing = this.standing(slot)
-    const { attempt, copy } = standing
+    const progress = this.progressOf(slot)
+    const { attempt, copy } = progress
     if (copy === undefined) return
     const request = this.table.at(slot)
     const pool = this.poolOf(request.model)
     // The copy was sent last, and nothing since.
-    if (request.live < request.attempts) return this.dropCopy(pool, standing)
+    if (request.live < request.attempts) return this.dropCopy(pool, progress)
     this.uncharge(request, pool, request.tiedFailure as Reason)
-    standing.attempt = copy
-    standing.copy = undefined
-    this.placed(request, pool, standing)
+    progress.attempt = copy
+    progress.copy = undefined
+    this.placed(request, pool, progress)
     this.vacated(attempt.worker)
   }
 
   /** The prompt of a split request was read: the reader is released, and the answer produced where a place was kept for it. */
   read(slot: number, nowMs: number): void {
     this.nowMs = nowMs
-    const standing = this.standing(slot)
-    const { attempt, producer } = standing
+    const progress = this.progressOf(slot)
+    const { attempt, producer } = progress
     const request = this.table.at(slot)
     // The KV cache may have been let go since, and the request be read anew.
     if (producer === undefined || request.kept === 0) return
@@ -191,9 +191,9 @@ export class BalancerState {
     if (isReady && this.send(slot, producer.worker, Role.decode)) {
       this.charges.started(attempt, nowMs)
       this.charges.release(attempt, pool, nowMs)
-      standing.attempt = producer
-      standing.producer = undefined
-      standing.moves++
+      progress.attempt = producer
+      progress.producer = undefined
+      progress.moves++
       pool.tellHandedOver(request, attempt.worker, producer.worker, nowMs)
       this.vacated(attempt.worker)
     } else {
@@ -205,7 +205,7 @@ export class BalancerState {
   /** The live attempt is over without DONE, for its `failure`: retries it where that is allowed, or ends the request. */
   failed(slot: number, nowMs: number): void {
     this.nowMs = nowMs
-    const { state } = this.standing(slot)
+    const { state } = this.progressOf(slot)
     const request = this.table.at(slot)
     const reason = request.failure as Reason
     // After a restart the failure may have been seen to already: then another attempt goes on.
@@ -215,12 +215,12 @@ export class BalancerState {
 
   /** Releases the attempt, which is over, and tries the request again where that is allowed; else it fails. */
   private retry(request: Request, reason: Reason): void {
-    const standing = this.standing(request.slot)
-    const { attempt, state } = standing
+    const progress = this.progressOf(request.slot)
+    const { attempt, state } = progress
     this.discharge(request, reason)
     if (state === State.placed && this.mayRetry(request, reason)) {
       this.totals.retries++
-      standing.avoided = attempt.worker
+      progress.avoided = attempt.worker
       this.requeue(request)
     } else this.fail(request, reason)
   }
@@ -229,7 +229,7 @@ export class BalancerState {
   cancel(slot: number, reason: Reason, nowMs: number): void {
     this.nowMs = nowMs
     const request = this.table.at(slot)
-    if (this.standing(slot).state === State.none || request.phase === Phase.ended) return
+    if (this.progressOf(slot).state === State.none || request.phase === Phase.ended) return
     this.stop(request, reason)
   }
 
@@ -261,7 +261,7 @@ export class BalancerState {
     const { table } = this
     for (let slot = 0; slot < table.capacity; slot++) {
       const request = table.at(slot)
-      if (request.phase !== Phase.open || this.standing(slot).state === State.none) continue
+      if (request.phase !== Phase.open || this.progressOf(slot).state === State.none) continue
       if (request.deadlineMs <= nowMs) this.stop(request, Reason.expired)
       else this.expect(request)
     }
@@ -303,10 +303,10 @@ export class BalancerState {
     pool.unmatch()
     pool.tellAdmitted(request, nowMs)
     if (worker >= 0) {
-      const standing = this.standing(slot)
+      const progress = this.progressOf(slot)
       this.charge(request, pool, worker, request.part)
-      if (tied >= 0) standing.copy = this.chargeAnew(request, pool, tied, Role.both)
-      if (streaming) this.start(request, standing)
+      if (tied >= 0) progress.copy = this.chargeAnew(request, pool, tied, Role.both)
+      if (streaming) this.start(request, progress)
     } else if (request.attempts === 0) this.requeue(request)
     else if (!streaming && this.mayRetry(request, Reason.workerLost)) this.requeue(request)
     else return this.fail(request, Reason.workerLost)
@@ -318,8 +318,8 @@ export class BalancerState {
     return this.pools[model]?.queuedCount ?? 0
   }
 
-  private standing(slot: number): Standing {
-    return (this.standings[slot] ??= new Standing())
+  private progressOf(slot: number): Progress {
+    return (this.progress[slot] ??= new Progress())
   }
 
   private admit(request: Request, pool: BalancerPool): void {
@@ -338,7 +338,7 @@ export class BalancerState {
 
   private queue(request: Request, pool: BalancerPool): void {
     if (pool.queuedCount === 0) pool.sinceMs = this.nowMs
-    this.standing(request.slot).state = State.queued
+    this.progressOf(request.slot).state = State.queued
     this.queued++
     pool.queuedPromptTokens += request.promptTokens
   }
@@ -351,7 +351,7 @@ export class BalancerState {
   }
 
   private dequeued(request: Request, pool: BalancerPool): void {
-    this.standing(request.slot).state = State.none
+    this.progressOf(request.slot).state = State.none
     this.queued--
     pool.queuedPromptTokens -= request.promptTokens
   }
@@ -407,7 +407,7 @@ export class BalancerState {
         pool.policies.ordering.requeue(request, pool, this.nowMs)
         continue
       }
-      const fits = this.workers.hasRoom(worker) && worker !== this.standing(request.slot).avoided
+      const fits = this.workers.hasRoom(worker) && worker !== this.progressOf(request.slot).avoided
       if (!fits || !this.attempt(request, pool, worker)) this.place(request, pool)
       placed++
     }
@@ -417,7 +417,7 @@ export class BalancerState {
   /** A worker found gone is taken off the list, so this ends after as many tries as there are workers. */
   private place(request: Request, pool: BalancerPool): void {
     const { nowMs } = this
-    const { avoided } = this.standing(request.slot)
+    const { avoided } = this.progressOf(request.slot)
     while (pool.hasRoom) {
       const worker = pool.pick(request, avoided, nowMs)
       assert(worker >= 0, "a policy picks while there is someone to pick")
@@ -435,7 +435,7 @@ export class BalancerState {
     const { attempt, slot } = request
     const part = producer < 0 ? Role.both : Role.prefill
     this.charge(request, pool, worker, part)
-    if (producer >= 0) this.standing(slot).producer = this.chargeAnew(request, pool, producer, Role.decode)
+    if (producer >= 0) this.progressOf(slot).producer = this.chargeAnew(request, pool, producer, Role.decode)
     if (this.send(slot, worker, part)) {
       if (attempt === 1) this.totals.queueMs.record(this.nowMs - request.arrivedMs)
       return true
@@ -455,19 +455,19 @@ export class BalancerState {
   }
 
   private charge(request: Request, pool: BalancerPool, worker: number, part: number): void {
-    const standing = this.standing(request.slot)
-    this.charges.charge(standing.attempt, request, pool, worker, part, this.nowMs)
-    this.placed(request, pool, standing)
+    const progress = this.progressOf(request.slot)
+    this.charges.charge(progress.attempt, request, pool, worker, part, this.nowMs)
+    this.placed(request, pool, progress)
   }
 
   private chargeAnew(request: Request, pool: BalancerPool, worker: number, part: number): Attempt {
     return this.charges.charge(new Attempt(), request, pool, worker, part, this.nowMs)
   }
 
-  /** The attempt of `standing` is the one that counts. */
-  private placed(request: Request, pool: BalancerPool, standing: Standing): void {
-    const { charge, placedMs, worker } = standing.attempt
-    standing.state = State.placed
+  /** The attempt of `progress` is the one that counts. */
+  private placed(request: Request, pool: BalancerPool, progress: Progress): void {
+    const { charge, placedMs, worker } = progress.attempt
+    progress.state = State.placed
     // Who produces the answer of a split request computes nothing of its prompt: what the reader did stands.
     if (charge.uncachedTokens > 0) request.uncachedTokens = charge.uncachedTokens
     this.inFlight++
@@ -475,10 +475,10 @@ export class BalancerState {
     pool.tellPlaced(request, worker, placedMs)
   }
 
-  private start(request: Request, standing: Standing): void {
-    const { attempt } = standing
+  private start(request: Request, progress: Progress): void {
+    const { attempt } = progress
     const { worker } = attempt
-    standing.state = State.streaming
+    progress.state = State.streaming
     this.charges.started(attempt, this.nowMs)
     const pool = this.poolOf(request.model)
     pool.tellStarted(request, worker, this.nowMs)
@@ -488,37 +488,37 @@ export class BalancerState {
   }
 
   private uncharge(request: Request, pool: BalancerPool, reason: Reason): void {
-    const standing = this.standing(request.slot)
-    const { attempt } = standing
-    if (pool.listensToTokens) this.tellTokensOf(request, pool, standing)
+    const progress = this.progressOf(request.slot)
+    const { attempt } = progress
+    if (pool.listensToTokens) this.tellTokensOf(request, pool, progress)
     this.charges.release(attempt, pool, this.nowMs)
-    this.dropPlace(pool, standing)
-    standing.state = State.none
+    this.dropPlace(pool, progress)
+    progress.state = State.none
     this.inFlight--
     pool.placed--
     pool.tellReleased(request, attempt.worker, reason, this.nowMs)
   }
 
   /** The copy of a request is over. */
-  private dropCopy(pool: BalancerPool, standing: Standing): void {
-    const copy = standing.copy!
-    standing.copy = undefined
+  private dropCopy(pool: BalancerPool, progress: Progress): void {
+    const copy = progress.copy!
+    progress.copy = undefined
     this.charges.release(copy, pool, this.nowMs)
     this.vacated(copy.worker)
   }
 
   /** Nothing comes of the place that was kept for the answer of a request. */
-  private dropPlace(pool: BalancerPool, standing: Standing): void {
-    const { producer } = standing
+  private dropPlace(pool: BalancerPool, progress: Progress): void {
+    const { producer } = progress
     if (producer === undefined) return
-    standing.producer = undefined
+    progress.producer = undefined
     this.charges.release(producer, pool, this.nowMs)
   }
 
   /** Releases the worker and lets the next request have it. */
   private discharge(request: Request, reason: Reason): void {
     this.uncharge(request, this.poolOf(request.model), reason)
-    this.vacated(this.standing(request.slot).attempt.worker)
+    this.vacated(this.progressOf(request.slot).attempt.worker)
   }
 
   /** A place at `worker` is free: the next request may have it. */
@@ -536,14 +536,14 @@ export class BalancerState {
     for (let slot = 0; slot < table.capacity; slot++) {
       const request = table.at(slot)
       if (request.phase !== Phase.free && this.poolOf(request.model) === pool)
-        this.tellTokensOf(request, pool, this.standing(slot))
+        this.tellTokensOf(request, pool, this.progressOf(slot))
     }
   }
 
-  private tellTokensOf(request: Request, pool: BalancerPool, standing: Standing): void {
-    const tokens = request.outputTokens - standing.toldTokens
-    if (tokens <= 0 || standing.state !== State.streaming) return
-    standing.toldTokens += tokens
+  private tellTokensOf(request: Request, pool: BalancerPool, progress: Progress): void {
+    const tokens = request.outputTokens - progress.toldTokens
+    if (tokens <= 0 || progress.state !== State.streaming) return
+    progress.toldTokens += tokens
     pool.tellProduced(request, tokens, this.nowMs)
   }
 
@@ -565,23 +565,23 @@ export class BalancerState {
   private visit(state: number, visit: Parameters<PlacedView["unstarted"]>[0]): void {
     const { reviewed, table } = this
     for (let slot = 0; slot < table.capacity; slot++) {
-      const standing = this.standings[slot]
-      if (standing?.state !== state) continue
+      const progress = this.progress[slot]
+      if (progress?.state !== state) continue
       const request = table.at(slot)
       const goesOn = request.phase === Phase.open && request.failure === Reason.none
-      const mayAct = state === State.placed ? this.mayLeave(request, standing) : goesOn
+      const mayAct = state === State.placed ? this.mayLeave(request, progress) : goesOn
       if (mayAct && this.pools[request.model] === reviewed)
-        visit(request, standing.attempt.worker, standing.attempt.placedMs)
+        visit(request, progress.attempt.worker, progress.attempt.placedMs)
     }
   }
 
   private readonly rescueActions: RescueActions = {
     hedge: (slot, worker) => {
       const request = this.table.at(slot)
-      const standing = this.standing(slot)
+      const progress = this.progressOf(slot)
       const pool = this.poolOf(request.model)
-      const { attempt, avoided, moves } = standing
-      if (!this.mayLeave(request, standing) || worker === attempt.worker || worker === avoided) return false
+      const { attempt, avoided, moves } = progress
+      if (!this.mayLeave(request, progress) || worker === attempt.worker || worker === avoided) return false
       if (!pool.takes(worker) || !pool.hasRetry || request.attempts - moves >= this.options.attemptsMax)
         return false
       if (request.part !== Role.both) return false
@@ -591,7 +591,7 @@ export class BalancerState {
         this.charges.release(copy, pool, this.nowMs)
         return false
       }
-      standing.copy = copy
+      progress.copy = copy
       this.countRescue(pool)
       pool.spendRetry()
       return true
@@ -612,7 +612,7 @@ export class BalancerState {
       const from = this.takeBack(slot, -1)
       if (from < 0) return false
       const request = this.table.at(slot)
-      this.standing(slot).avoided = from
+      this.progressOf(slot).avoided = from
       this.requeue(request)
       this.vacated(from)
       return true
@@ -624,7 +624,7 @@ export class BalancerState {
    * Whether a request waits at its worker alone, and may be sent to another one. The facts may be ahead of what this core was told: a
    * token or a failure may be on record.
    */
-  private mayLeave({ failure, flags, nextIndex, phase }: Request, { copy, state }: Standing): boolean {
+  private mayLeave({ failure, flags, nextIndex, phase }: Request, { copy, state }: Progress): boolean {
     return (
       phase === Phase.open &&
       state === State.placed &&
@@ -638,15 +638,15 @@ export class BalancerState {
   /** Ends the attempt of a request that has not started; -1 when that cannot be, or `to` (-1 for nobody) cannot take it. */
   private takeBack(slot: number, to: number): number {
     const request = this.table.at(slot)
-    const standing = this.standing(slot)
+    const progress = this.progressOf(slot)
     const pool = this.poolOf(request.model)
-    const { worker } = standing.attempt
-    if (!this.mayLeave(request, standing) || to === worker || (to >= 0 && !pool.takes(to))) return -1
+    const { worker } = progress.attempt
+    if (!this.mayLeave(request, progress) || to === worker || (to >= 0 && !pool.takes(to))) return -1
     const act = to < 0 ? Act.requeued : Act.moved
     this.options.decisions?.rescued(act, request, pool, to, this.rescuer, this.nowMs)
     this.effects.cancelAttempt(slot, worker)
     this.uncharge(request, pool, Reason.cancelled)
-    standing.moves++
+    progress.moves++
     this.countRescue(pool)
     return worker
   }
@@ -659,7 +659,7 @@ export class BalancerState {
 
   private mayRetry({ attempts, deadlineMs, flags, model, slot }: Request, reason: Reason): boolean {
     if (!isRetryable(reason) || deadlineMs <= this.nowMs) return false
-    if (attempts - this.standing(slot).moves >= this.options.attemptsMax) return false
+    if (attempts - this.progressOf(slot).moves >= this.options.attemptsMax) return false
     if ((flags & Flag.sideEffects) !== 0 && reason !== Reason.workerRefused) return false
     if (reason === Reason.workerLost) return true
     const pool = this.poolOf(model)
@@ -671,8 +671,8 @@ export class BalancerState {
   /** Ends a queued or running request for a reason of ours. */
   private stop(request: Request, reason: Reason): void {
     const { slot } = request
-    const standing = this.standing(slot)
-    const { attempt, copy, state } = standing
+    const progress = this.progressOf(slot)
+    const { attempt, copy, state } = progress
     const pool = this.poolOf(request.model)
     if (state === State.queued) {
       pool.policies.ordering.remove(slot)
@@ -681,7 +681,7 @@ export class BalancerState {
       this.effects.cancelAttempt(slot, attempt.worker)
       if (copy !== undefined) {
         this.effects.cancelAttempt(slot, copy.worker)
-        this.dropCopy(pool, standing)
+        this.dropCopy(pool, progress)
       }
       this.discharge(request, reason)
     }
@@ -712,11 +712,11 @@ export class BalancerState {
 
   private end(request: Request, reason: Reason): void {
     const { slot } = request
-    const standing = this.standing(slot)
-    standing.state = State.none
-    standing.avoided = -1
-    standing.moves = 0
-    standing.toldTokens = 0
+    const progress = this.progressOf(slot)
+    progress.state = State.none
+    progress.avoided = -1
+    progress.moves = 0
+    progress.toldTokens = 0
     this.poolOf(request.model).tellEnded(request, reason, this.nowMs)
     this.table.release(slot)
   }

@@ -1,10 +1,10 @@
 import { Attempt } from "./Charges.ts"
 
-/** Where a request stands: with nobody, in the queue, at a worker without a token yet, or with tokens. */
+/** How far a request has come: with nobody, in the queue, at a worker without a token yet, or with tokens. */
 export const State = { none: 0, queued: 1, placed: 2, streaming: 3 } as const
 
 /** What the balancer's core knows of a request that is not on record in its `Request`. */
-export class Standing {
+export class Progress {
   state: number = State.none
   /** The live attempt, or the last. */
   attempt = new Attempt()
