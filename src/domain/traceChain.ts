@@ -19,8 +19,12 @@ export const traceChain = ({ blocks, promptTokens }: TraceRequest, blockSize: nu
     const holder = Math.ceil(end / blockSize) - 1
     const block = blocks[holder]!
     const inside = end - holder * blockSize
-    chain.setUint32(i * 8, mix(0x9e3779b9, block, inside))
-    chain.setUint32(i * 8 + 4, mix(0x243f6a88, inside, block))
+    const high = Math.floor(block / 2 ** 32)
+    chain.setUint32(i * 8, mix(seeded(0x9e3779b9, high), block, inside))
+    chain.setUint32(i * 8 + 4, mix(seeded(0x243f6a88, high), inside, block))
   }
   return new Uint8Array(chain.buffer)
 }
+
+/** Most blocks have a number of 32 bits. */
+const seeded = (seed: number, high: number): number => (high === 0 ? seed : mix(seed, 0, high))

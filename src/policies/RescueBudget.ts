@@ -4,7 +4,7 @@ const SAVED_FIRST = 3
 
 /**
  * What rescues may cost: a share of what all placements cost, with a few saved up. So a sick pool is not made sicker by its own repairs.
- * In any span of time no more is spent than `savedMax` and the share of what was placed within it. By default rescues are counted.
+ * In any span of time no more is spent than `savedMax` and the share of what was placed within it; of no share, nothing. By default rescues are counted.
  */
 export class RescueBudget {
   private readonly share: number
@@ -14,7 +14,7 @@ export class RescueBudget {
   constructor(share: number, savedMax = SAVED_MAX, savedFirst = SAVED_FIRST) {
     this.share = share
     this.savedMax = savedMax
-    this.saved = savedFirst
+    this.saved = share > 0 ? savedFirst : 0
   }
 
   /** A request was placed. */

@@ -1,4 +1,5 @@
 import { assert } from "./assert.ts"
+import { nearestRank } from "./nearestRank.ts"
 
 /** Buckets per doubling. The middle of a bucket is at most 1/128 away from any value in it, relative to that value. */
 const SUBBUCKET_BITS = 6
@@ -74,7 +75,7 @@ export class Histogram {
   /** The smallest value that at least the share `q` in [0, 1] of all values does not exceed (nearest rank). */
   quantile(q: number): number {
     if (this.total === 0) return Number.NaN
-    const rank = Math.max(1, Math.ceil(q * this.total))
+    const rank = nearestRank(q, this.total)
     if (rank >= this.total) return this.most
     let seen = 0
     let bucket = -1

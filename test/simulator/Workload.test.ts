@@ -60,23 +60,29 @@ const laws = [
   {
     id: "workload-superposition",
     check: (make: Maker) => {
-      const traces = ["a", "b"].map((name) => ({ ...trace, header: { ...trace.header, name } }))
-      const { requests, tenants } = make(traces, 2)
-      expect(requests).toHaveLength(2 * trace.requests.length)
-      expect(requests.map((one) => one.arrivalMs)).toEqual(
-        requests.map((one) => one.arrivalMs).toSorted((a, b) => a - b)
-      )
-      const own = (name: string) => requests.filter(({ tenant }) => tenants[tenant]!.startsWith(`${name}/`))
-      const alone = make([trace], 2)
-      for (const name of ["a", "b"])
-        expect(own(name).map((one) => [one.arrivalMs, one.promptTokens, one.keys.length])).toEqual(
-          alone.requests.map((one) => [one.arrivalMs, one.promptTokens, one.keys.length])
+      // Whether they have a name of their own each, or not.
+      for (const [given, called] of [
+        ["b", "b"],
+        ["a", "a#2"]
+      ] as const) {
+        const named = (name: string) => ({ ...trace, header: { ...trace.header, name } })
+        const { requests, tenants } = make([named("a"), named(given)], 2)
+        expect(requests).toHaveLength(2 * trace.requests.length)
+        expect(requests.map((one) => one.arrivalMs)).toEqual(
+          requests.map((one) => one.arrivalMs).toSorted((a, b) => a - b)
         )
-      const keys = new Set(own("a").flatMap((one) => [...one.keys]))
-      const sessions = new Set(own("a").map((one) => one.sessionLow))
-      for (const one of own("b")) {
-        expect([...one.keys].some((key) => keys.has(key))).toBe(false)
-        expect(sessions.has(one.sessionLow)).toBe(false)
+        const own = (name: string) => requests.filter(({ tenant }) => tenants[tenant]!.startsWith(`${name}/`))
+        const alone = make([trace], 2)
+        for (const name of ["a", called])
+          expect(own(name).map((one) => [one.arrivalMs, one.promptTokens, one.keys.length])).toEqual(
+            alone.requests.map((one) => [one.arrivalMs, one.promptTokens, one.keys.length])
+          )
+        const keys = new Set(own("a").flatMap((one) => [...one.keys]))
+        const sessions = new Set(own("a").map((one) => one.sessionLow))
+        for (const one of own(called)) {
+          expect([...one.keys].some((key) => keys.has(key))).toBe(false)
+          expect(sessions.has(one.sessionLow)).toBe(false)
+        }
       }
     }
   }

@@ -15,8 +15,8 @@ import { VirtualCluster } from "../support/VirtualCluster.ts"
 const SEED = 1
 const SALT = "parallax-replay-live"
 const HOP_MS = 1
-/** Ticks and heartbeats of both are in step when the first request comes after a multiple of 500 ms. */
-const AFTER_MS = SLOW_START_MS + 2_000
+/** Then ticks and heartbeats of both are in step, and the seconds after which estimators look again. */
+const AFTER_MS = SLOW_START_MS + 2_500
 /** What the clock of the engines is late by at each step. */
 const LATE_MS = 1e-5
 

@@ -129,12 +129,17 @@ const naiveFigures = ({ options, outcomes, workers }: ReplayResult, from: number
     (i) => ttft(i) <= targets.ttftMs && (request(i).outputTokens === 1 || tpot(i) <= targets.tpotMs)
   )
   const sorted = done.map(ttft).toSorted((a, b) => a - b)
-  const work = workers.map((_, worker) =>
-    done
-      .filter((i) => outcomes.workers[i] === worker)
-      .reduce(
-        (sum, i) => sum + request(i).promptTokens + request(i).outputTokens - outcomes.cachedTokens[i]!,
-        0
+  const sumOf = (numbers: ReadonlyArray<number>, of: (i: number) => number): number =>
+    numbers.reduce((sum, i) => sum + of(i), 0)
+  const work = workers.map(
+    (_, worker) =>
+      sumOf(
+        done.filter((i) => outcomes.readers[i] === worker),
+        (i) => request(i).promptTokens - outcomes.cachedTokens[i]!
+      ) +
+      sumOf(
+        done.filter((i) => outcomes.workers[i] === worker),
+        (i) => request(i).outputTokens
       )
   )
   return {

@@ -58,7 +58,7 @@ const laws = [
           expect(values).toEqual(values.toSorted((a, b) => a - b))
         // The least value that so large a share does not exceed.
         for (const [i, value] of plots.ttftMs.entries()) {
-          const rank = (i / QUANTILES) * done.length
+          const rank = (i * done.length) / QUANTILES
           expect(ttftsMs.filter((ms) => ms <= value).length).toBeGreaterThanOrEqual(rank)
           expect(ttftsMs.filter((ms) => ms < value).length).toBeLessThan(Math.max(rank, 1))
         }

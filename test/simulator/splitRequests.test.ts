@@ -12,6 +12,8 @@ import {
   type ReplayOptions
 } from "../../src/simulator/replay/Replay.ts"
 import type { ReplayWorkerOptions } from "../../src/simulator/replay/ReplayWorker.ts"
+import { boundsOf } from "../../src/simulator/report/bounds.ts"
+import { figuresOf } from "../../src/simulator/report/figuresOf.ts"
 import { replays } from "../support/replays.ts"
 
 const preset = presets["8b-h100"]
@@ -82,6 +84,20 @@ describe("a split request in virtual time", () => {
     )
     expect(work.slice(0, 2).toSorted()).toEqual(["0 0 0", `${prompt} 0 ${prompt}`])
     expect(work.slice(2).toSorted()).toEqual(["0 0 0", `0 ${output} 1`])
+  })
+
+  test("is work of who reads it and of who answers it", () => {
+    const options = optionsOf([one(2000, 4)], fleet(0))
+    const { outcomes, ...result } = replay(options)
+    expect([outcomes.readers[0]!, outcomes.workers[0]!].map((at) => roleOf(options, at))).toEqual([
+      "prefill",
+      "decode"
+    ])
+    const { imbalanceMaxOverMean } = figuresOf(
+      { ...result, outcomes },
+      { bounds: boundsOf(options), from: 0, goodputMax: 1, targets: { ttftMs: 1000, tpotMs: 100 } }
+    )
+    expect(imbalanceMaxOverMean).toBeCloseTo(2000 / (2004 / 4), 9)
   })
 
   test("reports what its reader had cached", () => {

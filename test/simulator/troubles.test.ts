@@ -10,6 +10,9 @@ import { generateTraffic } from "../../src/simulator/replay/generate.ts"
 import { Replay, replay, type ReplayOptions, type ReplayResult } from "../../src/simulator/replay/Replay.ts"
 import type { Job, ReplayWorker } from "../../src/simulator/replay/ReplayWorker.ts"
 import { type PlannedRequest, workloadOf } from "../../src/simulator/replay/Workload.ts"
+import { boundsOf } from "../../src/simulator/report/bounds.ts"
+import { figuresOf, workerMsOf } from "../../src/simulator/report/figuresOf.ts"
+import { plotsOf } from "../../src/simulator/report/plots.ts"
 import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
 import { troubles } from "../support/troubles.ts"
 
@@ -24,9 +27,9 @@ const alsoIn = (options: ReplayOptions, check: (options: ReplayOptions) => void)
   check(options)
 }
 
-const bytesOf = ({ outcomes, presentMs, spanMs, totals, workerMs, workers }: ReplayResult) => [
+const bytesOf = ({ lives, outcomes, presentMs, spanMs, totals, workers }: ReplayResult) => [
   ...Object.values(outcomes).map((column: ArrayBufferView) => Buffer.from(column.buffer).toString("base64")),
-  JSON.stringify([presentMs, spanMs, totals, workerMs, workers])
+  JSON.stringify([presentMs, spanMs, totals, lives, workers])
 ]
 
 const part = (replay: Replay, name: string) => Reflect.get(replay, name)
@@ -233,7 +236,7 @@ const laws = [
         watch(replay, "join", (_, worker: ReplayWorker) =>
           expect(nowOf(replay)).toBeCloseTo(dueMs.get(worker)! + options.networkMs!, 6)
         )
-        expect(replay.run().workerMs).toBeCloseTo(countedMs, 3)
+        expect(workerMsOf(replay.run().lives)).toBeCloseTo(countedMs, 3)
       })
   },
   {
@@ -341,7 +344,7 @@ const defects: ReadonlyArray<Planted<Maker>> = [
     "does not count the time that workers take to start",
     "trouble-time",
     changed((replay) =>
-      watch(replay, "dialled", (_, worker: ReplayWorker) => (worker.sinceMs = nowOf(replay)))
+      watch(replay, "dialled", (_, worker: ReplayWorker) => (worker.orderedMs = nowOf(replay)))
     )
   ],
   [
@@ -442,8 +445,8 @@ describe("workers that follow the load", () => {
       requests.reduce((sum, _, i) => sum + outcomes.firstMs[i]! - outcomes.arrivedMs[i]!, 0) / requests.length
     expect([...scaled.outcomes.reasons].every((reason) => reason === Reason.none)).toBe(true)
     expect(meanMs(scaled)).toBeLessThan(meanMs(fixed) / 2)
-    expect(fixed.workerMs).toBeWithin(fixed.spanMs, 1.01 * fixed.spanMs)
-    expect(scaled.workerMs).toBeWithin(1.05 * scaled.spanMs, 0.6 * most * scaled.spanMs)
+    expect(workerMsOf(fixed.lives)).toBeWithin(fixed.spanMs, 1.01 * fixed.spanMs)
+    expect(workerMsOf(scaled.lives)).toBeWithin(1.05 * scaled.spanMs, 0.6 * most * scaled.spanMs)
   })
 
   test("start when they are wanted, and leave when they are not", () => {
@@ -452,5 +455,23 @@ describe("workers that follow the load", () => {
     expect(placedMs[first!]).toBeGreaterThanOrEqual(2_000 + coldStartMs + 2 * NETWORK_MS)
     expect(new Set(later.map((i) => workers[i])).size).toBe(most - 1)
     expect(new Set(workers.filter((_, i) => arrivedMs[i]! > 120_000)).size).toBe(least)
+  })
+
+  test("that nobody has ordered are not taken for idle ones", () => {
+    const few = [0, 20_000, 40_000].map((arrivalMs) => one(arrivalMs))
+    const [alone, oneOfMany] = [inTurns(few, least, {}), inTurns(few, most, { scaling })].map((options) => {
+      const yardstick = {
+        bounds: boundsOf(options),
+        from: 0,
+        goodputMax: 1,
+        targets: { ttftMs: 1_000, tpotMs: 100 }
+      }
+      const result = replay(options)
+      const { imbalanceCv, imbalanceMaxOverMean } = figuresOf(result, yardstick)
+      const { inFlightLeast, inFlightMean } = plotsOf(result, yardstick).timeline
+      return { imbalanceCv, imbalanceMaxOverMean, inFlightLeast, inFlightMean }
+    })
+    expect(oneOfMany!).toEqual(alone!)
+    expect(alone!).toMatchObject({ imbalanceCv: 0, imbalanceMaxOverMean: 1 })
   })
 })

@@ -1,3 +1,4 @@
+import { nearestRank } from "../../structures/nearestRank.ts"
 import type { Seen } from "./Journal.ts"
 import type { SloTargets } from "./Tally.ts"
 
@@ -80,8 +81,8 @@ const sideOf = (all: ReadonlyArray<Seen>, slo: SloTargets): Side => {
   return {
     done: done.length,
     ttftMsMean: mean(ttfts),
-    ttftMsP50: ttfts[Math.ceil(0.5 * ttfts.length) - 1] ?? null,
-    ttftMsP95: ttfts[Math.ceil(0.95 * ttfts.length) - 1] ?? null,
+    ttftMsP50: ttfts[nearestRank(0.5, ttfts.length) - 1] ?? null,
+    ttftMsP95: ttfts[nearestRank(0.95, ttfts.length) - 1] ?? null,
     tpotMsMean: mean(done.flatMap(({ tpotMs }) => (Number.isNaN(tpotMs) ? [] : [tpotMs]))),
     e2eMsMean: mean(done.map(({ e2eMs }) => e2eMs)),
     prefixHitRate: promptTokens === 0 ? 0 : sum(done.map((each) => each.cachedTokens)) / promptTokens,

@@ -1,4 +1,5 @@
 import { didYouMean } from "../../domain/config/Option.ts"
+import { BLOCK_TOKENS } from "../../domain/traceChain.ts"
 import type { TrafficOptions } from "../../simulator/replay/generate.ts"
 
 interface Setting {
@@ -22,7 +23,7 @@ const settings = {
   skew: { fallback: 1, minimum: 0, summary: "tenant i sends in proportion to 1 / i^skew" },
   shared: { fallback: 0, minimum: 0, maximum: 1, summary: "share of prompts that begin alike" },
   sharedTexts: { fallback: 10, minimum: 1, summary: "how many beginnings" },
-  sharedTokens: { fallback: 2048, minimum: 1, summary: "tokens of one" },
+  sharedTokens: { fallback: 2048, minimum: BLOCK_TOKENS, summary: "tokens of one" },
   sessions: { fallback: 0, minimum: 0, maximum: 1, summary: "share of requests that begin a conversation" },
   turns: { fallback: 6, minimum: 1, summary: "requests of one" },
   think: { fallback: 10_000, minimum: 0, summary: "ms between two of them" }

@@ -1,3 +1,4 @@
+import { nearestRank } from "../../structures/nearestRank.ts"
 import type { Trace } from "../Trace.ts"
 import { summarize } from "../Traffic.ts"
 
@@ -88,7 +89,7 @@ const meanOf = (values: ReadonlyArray<number>): number =>
 const lengths = (values: ReadonlyArray<number>): Lengths | null => {
   if (values.length === 0) return null
   const sorted = values.toSorted((a, b) => a - b)
-  const quantile = (share: number): number => sorted[Math.ceil(share * sorted.length) - 1]!
+  const quantile = (share: number): number => sorted[nearestRank(share, sorted.length) - 1]!
   return {
     mean: meanOf(values),
     p50: quantile(0.5),

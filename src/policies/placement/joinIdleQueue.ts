@@ -16,8 +16,8 @@ export const joinIdleQueue = definePlacement(
     definition:
       "A worker is idle when no prompt is pending there and the KV tokens of the requests in flight are at most kvLimit of its cache (any " +
       "number where the size is unknown). It joins a queue when that becomes so and leaves it when it gets a request; the first in " +
-      "the queue that is eligible and still idle is picked and leaves it. With an empty queue the least inFlight / speed of two distinct " +
-      "random workers is picked. A worker that was picked and got no request joins again with its next heartbeat.",
+      "the queue that is eligible and still idle is picked and leaves it, as do those before it. With an empty queue the least inFlight / " +
+      "speed of two distinct random workers is picked. A worker that left and got no request joins again with its next heartbeat.",
     cost: "O(log N)",
     source: "Lu, Xie, Kliot, Geller, Larus, Greenberg, Join-Idle-Queue, Performance Evaluation 68(11), 2011",
     stability: "stable",

@@ -10,7 +10,7 @@ export const llmDAffinityToken = definePlacement(
     summary:
       "What llm-d does: among workers that hold most of the prompt the one with the fewest tokens, unless they are too far behind.",
     definition:
-      "Sticky are the workers that hold at least `match` of the prompt. Where there are some, and the one of them with the fewest tokens in " +
+      "Sticky are the workers that hold at least `match` of the prompt, and some of it. Where there are some, and the one of them with the fewest tokens in " +
       "flight has at most `penalty` more to prefill than the least of all workers (at `throughput`), only these count; else all do. Of those " +
       "that count, the least tokens in flight (prompts and outputs). Ties go to the highest rendezvous score of (request id, worker key). " +
       "No exploration.",

@@ -68,8 +68,20 @@ export interface Outcomes {
   readonly endedMs: Float64Array
   /** `Reason.none` when done. */
   readonly reasons: Uint8Array
+  /** Who produced the answer, or was to; -1 for nobody. */
   readonly workers: Int16Array
+  /** Who read the prompt, and what it had cached of that. */
+  readonly readers: Int16Array
   readonly cachedTokens: Float64Array
+}
+
+/** One process of a worker. Times in ms from the start. */
+export interface Life {
+  readonly worker: number
+  readonly orderedMs: number
+  /** When it was up; never, where that is when it ended. */
+  readonly upMs: number
+  readonly endedMs: number
 }
 
 export interface ReplayResult {
@@ -80,8 +92,7 @@ export interface ReplayResult {
   readonly workers: ReadonlyArray<WorkerLoad>
   /** Of all processes of all workers. */
   readonly spells: ReadonlyArray<Spell>
-  /** How long workers were there for, from the order to start one to its end, over all of them. */
-  readonly workerMs: number
+  readonly lives: ReadonlyArray<Life>
   /** From the first arrival to the last end. */
   readonly spanMs: number
   /** Requests that had arrived and not ended, integrated over time. */
@@ -164,8 +175,8 @@ export class Replay implements BalancerEffects {
   private readonly heartbeatMs: number
   private readonly timeoutMs: number
   private readonly heard = new ChainBuffer()
+  private readonly lives: Array<Life> = []
   private presentMs = 0
-  private workerMs = 0
   private arrived = 0
   private ended = 0
   private eventCount = 0
@@ -192,6 +203,7 @@ export class Replay implements BalancerEffects {
       endedMs: nans(),
       reasons: new Uint8Array(count),
       workers: new Int16Array(count).fill(-1),
+      readers: new Int16Array(count).fill(-1),
       cachedTokens: new Float64Array(count)
     }
     this.arrivals = new Arrivals(workload)
@@ -262,7 +274,7 @@ export class Replay implements BalancerEffects {
       totals: this.totals,
       workers: this.retired.map(totalLoad),
       spells: this.spells,
-      workerMs: this.workerMs,
+      lives: this.lives,
       spanMs: this.nowMs - (requests[0]?.arrivalMs ?? 0),
       presentMs: this.presentMs,
       events: this.eventCount + this.engines.uncounted
@@ -474,8 +486,8 @@ export class Replay implements BalancerEffects {
     this.outcomes.workers[number] = worker.slot
     this.outcomes.firstMs[number] = this.nowMs
     const sequence = (this.streams[slot] = worker.jobs.get(attempt)!)
-    // Of a split request, what was cached where it was read.
-    if (request.part !== Role.decode) this.outcomes.cachedTokens[number] = sequence.cachedTokens
+    // Where a split request was read is known.
+    if (request.part !== Role.decode) this.wasRead(number, worker, sequence)
     this.core.first(slot, this.nowMs)
   }
 
@@ -514,8 +526,13 @@ export class Replay implements BalancerEffects {
     if (worker === undefined) return
     const slot = slotOf(attempt)
     this.table.at(slot).prefilled()
-    this.outcomes.cachedTokens[number] = worker.jobs.get(attempt)!.cachedTokens
+    this.wasRead(number, worker, worker.jobs.get(attempt)!)
     this.core.read(slot, this.nowMs)
+  }
+
+  private wasRead(number: number, { slot }: ReplayWorker, { cachedTokens }: Sequence<Job>): void {
+    this.outcomes.readers[number] = slot
+    this.outcomes.cachedTokens[number] = cachedTokens
   }
 
   /** The prompt and its answer can never fit into the worker's KV cache. */
@@ -560,7 +577,7 @@ export class Replay implements BalancerEffects {
 
   /** One that is there from the start, and has been for long. */
   private open(worker: ReplayWorker): void {
-    worker.life = "up"
+    worker.rise(this.nowMs)
     this.connect(worker, -Number.MAX_SAFE_INTEGER)
     const load = worker.load()
     this.tellPool({ _tag: "Heartbeat", worker: worker.slot, load })
@@ -572,13 +589,13 @@ export class Replay implements BalancerEffects {
     const worker = this.makeWorker(slot)
     this.workers[slot] = worker
     worker.life = "coming"
-    worker.sinceMs = this.nowMs
+    worker.orderedMs = this.nowMs
     this.events.after(afterMs, Event.dialled, worker.serial)
   }
 
   private dialled(worker: ReplayWorker): void {
     if (worker.life !== "coming") return
-    worker.life = "up"
+    worker.rise(this.nowMs)
     this.events.after(this.networkMs, Event.joined, worker.serial)
     this.engines.beat(worker)
   }
@@ -636,7 +653,8 @@ export class Replay implements BalancerEffects {
     worker.life = "none"
     this.retired[worker.slot]!.push(worker.load())
     this.spells.push(...worker.allSpells())
-    this.workerMs += this.nowMs - worker.sinceMs
+    const { orderedMs, slot, upMs } = worker
+    this.lives.push({ worker: slot, orderedMs, upMs: Math.min(upMs, this.nowMs), endedMs: this.nowMs })
   }
 
   /** The connection to a worker has ended. What it had is told first, and that it is no member afterwards. */

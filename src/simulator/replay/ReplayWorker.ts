@@ -73,8 +73,9 @@ export class ReplayWorker {
   readonly capacity: number
   readonly maxSequences: number
   readonly kvCapacityTokens: number
-  /** When it was ordered. */
-  sinceMs = 0
+  /** When it was ordered, and when it was up. */
+  orderedMs = 0
+  upMs = Number.POSITIVE_INFINITY
   /** Whether it was told to finish and leave. */
   draining = false
   /** Attempts that were neither called off nor known to be done, by their one integer. */
@@ -139,6 +140,11 @@ export class ReplayWorker {
       },
       sink
     )
+  }
+
+  rise(nowMs: number): void {
+    this.life = "up"
+    this.upMs = nowMs
   }
 
   /** Whether it has nothing to finish. */

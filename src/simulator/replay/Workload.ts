@@ -47,8 +47,10 @@ export const workloadOf = (
 ): Workload => {
   const tenants = new Names(TENANTS_MAX)
   tenants.add("default")
-  const requests = traces.flatMap(({ header, requests }) => {
-    const qualified = (label: string): string => (traces.length > 1 ? `${header.name}/${label}` : label)
+  const requests = traces.flatMap(({ header, requests }, at) => {
+    const namesakes = traces.slice(0, at).filter((other) => other.header.name === header.name).length
+    const name = namesakes === 0 ? header.name : `${header.name}#${namesakes + 1}`
+    const qualified = (label: string): string => (traces.length > 1 ? `${name}/${label}` : label)
     return requests.map((request): PlannedRequest => {
       const tenant = qualified(request.tenant ?? "default")
       const session = request.session === undefined ? none : hash64(qualified(request.session))

@@ -1,6 +1,7 @@
 import type { Trace, TraceRequest } from "../../domain/Trace.ts"
 import { BLOCK_TOKENS } from "../../domain/traceChain.ts"
 import { makeRng, type Rng } from "../../structures/Rng.ts"
+import { EventCalendar } from "./EventCalendar.ts"
 
 /** Traffic to make up. Every share is from 0 to 1. */
 export interface TrafficOptions {
@@ -14,9 +15,9 @@ export interface TrafficOptions {
   readonly outputTokens: Spread
   /** Tenants, and how unequal: tenant i sends in proportion to 1 / i^skew. */
   readonly tenants?: { readonly count: number; readonly skew: number }
-  /** Prompts that begin with one of a few texts, in equal parts. */
+  /** Prompts that begin with one of a few texts, in equal parts: alike as far as whole blocks go. */
   readonly sharedPrefix?: { readonly count: number; readonly tokens: number; readonly share: number }
-  /** Requests that are turns of a conversation: a turn begins with all that was said before, some time after the last answer was due. */
+  /** Requests that are turns of a conversation: a turn begins with all that was said before, and comes some time after the one before. */
   readonly sessions?: { readonly share: number; readonly turns: number; readonly thinkMs: number }
 }
 
@@ -27,25 +28,34 @@ export interface Spread {
 }
 
 const TOKENS_MAX = 1_000_000
+const TURN = 0
+
+/** A turn comes between a half and one and a half think times after the one before. */
+const THINK_LEAST = 0.5
+const THINK_MOST = 1.5
 
 /**
  * Made-up traffic as a trace. Gaps between arrivals are gamma distributed with the variance that the dispersion asks for; a renewal process
- * with gaps of squared variation D has index of dispersion D. Same options, same trace.
+ * with gaps of squared variation D has index of dispersion D. As many conversations are under way at the start as later. Same options, same
+ * trace.
  */
 export const generateTraffic = (options: TrafficOptions): Trace => {
   const { requests: count, requestsPerSecond, dispersion = 1, promptTokens, outputTokens, seed } = options
   const rng = makeRng(seed)
   const [gaps, lengths, picks] = [rng.split(1), rng.split(2), rng.split(3)]
   const requests: Array<TraceRequest> = []
-  /** Turns to come, the next one last. */
+  /** Turns of conversations, and when they come. */
   const turns: Array<TraceRequest> = []
-  let nowMs = 0
+  const calendar = new EventCalendar()
   let blocks = 0
   let conversations = 0
-  const fresh = (tokens: number): ReadonlyArray<number> =>
-    Array.from({ length: Math.floor(tokens / BLOCK_TOKENS) }, () => ++blocks)
+  /** The blocks of a prompt of so many tokens that begins with `known` ones. */
+  const blocksOf = (tokens: number, known: ReadonlyArray<number> = []): ReadonlyArray<number> => {
+    const length = Math.floor(tokens / BLOCK_TOKENS) - known.length
+    return [...known, ...Array.from({ length }, () => ++blocks)]
+  }
   const shared = Array.from({ length: options.sharedPrefix?.count ?? 0 }, () =>
-    fresh(options.sharedPrefix!.tokens)
+    blocksOf(options.sharedPrefix!.tokens)
   )
 
   const draw = (spread: Spread): number =>
@@ -56,13 +66,13 @@ export const generateTraffic = (options: TrafficOptions): Trace => {
   const begin = (arrivalMs: number): TraceRequest => {
     const { sessions, sharedPrefix } = options
     const own = draw(promptTokens)
-    const prefix =
-      sharedPrefix !== undefined && picks.next() < sharedPrefix.share ? shared[picks.int(shared.length)]! : []
+    const isShared = sharedPrefix !== undefined && picks.next() < sharedPrefix.share
+    const tokens = isShared ? sharedPrefix.tokens + own : own
     const request = {
       arrivalMs,
-      promptTokens: prefix.length * BLOCK_TOKENS + own,
+      promptTokens: tokens,
       outputTokens: draw(outputTokens),
-      blocks: [...prefix, ...fresh(own)],
+      blocks: blocksOf(tokens, isShared ? shared[picks.int(shared.length)] : []),
       session: undefined,
       tenant: tenantOf(),
       model: undefined
@@ -73,34 +83,39 @@ export const generateTraffic = (options: TrafficOptions): Trace => {
     for (let turn = 1; turn < sessions.turns; turn++) {
       const said = draw(promptTokens)
       const { arrivalMs, blocks, tenant } = last
+      const tokens = last.promptTokens + last.outputTokens + said
       last = {
-        arrivalMs: arrivalMs + sessions.thinkMs * (0.5 + picks.next()),
-        promptTokens: last.promptTokens + last.outputTokens + said,
+        arrivalMs: arrivalMs + sessions.thinkMs * (THINK_LEAST + (THINK_MOST - THINK_LEAST) * picks.next()),
+        promptTokens: tokens,
         outputTokens: draw(outputTokens),
-        blocks: [...blocks, ...fresh(last.outputTokens + said)],
+        blocks: blocksOf(tokens, blocks),
         session,
         tenant,
         model: undefined
       }
-      turns.push(last)
+      calendar.add(last.arrivalMs, TURN, turns.push(last) - 1)
     }
-    turns.sort((a, b) => b.arrivalMs - a.arrivalMs)
     return { ...request, session }
   }
 
-  // A conversation brings several requests, so fewer of them begin.
-  const { share = 0, turns: perSession = 1 } = options.sessions ?? {}
+  // A conversation brings several requests, so fewer of them begin; and those under way at the start have begun before it: if they last
+  // very long, as many at most as there are requests.
+  const { share = 0, thinkMs = 0, turns: perSession = 1 } = options.sessions ?? {}
   const beginsPerMs = requestsPerSecond / 1000 / (1 + share * (perSession - 1))
+  const longestMs = share > 0 ? (perSession - 1) * THINK_MOST * thinkMs : 0
+  const startMs = Math.min(longestMs, count / beginsPerMs)
+  const take = (request: TraceRequest): void => {
+    const arrivalMs = request.arrivalMs - startMs
+    if (arrivalMs >= 0) requests.push({ ...request, arrivalMs })
+  }
   let nextMs = gamma(gaps, dispersion) / beginsPerMs
   while (requests.length < count) {
-    const due = turns.at(-1)
-    if (due !== undefined && due.arrivalMs <= nextMs) {
-      nowMs = due.arrivalMs
-      requests.push(turns.pop()!)
+    if (calendar.nextMs <= nextMs) {
+      calendar.take()
+      take(turns[calendar.a]!)
     } else {
-      nowMs = nextMs
-      requests.push(begin(nowMs))
-      nextMs = nowMs + gamma(gaps, dispersion) / beginsPerMs
+      take(begin(nextMs))
+      nextMs += gamma(gaps, dispersion) / beginsPerMs
     }
   }
   return {

@@ -1,6 +1,7 @@
 import { Reason } from "../../domain/Outcome.ts"
 import { imbalance } from "../../structures/imbalance.ts"
-import type { Outcomes, ReplayResult } from "../replay/Replay.ts"
+import { nearestRank } from "../../structures/nearestRank.ts"
+import type { Life, Outcomes, ReplayResult } from "../replay/Replay.ts"
 import type { PlannedRequest } from "../replay/Workload.ts"
 import type { Bounds, Targets } from "./bounds.ts"
 import type { Figures } from "./measures.ts"
@@ -17,16 +18,11 @@ export interface Yardstick {
 
 /** The figures of one replay. O(requests · log requests). */
 export const figuresOf = (
-  {
-    options,
-    outcomes,
-    workerMs,
-    workers
-  }: Pick<ReplayResult, "options" | "outcomes" | "workerMs" | "workers">,
+  { lives, options, outcomes, workers }: Pick<ReplayResult, "lives" | "options" | "outcomes" | "workers">,
   { bounds, from, goodputMax, targets }: Yardstick
 ): Figures => {
   const { requests, tenants } = options.workload
-  const { arrivedMs, cachedTokens, endedMs, reasons } = outcomes
+  const { arrivedMs, cachedTokens, endedMs, readers, reasons } = outcomes
   const count = requests.length - from
   const ttfts: Array<number> = []
   const tpots: Array<number> = []
@@ -48,13 +44,15 @@ export const figuresOf = (
     e2eMs += endedMs[number]! - arrivedMs[number]!
     promptTokens += request.promptTokens
     hitTokens += cachedTokens[number]!
-    computed[outcomes.workers[number]!]! += tokens - cachedTokens[number]!
+    computed[readers[number]!]! += request.promptTokens - cachedTokens[number]!
+    computed[outcomes.workers[number]!]! += request.outputTokens
     if (!isMet(outcomes, number, request, targets)) continue
     met++
     served[request.tenant]! += tokens
   }
   const spanMs = lengthOf(arrivedMs.subarray(from))
-  const busy = imbalance(computed)
+  const there = new Set(lives.filter(isUp).map(({ worker }) => worker))
+  const busy = imbalance(computed.filter((_, worker) => there.has(worker)))
   const ttft = Float64Array.from(ttfts).toSorted()
   const tpot = Float64Array.from(tpots).toSorted()
   const goodput = met / count
@@ -76,11 +74,18 @@ export const figuresOf = (
     tenantJain: jain(served.flatMap((tokens, tenant) => (asked[tenant]! > 0 ? tokens / asked[tenant]! : []))),
     rejectedShare: refused / count,
     failedShare: (count - ttft.length - refused) / count,
-    workerHours: options.scaling === undefined ? Number.NaN : workerMs / HOUR_MS
+    workerHours: options.scaling === undefined ? Number.NaN : workerMsOf(lives) / HOUR_MS
   }
 }
 
 const HOUR_MS = 3_600_000
+
+/** Whether it was ever up. */
+export const isUp = ({ endedMs, upMs }: Life): boolean => upMs < endedMs
+
+/** How long workers were there for, from the order to start one to its end, over all of them. */
+export const workerMsOf = (lives: ReadonlyArray<Life>): number =>
+  lives.reduce((sum, { endedMs, orderedMs }) => sum + endedMs - orderedMs, 0)
 
 /** From arrival to the first token. */
 export const ttftMsOf = ({ arrivedMs, firstMs }: Outcomes, number: number): number =>
@@ -117,7 +122,7 @@ const lengthOf = (timesMs: Float64Array): number => {
 
 /** By nearest rank, of ascending values. */
 export const quantile = (values: Float64Array, share: number): number =>
-  values[Math.max(0, Math.ceil(share * values.length) - 1)] ?? Number.NaN
+  values[nearestRank(share, values.length) - 1] ?? Number.NaN
 
 /** (Σx)² / (n · Σx²); of nothing at all everybody has the same. NaN for one, who has no others to be compared with. */
 const jain = (shares: ReadonlyArray<number>): number => {

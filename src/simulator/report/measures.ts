@@ -69,7 +69,8 @@ export const measures = {
   imbalanceCv: {
     heading: "CV",
     better: "less",
-    summary: "Standard deviation over mean of the tokens that each worker computed.",
+    summary:
+      "Standard deviation over mean of the tokens that each worker computed for requests that were done, of the workers there were.",
     show: (value) => value.toFixed(3)
   },
   imbalanceMaxOverMean: {

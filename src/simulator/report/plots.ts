@@ -1,6 +1,6 @@
 import { Reason } from "../../domain/Outcome.ts"
 import type { ReplayResult } from "../replay/Replay.ts"
-import { isMet, quantile, tpotMsOf, ttftMsOf, type Yardstick } from "./figuresOf.ts"
+import { isMet, isUp, quantile, tpotMsOf, ttftMsOf, type Yardstick } from "./figuresOf.ts"
 
 /** What a report draws of a replay: so many values, whatever the traffic. */
 export interface Plots {
@@ -19,7 +19,7 @@ export interface Timeline {
   readonly countedMs: number
   /** Requests in the balancer's queue, as a mean over the part; one that was placed again counts up to its last placement. */
   readonly queued: ReadonlyArray<number>
-  /** Requests at the worker that had fewest, at a worker on average, and at the worker that had most. */
+  /** Of the workers that were up in the part: requests at the one that had fewest, at one on average, and at the one that had most. */
   readonly inFlightLeast: ReadonlyArray<number>
   readonly inFlightMean: ReadonlyArray<number>
   readonly inFlightMost: ReadonlyArray<number>
@@ -41,7 +41,7 @@ export const QUANTILES = 400
 export const BINS = 240
 export const TENANTS_MAX = 12
 
-type Played = Pick<ReplayResult, "options" | "outcomes" | "workers">
+type Played = Pick<ReplayResult, "lives" | "options" | "outcomes" | "workers">
 
 /** What to draw of one replay. O(requests · log requests + bins · (requests + workers)). */
 export const plotsOf = (result: Played, yardstick: Yardstick): Plots => ({
@@ -80,7 +80,7 @@ const quantilesOf = (result: Played, { from }: Yardstick): Pick<Plots, "ttftMs" 
   }
 }
 
-const timelineOf = ({ options, outcomes, workers }: Played, { from }: Yardstick): Timeline => {
+const timelineOf = ({ lives, options, outcomes, workers }: Played, { from }: Yardstick): Timeline => {
   const { requests } = options.workload
   const { arrivedMs, cachedTokens, endedMs, placedMs, reasons } = outcomes
   const startMs = arrivedMs[0] ?? 0
@@ -111,8 +111,14 @@ const timelineOf = ({ options, outcomes, workers }: Played, { from }: Yardstick)
     promptTokens[binAt(cameMs)]! += request.promptTokens
     hitTokens[binAt(cameMs)]! += cachedTokens[number]!
   }
+  const up = workers.map(() => new Uint8Array(BINS))
+  for (const { endedMs, upMs, worker } of lives.filter(isUp))
+    up[worker]!.fill(1, binAt(Math.max(startMs, upMs)), binAt(Math.max(startMs, endedMs)) + 1)
   const overWorkers = (of: (counts: ReadonlyArray<number>) => number): ReadonlyArray<number> =>
-    Array.from(queued, (_, bin) => of(inFlight.map((counts) => counts[bin]!)))
+    Array.from(queued, (_, bin) => {
+      const counts = inFlight.flatMap((counts, worker) => (up[worker]![bin] === 1 ? counts[bin]! : []))
+      return counts.length === 0 ? 0 : of(counts)
+    })
   return {
     binMs,
     countedMs: (arrivedMs[from] ?? startMs) - startMs,

@@ -167,6 +167,14 @@ describe("a chain", () => {
     }
   )
 
+  test("tells blocks apart by all their bits", () => {
+    const facts = { arrivalMs: 0, outputTokens: 1, session: undefined, tenant: undefined, model: undefined }
+    const chainOf = (block: number): string =>
+      Buffer.from(traceChain({ ...facts, promptTokens: 256, blocks: [block] }, 256)).toString("hex")
+    const numbers = [5, 2 ** 32 + 5, 2 ** 33 + 5, 2 ** 52 + 5, 2 ** 52 + 6]
+    expect(new Set(numbers.map(chainOf)).size).toBe(numbers.length)
+  })
+
   test("is empty without blocks", () => {
     const facts = { arrivalMs: 0, outputTokens: 1, session: undefined, tenant: undefined, model: undefined }
     expect(traceChain({ ...facts, promptTokens: 1000, blocks: [] }, null)).toHaveLength(0)

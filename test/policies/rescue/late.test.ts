@@ -49,6 +49,12 @@ describe("requeue-stragglers", () => {
     }
   })
 
+  test("takes none back without a budget", () => {
+    const { placed } = scene(requeueStragglers, { options: { budget: 0 } })
+    placed.place(0, 0)
+    expect(placed.review(3000)).toEqual([])
+  })
+
   test("takes a request back once", () => {
     const { placed } = scene(requeueStragglers)
     placed.place(0, 0)
@@ -57,6 +63,12 @@ describe("requeue-stragglers", () => {
 })
 
 describe("hedge", () => {
+  test("copies nothing without a budget", () => {
+    const { placed } = scene(hedge, { options: { budget: 0, tokenBudget: 1 } })
+    placed.place(0, 0)
+    expect(placed.review(60_000)).toEqual([])
+  })
+
   test("copies what is late against its prediction, after the shortest wait", () => {
     const { placed } = scene(hedge)
     placed.place(0, 0, { promptTokens: 100 })
