@@ -76,6 +76,7 @@ export const startAutoscaler = Effect.fnUntraced(function* (options: AutoscalerO
         if (!host.draining) for (const fleet of fleets) fleet.sample(nowMs)
       }
       for (const fleet of fleets) yield* fleet.look(nowMs)
+      report(fleets, host.desiredWorkers)
     })
   })
   const cancel = timers.every(LOOK_MS, () => {
@@ -85,6 +86,12 @@ export const startAutoscaler = Effect.fnUntraced(function* (options: AutoscalerO
   yield* Effect.addFinalizer(() => Effect.sync(cancel))
   return autoscaler
 })
+
+/** Sums up how many processes each model is to have, whatever part of its requests they do. */
+const report = (fleets: ReadonlyArray<Fleet>, desired: Map<string, number>): void => {
+  desired.clear()
+  for (const { name, wanted } of fleets) desired.set(name, (desired.get(name) ?? 0) + wanted)
+}
 
 /** Doubled each time, up to the longest. */
 export const restartDelays = (afterMs: number, atMostMs: number): Schedule.Schedule<unknown> =>
@@ -109,6 +116,14 @@ class Fleet {
     this.scaling = model.elastic?.scaling()
     this.commands = Array.from({ length: most }, (_, index) => options.command(name, role, index))
     this.desired = least
+  }
+
+  get name(): string {
+    return this.model.name
+  }
+
+  get wanted(): number {
+    return this.state.wanted ?? this.desired
   }
 
   /** Asks the policy, at the end of a period. */

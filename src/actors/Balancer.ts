@@ -42,6 +42,7 @@ export const startBalancer = (options: BalancerOptions) =>
       attemptsMax: host.options.attemptsMax,
       retryBudget: host.options.retryBudget,
       decisions: host.decisions,
+      stopwatches: host.stopwatches,
       nowMs: timers.nowMs() * timeScale
     })
     core.draining = host.draining

@@ -21,6 +21,7 @@ import { ClientLink, type Tenant } from "./ClientLink.ts"
 import { Links, type PrefixPort } from "./Links.ts"
 import type { PoolManagerMessage } from "./PoolManager.ts"
 import type { ActorRef } from "./runtime/ActorRef.ts"
+import { Stopwatch, type Stopwatches } from "./Stopwatch.ts"
 import { makeTotals, type Totals } from "./Totals.ts"
 import { WorkerLink } from "./WorkerLink.ts"
 import { roleOf, SEQUENCES_MAX, WorkerTable } from "./WorkerTable.ts"
@@ -89,6 +90,14 @@ export interface Member {
   readonly state: WorkerSnapshot["state"]
 }
 
+/** Counts of a core: of all models, and of one. */
+interface Gauges {
+  readonly queued: number
+  readonly inFlight: number
+  readonly queuedOf: (model: number) => number
+  readonly inFlightOf: (model: number) => number
+}
+
 const MODELS_MAX = 1024
 /** Tenants told apart; later ones share the number of the first. */
 const TENANTS_MAX = 16_384
@@ -111,6 +120,9 @@ export class BalancerHost {
   readonly links: Links
   readonly workers: WorkerTable
   readonly totals: Totals = makeTotals()
+  readonly stopwatches: Stopwatches
+  /** By model, the worker processes there should be; empty where no autoscaler says. */
+  readonly desiredWorkers = new Map<string, number>()
   readonly decisions: DecisionLog | undefined
   readonly models = new Names(MODELS_MAX)
   readonly options: BalancerHostOptions
@@ -130,7 +142,7 @@ export class BalancerHost {
   private readonly startedMs: number
   readonly timeScale: number
   /** Counts of the live core. */
-  gauges: { readonly queued: number; readonly inFlight: number } = { queued: 0, inFlight: 0 }
+  gauges: Gauges = { queued: 0, inFlight: 0, queuedOf: () => 0, inFlightOf: () => 0 }
 
   constructor(options: BalancerHostOptions) {
     this.options = options
@@ -139,7 +151,9 @@ export class BalancerHost {
     this.workers = new WorkerTable(options.workersMax)
     this.workerNames = new Names(options.workersMax)
     this.decisions = options.decisions && this.makeDecisions(options.decisions.kept)
-    this.startedMs = options.context.timers.nowMs()
+    const { nowMs } = options.context.timers
+    this.startedMs = nowMs()
+    this.stopwatches = { admission: new Stopwatch(nowMs), placement: new Stopwatch(nowMs) }
     this.tenantOf("default")
     if (options.usesPrefixes) this.links.prefixes = this.prefixPort()
     this.links.recorder = options.recorder?.({
@@ -291,8 +305,6 @@ export class BalancerHost {
   snapshot(): BalancerSnapshot {
     const { totals, options } = this
     const nowMs = options.context.timers.nowMs()
-    const reasons: Record<string, number> = {}
-    for (const [code, count] of totals.reasons.entries()) if (count > 0) reasons[reasonName(code)] = count
     return {
       epoch: options.epoch,
       uptimeMs: nowMs - this.startedMs,
@@ -310,7 +322,13 @@ export class BalancerHost {
       cachedTokens: totals.cachedTokens,
       inFlight: this.gauges.inFlight,
       queued: this.gauges.queued,
-      reasons,
+      models: this.models.all().map((name, model) => ({
+        name,
+        inFlight: this.gauges.inFlightOf(model),
+        queued: this.gauges.queuedOf(model)
+      })),
+      rejections: byName(totals.rejections),
+      failures: byName(totals.failures),
       workers: this.records
         .map((record, worker) => this.workerSnapshot(record, worker, nowMs))
         .filter(({ state, heardMsAgo }) => state !== "lost" || heardMsAgo < LOST_SHOWN_MS)
@@ -376,7 +394,7 @@ export class BalancerHost {
           streamsMax: options.streamsMax,
           rejected: (reason) => {
             this.totals.rejected++
-            this.totals.reasons[reason]!++
+            this.totals.rejections[reason]!++
           },
           closed: (gone) => this.clients.delete(gone)
         })
@@ -476,3 +494,9 @@ export class BalancerHost {
     for (const model of record.models) this.pools.get(poolName(model, record.role))?.tell(message)
   }
 }
+
+/** The counts that are not 0, by the names of their reasons. */
+const byName = (counts: Float64Array): Readonly<Record<string, number>> =>
+  Object.fromEntries(
+    [...counts.entries()].flatMap(([code, count]) => (count > 0 ? [[reasonName(code), count]] : []))
+  )

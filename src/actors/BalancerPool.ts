@@ -8,6 +8,7 @@ import type { Pipeline } from "../policies/pipelines.ts"
 import type { PolicyEvents } from "../policies/Policy.ts"
 import type { PrefixIndex, PrefixMatch } from "../structures/PrefixIndex.ts"
 import type { DecisionLog } from "./DecisionLog.ts"
+import type { Stopwatches } from "./Stopwatch.ts"
 import { WorkerList } from "./WorkerList.ts"
 import type { WorkerTable } from "./WorkerTable.ts"
 
@@ -20,6 +21,8 @@ export interface BalancerPoolOptions {
   readonly blockTokens: number
   /** Who keeps account of what is decided. */
   readonly decisions?: DecisionLog | undefined
+  /** Who takes the time of decisions. */
+  readonly stopwatches?: Stopwatches | undefined
 }
 
 /** Weight of the newest gap in the moving average of gaps between departures. */
@@ -64,6 +67,7 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
   producer = -1
   private readonly listeners: Listeners
   private readonly decisions: DecisionLog | undefined
+  private readonly stopwatches: Stopwatches | undefined
   private retries = RETRIES_START
   private gapMs = 0
   private departedMs = -1
@@ -73,7 +77,8 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
   private readonly holders: Int32Array
   private holderCount = 0
 
-  constructor({ workers, policies, prefixes, blockTokens, decisions }: BalancerPoolOptions) {
+  constructor(options: BalancerPoolOptions) {
+    const { workers, policies, prefixes, blockTokens, decisions } = options
     const { limit } = workers
     const estimates = new Estimates()
     const { admissions, ordering, batching, placement, rescues } = policies
@@ -92,6 +97,7 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
       ...(decisions === undefined ? [] : [decisions])
     ])
     this.decisions = decisions
+    this.stopwatches = options.stopwatches
     this.listensToTokens = this.listeners.produced.length > 0
     this.whole = new WorkerList(workers)
     this.reading = new WorkerList(workers)
@@ -172,6 +178,13 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
 
   /** The first refusal of an admission policy, or null when all let the request in. */
   refusal(request: RequestView, nowMs: number): Rejection | null {
+    this.stopwatches?.admission.begin()
+    const refusal = this.firstRefusal(request, nowMs)
+    this.stopwatches?.admission.end()
+    return refusal
+  }
+
+  private firstRefusal(request: RequestView, nowMs: number): Rejection | null {
     const { admissions } = this.policies
     for (let i = 0; i < admissions.length; i++) {
       const refusal = admissions[i]!.decide(request, this, this, nowMs)
@@ -295,10 +308,20 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
 
   private ask(request: RequestView, avoided: number, nowMs: number): number {
     const { placement } = this.policies
+    this.stopwatches?.placement.begin()
     const picked = placement.pick(request, this, nowMs)
     this.producer = this.splits ? placement.decodeOn!() : -1
+    this.stopwatches?.placement.end()
     this.decisions?.picked(request, this, picked, avoided, nowMs)
     return picked
+  }
+
+  /** Asks the placement policy, which can, for several requests at once: `picked` is as `Placement.pickBatch` has it. */
+  pickTogether(requests: ReadonlyArray<RequestView>, picked: Int32Array, nowMs: number): void {
+    this.stopwatches?.placement.begin()
+    this.policies.placement.pickBatch!(requests, this, nowMs, picked)
+    this.stopwatches?.placement.end()
+    this.decisions?.pickedTogether(requests, picked, this, nowMs)
   }
 
   /** Whether a retry was saved up, that may be spent. */

@@ -11,6 +11,7 @@ import { Attempt, Charges } from "./Charges.ts"
 import { Act, type DecisionLog } from "./DecisionLog.ts"
 import { Phase, type Request, type RequestTable } from "./RequestTable.ts"
 import { Progress, State } from "./Progress.ts"
+import type { Stopwatches } from "./Stopwatch.ts"
 import type { Totals } from "./Totals.ts"
 import type { WorkerTable } from "./WorkerTable.ts"
 
@@ -50,6 +51,8 @@ export interface BalancerStateOptions {
   readonly retryBudget: number
   /** Who keeps account of what is decided, and why. It changes nothing. */
   readonly decisions?: DecisionLog | undefined
+  /** Who takes the time of decisions. They change nothing. */
+  readonly stopwatches?: Stopwatches | undefined
   readonly nowMs: number
 }
 
@@ -141,6 +144,7 @@ export class BalancerState {
     if (progress.state !== State.placed) return
     const request = this.table.at(slot)
     this.start(request, progress)
+    progress.firstMs = nowMs
     this.totals.ttftMs.record(nowMs - request.arrivedMs)
   }
 
@@ -157,6 +161,9 @@ export class BalancerState {
     totals.cachedTokens += request.cachedTokens
     totals.promptTokens += request.promptTokens
     totals.e2eMs.record(nowMs - request.arrivedMs)
+    const furtherTokens = request.outputTokens - 1
+    const furtherMs = nowMs - progress.firstMs
+    if (furtherTokens > 0 && furtherMs >= 0) totals.tpotMs.record(furtherMs / furtherTokens)
     this.discharge(request, Reason.none)
     this.end(request, Reason.none)
   }
@@ -318,6 +325,11 @@ export class BalancerState {
     return this.pools[model]?.queuedCount ?? 0
   }
 
+  /** Requests of `model` that are placed. */
+  inFlightOf(model: number): number {
+    return this.pools[model]?.placed ?? 0
+  }
+
   private progressOf(slot: number): Progress {
     return (this.progress[slot] ??= new Progress())
   }
@@ -396,8 +408,7 @@ export class BalancerState {
     }
     if (this.picked.length < size) this.picked = new Int32Array(size)
     const { picked } = this
-    pool.policies.placement.pickBatch!(batch, pool, this.nowMs, picked)
-    this.options.decisions?.pickedTogether(batch, picked, pool, this.nowMs)
+    pool.pickTogether(batch, picked, this.nowMs)
     let placed = 0
     for (const [i, request] of batch.entries()) {
       const worker = picked[i]!
@@ -692,7 +703,7 @@ export class BalancerState {
     if (reason === Reason.expired) this.totals.expired++
     else if (reason === Reason.cancelled) this.totals.cancelled++
     else this.totals.failed++
-    this.totals.reasons[reason]!++
+    this.totals.failures[reason]!++
     this.effects.fail(request.slot, reason, isRetryable(reason) ? FAILED_RETRY_MS : 0)
     this.end(request, reason)
   }
@@ -705,7 +716,7 @@ export class BalancerState {
       decisions.refused(request, this.poolOf(request.model), by, reason, retryAfterMs, this.nowMs)
     }
     this.totals.rejected++
-    this.totals.reasons[reason]!++
+    this.totals.rejections[reason]!++
     this.effects.reject(slot, reason, retryAfterMs)
     this.table.release(slot)
   }
@@ -717,6 +728,7 @@ export class BalancerState {
     progress.avoided = -1
     progress.moves = 0
     progress.toldTokens = 0
+    progress.firstMs = Number.NaN
     this.poolOf(request.model).tellEnded(request, reason, this.nowMs)
     this.table.release(slot)
   }
@@ -724,13 +736,14 @@ export class BalancerState {
   private poolOf(model: number): BalancerPool {
     const known = this.pools[model]
     if (known !== undefined) return known
-    const { blockTokens, decisions, pipeline, prefixes } = this.options
+    const { blockTokens, decisions, pipeline, prefixes, stopwatches } = this.options
     const pool = new BalancerPool({
       workers: this.workers,
       policies: pipeline(model),
       prefixes: prefixes(model),
       blockTokens,
-      decisions
+      decisions,
+      stopwatches
     })
     this.pools[model] = pool
     return pool

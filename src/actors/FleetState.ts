@@ -36,7 +36,7 @@ const isReady = (state: Sighting["state"]): boolean => state === "ready"
 export class FleetState {
   private readonly options: FleetOptions
   /** Processes there should be, those on their way out not counted; undefined before the first look. */
-  private wanted: number | undefined
+  wanted: number | undefined
   /** Those on their way out, since when. */
   private readonly leaving = new Map<number, number>()
   /** Those that were ordered and were not ready yet, since when. */

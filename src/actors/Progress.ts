@@ -18,4 +18,6 @@ export class Progress {
   moves = 0
   /** Output tokens the policies were told of. */
   toldTokens = 0
+  /** When the first token was relayed; NaN before, and where an earlier core had the request then. */
+  firstMs = Number.NaN
 }

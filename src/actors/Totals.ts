@@ -14,10 +14,13 @@ export interface Totals {
   outputTokens: number
   cachedTokens: number
   promptTokens: number
-  /** By `Reason`, of rejections and failures. */
-  readonly reasons: Float64Array
+  /** By `Reason`: what was not let in, and what was and did not end well. */
+  readonly rejections: Float64Array
+  readonly failures: Float64Array
   readonly queueMs: Histogram
   readonly ttftMs: Histogram
+  /** Of requests with more than one token. */
+  readonly tpotMs: Histogram
   readonly e2eMs: Histogram
 }
 
@@ -33,8 +36,10 @@ export const makeTotals = (): Totals => ({
   outputTokens: 0,
   cachedTokens: 0,
   promptTokens: 0,
-  reasons: new Float64Array(256),
+  rejections: new Float64Array(256),
+  failures: new Float64Array(256),
   queueMs: new Histogram(),
   ttftMs: new Histogram(),
+  tpotMs: new Histogram(),
   e2eMs: new Histogram()
 })

@@ -42,6 +42,8 @@ export const startGateway = Effect.fnUntraced(function* (
   const metrics = makeMetrics({
     snapshot: () => host.snapshot(),
     totals: host.totals,
+    decisionMs: { admission: host.stopwatches.admission.ms, placement: host.stopwatches.placement.ms },
+    desiredWorkers: host.desiredWorkers,
     protocolErrors: log.violations,
     restarts: log.restarts,
     recordingLosses: options.recordingLosses,

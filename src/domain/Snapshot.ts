@@ -19,6 +19,13 @@ export interface WorkerSnapshot {
   readonly heardMsAgo: number
 }
 
+/** What is asked of one model. */
+export interface ModelSnapshot {
+  readonly name: string
+  readonly inFlight: number
+  readonly queued: number
+}
+
 /** Totals of one balancer since its process started. `accepted = done + failed + cancelled + expired + inFlight + queued`. */
 export interface BalancerSnapshot {
   readonly epoch: number
@@ -40,7 +47,10 @@ export interface BalancerSnapshot {
   readonly cachedTokens: number
   readonly inFlight: number
   readonly queued: number
-  /** Rejections and failures by `reasonName`. */
-  readonly reasons: Readonly<Record<string, number>>
+  /** In the order in which they came up. */
+  readonly models: ReadonlyArray<ModelSnapshot>
+  /** By `reasonName`: what was not let in, and what was and did not end well. */
+  readonly rejections: Readonly<Record<string, number>>
+  readonly failures: Readonly<Record<string, number>>
   readonly workers: ReadonlyArray<WorkerSnapshot>
 }

@@ -1,5 +1,5 @@
 import { Counter, Gauge, Registry } from "prom-client"
-import type { BalancerSnapshot, WorkerSnapshot } from "../domain/Snapshot.ts"
+import type { BalancerSnapshot, ModelSnapshot, WorkerSnapshot, WorkerState } from "../domain/Snapshot.ts"
 import type { Histogram } from "../structures/Histogram.ts"
 import type { ProcessFacts } from "./ProcessFacts.ts"
 import type { RecordingLosses } from "./Recorder.ts"
@@ -13,8 +13,13 @@ export interface MetricSources {
     readonly promptTokens: number
     readonly queueMs: Histogram
     readonly ttftMs: Histogram
+    readonly tpotMs: Histogram
     readonly e2eMs: Histogram
   }
+  /** How long decisions took, of a sample of them. */
+  readonly decisionMs: { readonly admission: Histogram; readonly placement: Histogram }
+  /** Worker processes there should be, by model. */
+  readonly desiredWorkers: ReadonlyMap<string, number>
   /** Broken protocol rules, by kind. */
   readonly protocolErrors: ReadonlyMap<string, number>
   /** Restarts by supervisors, by child. */
@@ -36,22 +41,23 @@ export interface Metrics {
 const WORKERS_MAX = 100
 const KINDS_MAX = 32
 
-/** Seconds. Down to half a millisecond, because queueing and placement are short. */
-const buckets = [
-  0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160
-]
+/** Upper bounds of buckets, in seconds. */
+const bounds = {
+  /** Down to half a millisecond, because queueing is short. */
+  wait: [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160
+  ],
+  /** Close together where targets lie. */
+  token: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5],
+  /** From the least that a `Histogram` of milliseconds resolves. */
+  decision: [
+    0.000001, 0.0000025, 0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005,
+    0.01
+  ]
+}
 
-/** Reasons that end an admitted request; all others refuse one. */
-const failureReasons: ReadonlySet<string> = new Set([
-  "worker_lost",
-  "worker_failed",
-  "worker_protocol",
-  "retry_budget",
-  "expired",
-  "cancelled",
-  "slow_consumer",
-  "connection_lost"
-])
+/** All but `stopped`, which no snapshot shows. */
+const states: ReadonlyArray<WorkerState> = ["starting", "ready", "suspect", "draining", "lost"]
 
 type Labels = Readonly<Record<string, string>>
 type Sample = readonly [labels: Labels, value: number]
@@ -60,6 +66,7 @@ type Sample = readonly [labels: Labels, value: number]
 export const makeMetrics = (sources: MetricSources): Metrics => {
   const registry = new Registry()
   let now: BalancerSnapshot = sources.snapshot()
+  let facts: ProcessFacts = sources.process()
 
   const family =
     (Kind: typeof Counter | typeof Gauge) =>
@@ -95,10 +102,10 @@ export const makeMetrics = (sources: MetricSources): Metrics => {
     ])
   )
   counter("rejections_total", "Requests that were not let in, by reason.", ["reason"], () =>
-    reasons(now, false)
+    byReason(now.rejections)
   )
   counter("failures_total", "Admitted requests that did not end well, by reason.", ["reason"], () =>
-    reasons(now, true)
+    byReason(now.failures)
   )
   counter("retries_total", "Attempts beyond the first of a request.", [], () => one(now.retries))
   counter(
@@ -112,20 +119,61 @@ export const makeMetrics = (sources: MetricSources): Metrics => {
     [{ direction: "input", cached: "false" }, Math.max(0, sources.totals.promptTokens - now.cachedTokens)],
     [{ direction: "output", cached: "false" }, now.outputTokens]
   ])
-  gauge("inflight", "Requests placed on a worker and not ended.", [], () => one(now.inFlight))
-  gauge("queue_depth", "Requests admitted and not placed.", [], () => one(now.queued))
+  gauge("inflight", "Requests placed on a worker and not ended.", ["model"], () =>
+    byModel(now, ({ inFlight }) => inFlight)
+  )
+  gauge("queue_depth", "Requests admitted and not placed.", ["model"], () =>
+    byModel(now, ({ queued }) => queued)
+  )
   gauge("clients", "Client connections.", [], () => one(now.clients))
 
-  const { totals } = sources
-  histogram(registry, "queue_duration_seconds", "From arrival to the first placement.", totals.queueMs)
-  histogram(registry, "ttft_seconds", "From arrival to the first token.", totals.ttftMs)
-  histogram(
-    registry,
-    "request_duration_seconds",
-    "From arrival to the last token, of finished requests.",
-    totals.e2eMs
-  )
+  const { decisionMs, totals } = sources
+  histogram(registry, {
+    name: "queue_duration_seconds",
+    help: "From arrival to the first placement.",
+    bounds: bounds.wait,
+    sources: [[{}, totals.queueMs]]
+  })
+  histogram(registry, {
+    name: "ttft_seconds",
+    help: "From arrival to the first token.",
+    bounds: bounds.wait,
+    sources: [[{}, totals.ttftMs]]
+  })
+  histogram(registry, {
+    name: "tpot_seconds",
+    help: "From the first token to the end, per token after the first, of finished requests that had any.",
+    bounds: bounds.token,
+    sources: [[{}, totals.tpotMs]]
+  })
+  histogram(registry, {
+    name: "request_duration_seconds",
+    help: "From arrival to the last token, of finished requests.",
+    bounds: bounds.wait,
+    sources: [[{}, totals.e2eMs]]
+  })
+  histogram(registry, {
+    name: "decision_duration_seconds",
+    help: "Time that policies took to decide, of a sample of decisions.",
+    bounds: bounds.decision,
+    sources: [
+      [{ decision: "admission" }, decisionMs.admission],
+      [{ decision: "placement" }, decisionMs.placement]
+    ]
+  })
 
+  gauge(
+    "workers",
+    "Workers by model and state; one of several models counts for each, one that is gone as lost for ten minutes.",
+    ["model", "state"],
+    () => byState(now)
+  )
+  gauge(
+    "autoscaler_desired_workers",
+    "Worker processes the autoscaler keeps for a model; workers from elsewhere are not among them.",
+    ["model"],
+    () => byKind("model", sources.desiredWorkers)
+  )
   for (const [name, help, read] of workerGauges) gauge(name, help, ["worker"], () => byWorker(now, read))
   for (const [name, help, read] of workerCounters) counter(name, help, ["worker"], () => byWorker(now, read))
 
@@ -144,27 +192,40 @@ export const makeMetrics = (sources: MetricSources): Metrics => {
       Object.entries(sources.recordingLosses?.() ?? {}).map(([reason, count]): Sample => [{ reason }, count])
   )
 
-  gauge("process_resident_memory_bytes", "Resident memory of the process.", [], () =>
-    one(sources.process().residentBytes)
-  )
-  gauge("process_start_time_seconds", "When the process started, in seconds since the epoch.", [], () =>
-    one(sources.process().startedAtSeconds)
-  )
-  counter("process_cpu_seconds_total", "CPU time used by the process.", [], () =>
-    one(sources.process().cpuSeconds)
-  )
+  counter("process_cpu_seconds_total", "CPU time used by the process.", [], () => one(facts.cpuSeconds))
+  for (const [name, help, read] of processGauges)
+    if (read(facts) !== undefined) gauge(name, help, [], () => one(read(facts)!))
 
   return {
     contentType: registry.contentType,
     render: () => {
       now = sources.snapshot()
+      facts = sources.process()
       return registry.metrics()
     }
   }
 }
 
 /** What every program counts about its process keeps the name it has everywhere. */
-const fullName = (name: string): string => (name.startsWith("process_") ? name : `parallax_${name}`)
+const fullName = (name: string): string => (/^(process|nodejs)_/.test(name) ? name : `parallax_${name}`)
+
+type OfProcess = readonly [name: string, help: string, read: (facts: ProcessFacts) => number | undefined]
+
+const processGauges: ReadonlyArray<OfProcess> = [
+  ["process_resident_memory_bytes", "Resident memory of the process.", ({ residentBytes }) => residentBytes],
+  [
+    "process_start_time_seconds",
+    "When the process started, in seconds since the epoch.",
+    ({ startedAtSeconds }) => startedAtSeconds
+  ],
+  ["process_open_fds", "Open file descriptors.", ({ openFds }) => openFds],
+  ["process_max_fds", "Most file descriptors that may be open.", ({ maxFds }) => maxFds],
+  [
+    "nodejs_heap_size_used_bytes",
+    "JavaScript heap in use, as of about the last garbage collection.",
+    ({ heapUsedBytes }) => heapUsedBytes
+  ]
+]
 
 type OfWorker = readonly [name: string, help: string, read: (worker: WorkerSnapshot) => number]
 
@@ -201,21 +262,39 @@ const workerCounters: ReadonlyArray<OfWorker> = [
 const byWorker = (snapshot: BalancerSnapshot, read: OfWorker[2]): Iterable<Sample> =>
   snapshot.workers.map((worker, i) => [{ worker: i < WORKERS_MAX ? worker.name : "other" }, read(worker)])
 
-function* reasons(snapshot: BalancerSnapshot, failures: boolean): Iterable<Sample> {
-  for (const [reason, count] of Object.entries(snapshot.reasons)) {
-    if (failureReasons.has(reason) === failures) yield [{ reason }, count]
-  }
+/** Models past the bound are summed up. */
+const modelLabel = (name: string, index: number): string => (index < KINDS_MAX ? name : "other")
+
+const byModel = ({ models }: BalancerSnapshot, read: (model: ModelSnapshot) => number): Iterable<Sample> =>
+  models.map((model, i) => [{ model: modelLabel(model.name, i) }, read(model)])
+
+/** A state that no worker is in is shown too: that none is ready is what alerts ask for. */
+function* byState({ models, workers }: BalancerSnapshot): Iterable<Sample> {
+  const labels = new Map(models.map(({ name }, i) => [name, modelLabel(name, i)]))
+  for (const model of new Set(labels.values())) for (const state of states) yield [{ model, state }, 0]
+  for (const { models, state } of workers)
+    for (const name of models) yield [{ model: labels.get(name) ?? "other", state }, 1]
 }
+
+const byReason = (counts: Readonly<Record<string, number>>): Iterable<Sample> =>
+  Object.entries(counts).map(([reason, count]) => [{ reason }, count])
 
 function* byKind(label: string, counts: ReadonlyMap<string, number>): Iterable<Sample> {
   let seen = 0
   for (const [kind, count] of counts) yield [{ [label]: seen++ < KINDS_MAX ? kind : "other" }, count]
 }
 
-/** A histogram counted elsewhere, in ms, shown in seconds: bucket counts are exact to within 1 % of their bounds. */
-const histogram = (registry: Registry, name: string, help: string, source: Histogram): void => {
+interface HistogramFamily {
+  readonly name: string
+  readonly help: string
+  readonly bounds: ReadonlyArray<number>
+  readonly sources: ReadonlyArray<readonly [labels: Labels, source: Histogram]>
+}
+
+/** Histograms counted elsewhere, in ms, shown in seconds: bucket counts are exact to within 1 % of their bounds. */
+const histogram = (registry: Registry, { name, help, bounds, sources }: HistogramFamily): void => {
   const family = { name: fullName(name), help, type: "histogram" as const, aggregator: "sum" as const }
-  const sample = (suffix: string, value: number, labels: Labels = {}) => ({
+  const sample = (suffix: string, value: number, labels: Labels) => ({
     metricName: `${family.name}_${suffix}`,
     value,
     labels
@@ -223,12 +302,12 @@ const histogram = (registry: Registry, name: string, help: string, source: Histo
   const get = () =>
     Promise.resolve({
       ...family,
-      values: [
-        ...buckets.map((le) => sample("bucket", source.countAtMost(le * 1000), { le: String(le) })),
-        sample("bucket", source.count, { le: "+Inf" }),
-        sample("sum", source.sum / 1000),
-        sample("count", source.count)
-      ]
+      values: sources.flatMap(([labels, source]) => [
+        ...bounds.map((le) => sample("bucket", source.countAtMost(le * 1000), { ...labels, le: String(le) })),
+        sample("bucket", source.count, { ...labels, le: "+Inf" }),
+        sample("sum", source.sum / 1000, labels),
+        sample("count", source.count, labels)
+      ])
     })
   registry.registerMetric({ ...family, get } as never)
 }

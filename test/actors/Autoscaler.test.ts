@@ -66,6 +66,7 @@ describe("the autoscaler", () => {
       const fleet = yield* started({ least: 1, most: 2, serviceMs: 5_000, scaling })
       yield* fleet.advance(2 * PERIOD_MS)
       expect(fleet.ready()).toBe(2)
+      expect(fleet.node.host.desiredWorkers).toEqual(new Map([["sim", 2]]))
       fleet.send(6)
       yield* fleet.advance(100)
       strings.count = 1
@@ -80,6 +81,7 @@ describe("the autoscaler", () => {
       fleet.send(1)
       yield* fleet.advance(100)
       expect(assigned()).toBe(before)
+      expect(fleet.node.host.desiredWorkers).toEqual(new Map([["sim", 1]]))
       yield* fleet.advance(12_000)
       expect([...fleet.processes.keys()]).toHaveLength(1)
       expect(fleet.ends()).toEqual({ done: 7, failed: 0, rejected: 0 })

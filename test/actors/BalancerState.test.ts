@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
 import { BalancerState, type BalancerEffects } from "../../src/actors/BalancerState.ts"
 import { Phase, RequestTable } from "../../src/actors/RequestTable.ts"
+import { Stopwatch } from "../../src/actors/Stopwatch.ts"
 import { makeTotals } from "../../src/actors/Totals.ts"
 import { WorkerTable } from "../../src/actors/WorkerTable.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
@@ -105,6 +106,10 @@ class World implements BalancerEffects {
   readonly workers = new WorkerTable(8)
   readonly totals = makeTotals()
   nowMs = 0
+  readonly stopwatches = {
+    admission: new Stopwatch(() => this.nowMs),
+    placement: new Stopwatch(() => this.nowMs)
+  }
   /** By slot: the workers of its live attempts, in the order they were sent. Never none, at most two. */
   readonly holders = new Map<number, ReadonlyArray<number>>()
   /** By request, in the order of submission. */
@@ -181,6 +186,7 @@ class World implements BalancerEffects {
       blockTokens: 4,
       attemptsMax: 3,
       retryBudget: this.retryBudget,
+      stopwatches: this.stopwatches,
       nowMs: this.nowMs
     })
   }
@@ -396,6 +402,7 @@ class World implements BalancerEffects {
     expect(this.core.inFlight).toBe(this.holders.size)
     expect(this.core.inFlight + this.core.queued).toBe(this.live().length)
     expect(this.core.queuedOf(0)).toBe(this.core.queued)
+    expect(this.core.inFlightOf(0)).toBe(this.core.inFlight)
     const { totals } = this
     expect(totals.accepted).toBe(
       totals.done + totals.failed + totals.cancelled + totals.expired + this.live().length
@@ -708,6 +715,51 @@ describe("a request", () => {
     ])
   })
 
+  test("with further tokens than the first counts with the time for each of them", () => {
+    const world = twoWorkers()
+    const slots = [world.submit(), world.submit(), world.submit()]
+    const at = (nowMs: number, slot: number, tokens: number): void => {
+      world.nowMs = nowMs
+      for (let token = 0; token < tokens; token++) world.token(slot)
+    }
+    at(100, slots[0]!, 1)
+    at(120, slots[1]!, 1)
+    at(150, slots[0]!, 4)
+    // One token and none are not further ones.
+    for (const slot of slots) world.done(slot)
+    const { tpotMs } = world.totals
+    expect(world.totals.done).toBe(3)
+    expect([tpotMs.count, tpotMs.sum]).toEqual([1, 50 / 4])
+  })
+
+  test("that streamed before a restart has no known first token; the next in its slot has", () => {
+    const world = twoWorkers()
+    const [streaming, waiting] = [world.submit(), world.submit()]
+    world.token(streaming)
+    world.nowMs = 10
+    world.restart()
+    const { tpotMs } = world.totals
+    const finish = (slot: number): void => {
+      for (let token = 0; token < 3; token++) {
+        world.nowMs += 20
+        world.token(slot)
+      }
+      world.done(slot)
+    }
+    finish(streaming)
+    expect([world.totals.done, tpotMs.count]).toEqual([1, 0])
+    finish(waiting)
+    expect([tpotMs.count, tpotMs.sum]).toEqual([1, 20])
+    // Slots are used again first in, first out.
+    let slot = world.submit()
+    while (slot !== streaming) {
+      world.done(slot)
+      slot = world.submit()
+    }
+    finish(slot)
+    expect([tpotMs.count, tpotMs.sum]).toEqual([2, 40])
+  })
+
   test("whose worker is lost before the first token goes to another one", () => {
     const world = twoWorkers()
     const slot = world.submit()
@@ -916,6 +968,32 @@ test("an attempt that a rescue ended is no failure: the request has as many retr
   expect(world.terminals[0]).toEqual([`error ${Reason.workerFailed}`])
   expect(world.table.at(slot).attempts).toBe(8)
   expect(world.totals.rescues).toEqual(new Map([["test", 5]]))
+})
+
+test("decisions are timed now and then, those about several requests as one", () => {
+  const counts = ({ stopwatches: { admission, placement } }: World) => [
+    admission.ms.count,
+    placement.ms.count
+  ]
+  const world = twoWorkers(64)
+  for (let i = 0; i < 122; i++) world.submit()
+  expect(counts(world)).toEqual([2, 2])
+  const together = new World("least-connections", 8, (pipeline) => ({
+    ...pipeline,
+    batching: { closesAtMs: (_view, nowMs) => nowMs, sizeMax: () => 2 },
+    joint: true,
+    placement: {
+      ...pipeline.placement,
+      pickBatch: (requests, _pool, _nowMs, picked) => void picked.fill(0, 0, requests.length)
+    }
+  }))
+  together.member(0, true)
+  for (let turn = 0; turn < 61; turn++) {
+    const slots = [together.submit(), together.submit()]
+    together.core.settle(together.nowMs)
+    for (const slot of slots) together.done(slot)
+  }
+  expect(counts(together)).toEqual([2, 1])
 })
 
 test("a draining balancer refuses new requests and finishes the others", () => {

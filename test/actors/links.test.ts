@@ -103,6 +103,10 @@ describe("CANCEL", () => {
     const { node, client, worker } = scene()
     client.send(client.request({ stream: 5 }))
     const [assign] = worker.of(Type.assign)
+    expect(node.host.snapshot()).toMatchObject({
+      inFlight: 1,
+      models: [{ name: "sim", inFlight: 1, queued: 0 }]
+    })
     client.send(encodeFrame(Type.cancel, { stream: 5 }), encodeFrame(Type.cancel, { stream: 5 }))
     expect(worker.of(Type.cancel)).toMatchObject([{ stream: assign!.stream, attempt: 1 }])
     worker.send(worker.token(assign!, 0), worker.about(assign!, Type.done))

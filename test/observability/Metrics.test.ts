@@ -35,19 +35,41 @@ const snapshot = (over: Partial<BalancerSnapshot> = {}): BalancerSnapshot => ({
   cachedTokens: 30,
   inFlight: 3,
   queued: 1,
-  reasons: { queue_full: 4, worker_lost: 1 },
-  workers: [worker("w1"), worker("w2", { state: "lost" })],
+  models: [
+    { name: "m", inFlight: 2, queued: 0 },
+    { name: "n", inFlight: 1, queued: 1 }
+  ],
+  rejections: { queue_full: 3, draining: 1 },
+  failures: { worker_lost: 1, draining: 2 },
+  workers: [worker("w1"), worker("w2", { state: "lost", models: ["m", "n"] })],
   ...over
 })
 
+const facts = {
+  cpuSeconds: 1.5,
+  residentBytes: 1_000,
+  heapUsedBytes: 500,
+  openFds: 9,
+  maxFds: 1_024,
+  startedAtSeconds: 1_700_000_000
+}
+
 const sources = (over: Partial<MetricSources> = {}): MetricSources => ({
   snapshot,
-  totals: { promptTokens: 100, queueMs: new Histogram(), ttftMs: new Histogram(), e2eMs: new Histogram() },
+  totals: {
+    promptTokens: 100,
+    queueMs: new Histogram(),
+    ttftMs: new Histogram(),
+    tpotMs: new Histogram(),
+    e2eMs: new Histogram()
+  },
+  decisionMs: { admission: new Histogram(), placement: new Histogram() },
+  desiredWorkers: new Map([["m", 2]]),
   protocolErrors: new Map([["bad_frame", 2]]),
   restarts: new Map([["balancer", 1]]),
   recordingLosses: () => ({ unwritten: 7, overtaken: 2, crowded: 0 }),
   version: "1.2.3",
-  process: () => ({ cpuSeconds: 1.5, residentBytes: 1_000, startedAtSeconds: 1_700_000_000 }),
+  process: () => facts,
   ...over
 })
 
@@ -81,10 +103,10 @@ describe("the exposition", () => {
     const text = await makeMetrics(sources()).render()
     expect(families(text).length).toBe(text.split("\n").filter((line) => line.startsWith("# TYPE")).length)
     for (const { name, type, help } of families(text)) {
-      expect(name).toMatch(/^(parallax|process)_[a-z][a-z0-9]*(_[a-z0-9]+)*$/)
+      expect(name).toMatch(/^(parallax|process|nodejs)_[a-z][a-z0-9]*(_[a-z0-9]+)*$/)
       expect(name.endsWith("_total")).toBe(type === "counter")
       expect(name).not.toMatch(/_(ms|milliseconds|minutes|kb|mb|count|sum|bucket)(_|$)/)
-      expect(name.includes("duration") || name.includes("ttft")).toBe(type === "histogram")
+      expect(/duration|ttft|tpot/.test(name)).toBe(type === "histogram")
       if (type === "histogram") expect(name).toEndWith("_seconds")
       expect(help).toMatch(/^[A-Z].*\.$/)
     }
@@ -94,22 +116,31 @@ describe("the exposition", () => {
     const got = samples(await makeMetrics(sources()).render())
     expect(
       Object.fromEntries(
-        [...got].filter(([name]) => !name.includes("_seconds") && !name.startsWith("process_"))
+        [...got].filter(([name]) => !name.includes("_seconds") && !name.includes("start_time"))
       )
     ).toMatchObject({
       'parallax_build_info{version="1.2.3"}': 1,
       'parallax_requests_total{outcome="done"}': 5,
       'parallax_requests_total{outcome="rejected"}': 4,
-      'parallax_rejections_total{reason="queue_full"}': 4,
+      'parallax_rejections_total{reason="queue_full"}': 3,
+      'parallax_rejections_total{reason="draining"}': 1,
       'parallax_failures_total{reason="worker_lost"}': 1,
+      'parallax_failures_total{reason="draining"}': 2,
       'parallax_tokens_total{direction="input",cached="true"}': 30,
       'parallax_tokens_total{direction="input",cached="false"}': 70,
       'parallax_tokens_total{direction="output",cached="false"}': 50,
       parallax_retries_total: 2,
       'parallax_rescues_total{kind="steal"}': 5,
       'parallax_rescues_total{kind="hedge"}': 1,
-      parallax_inflight: 3,
-      parallax_queue_depth: 1,
+      'parallax_inflight{model="m"}': 2,
+      'parallax_inflight{model="n"}': 1,
+      'parallax_queue_depth{model="m"}': 0,
+      'parallax_queue_depth{model="n"}': 1,
+      'parallax_workers{model="m",state="ready"}': 1,
+      'parallax_workers{model="m",state="lost"}': 1,
+      'parallax_workers{model="n",state="ready"}': 0,
+      'parallax_workers{model="n",state="lost"}': 1,
+      'parallax_autoscaler_desired_workers{model="m"}': 2,
       'parallax_worker_ready{worker="w1"}': 1,
       'parallax_worker_ready{worker="w2"}': 0,
       'parallax_worker_output_tokens_total{worker="w1"}': 100,
@@ -117,8 +148,13 @@ describe("the exposition", () => {
       'parallax_protocol_errors_total{class="bad_frame"}': 2,
       'parallax_recording_losses_total{reason="unwritten"}': 7,
       'parallax_recording_losses_total{reason="overtaken"}': 2,
-      'parallax_recording_losses_total{reason="crowded"}': 0
+      'parallax_recording_losses_total{reason="crowded"}': 0,
+      process_resident_memory_bytes: 1_000,
+      process_open_fds: 9,
+      process_max_fds: 1_024,
+      nodejs_heap_size_used_bytes: 500
     })
+    expect(got.get("process_cpu_seconds_total")).toBe(1.5)
     expect(got.get('parallax_worker_heartbeat_age_seconds{worker="w1"}')).toBe(0.25)
     expect(got.has('parallax_rejections_total{reason="worker_lost"}')).toBe(false)
   })
@@ -126,6 +162,11 @@ describe("the exposition", () => {
   test("says nothing of a recording where there is none", async () => {
     const text = await makeMetrics(sources({ recordingLosses: undefined })).render()
     expect(text).not.toMatch(/^parallax_recording/m)
+  })
+
+  test("says nothing of file descriptors where the system does not", async () => {
+    const process = () => ({ ...facts, openFds: undefined, maxFds: undefined })
+    expect(await makeMetrics(sources({ process })).render()).not.toContain("fds")
   })
 
   test("is read anew each time: nothing is counted twice, a worker that is gone is gone", async () => {
@@ -182,24 +223,53 @@ describe("histograms", () => {
   })
 })
 
+test("decisions of a kind are a histogram each, down to a microsecond", async () => {
+  const decisionMs = { admission: new Histogram(), placement: new Histogram() }
+  decisionMs.admission.record(0.0005)
+  for (const ms of [0.004, 0.02]) decisionMs.placement.record(ms)
+  const got = samples(await makeMetrics(sources({ decisionMs })).render())
+  const name = "parallax_decision_duration_seconds"
+  expect(got.get(`${name}_bucket{decision="admission",le="0.000001"}`)).toBe(1)
+  expect(got.get(`${name}_bucket{decision="placement",le="0.000001"}`)).toBe(0)
+  expect(got.get(`${name}_bucket{decision="placement",le="0.000005"}`)).toBe(1)
+  expect(got.get(`${name}_count{decision="placement"}`)).toBe(2)
+  expect(got.get(`${name}_sum{decision="placement"}`)).toBeCloseTo(0.000_024, 9)
+})
+
 describe("series", () => {
   test("stay below 2,000 whatever peers do, and those past the bounds are summed up", async () => {
-    const workers = Array.from({ length: 500 }, (_, i) => worker(`w${i}`))
-    const protocolErrors = new Map(Array.from({ length: 300 }, (_, i) => [`kind${i}`, 1]))
-    const metrics = makeMetrics(sources({ snapshot: () => snapshot({ workers }), protocolErrors }))
+    const names = Array.from({ length: 300 }, (_, i) => `kind${i}`)
+    const workers = Array.from({ length: 500 }, (_, i) => worker(`w${i}`, { models: [names[i % 300]!] }))
+    const models = names.map((name) => ({ name, inFlight: 1, queued: 2 }))
+    const counts = new Map(names.map((name) => [name, 1]))
+    const metrics = makeMetrics(
+      sources({
+        snapshot: () => snapshot({ models, workers }),
+        protocolErrors: counts,
+        restarts: counts,
+        desiredWorkers: counts
+      })
+    )
     const got = samples(await metrics.render())
     expect(got.size).toBeLessThan(2_000)
     expect(got.get('parallax_worker_inflight{worker="other"}')).toBe(400 * 2)
     expect(got.get('parallax_worker_output_tokens_total{worker="other"}')).toBe(400 * 100)
     expect(got.get('parallax_protocol_errors_total{class="other"}')).toBe(300 - 32)
+    expect(got.get('parallax_queue_depth{model="other"}')).toBe((300 - 32) * 2)
+    expect(got.get('parallax_workers{model="kind0",state="ready"}')).toBe(2)
+    expect(got.get('parallax_workers{model="other",state="ready"}')).toBe(500 - 2 * 32)
   })
 })
 
 test("the facts of this process are in the stated units", () => {
-  const { cpuSeconds, residentBytes, startedAtSeconds } = thisProcess()
+  const { cpuSeconds, heapUsedBytes, maxFds, openFds, residentBytes, startedAtSeconds } = thisProcess()
   expect(cpuSeconds).toBeGreaterThan(0)
   expect(cpuSeconds).toBeLessThan(3_600)
   expect(residentBytes).toBeGreaterThan(10 * 1024 * 1024)
+  expect(heapUsedBytes).toBeGreaterThan(100 * 1024)
+  expect(heapUsedBytes).toBeLessThan(residentBytes)
+  expect(openFds ?? 3).toBeGreaterThanOrEqual(3)
+  expect(openFds ?? 3).toBeLessThanOrEqual(maxFds ?? Infinity)
   expect(startedAtSeconds).toBeGreaterThan(1_700_000_000)
   expect(startedAtSeconds).toBeLessThan(10_000_000_000)
 })

@@ -193,7 +193,9 @@ describe("agreement", () => {
     cachedTokens: 0,
     inFlight: 0,
     queued: 0,
-    reasons: {},
+    models: [],
+    rejections: {},
+    failures: {},
     workers: [
       {
         name: "a",
