@@ -18,6 +18,7 @@ export const flaw = ({ name, text }: Fragment): string | undefined => {
   if (!text.trimEnd().endsWith(".")) return "end with a full stop"
   if (text.trimEnd().includes("\n\n") || /^[#*-]/m.test(text))
     return "write one paragraph, without headings or lists"
+  if ((text.match(/[.!?](?=\s|$)/g) ?? []).length > 2) return "write at most two sentences"
   return undefined
 }
 

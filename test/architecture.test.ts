@@ -33,7 +33,8 @@ const layers: Readonly<Record<string, ReadonlyArray<string>>> = {
 const owners: Readonly<Record<string, string>> = {
   msgpackr: "protocol",
   "prom-client": "observability",
-  "effect/unstable/cluster": "coordination"
+  "effect/cluster": "coordination",
+  "effect/rpc": "coordination"
 }
 
 /** Files that take time, randomness and everything from outside as arguments. */
@@ -49,6 +50,10 @@ test("imports point downwards", () => {
 
 test("pure files load nothing that is not pure, and use nothing from outside", () => {
   expect(impure(tree)).toEqual([])
+})
+
+test("packages of one layer go by the names under which they are installed", () => {
+  for (const name of Object.keys(owners)) expect(() => Bun.resolveSync(name, root)).not.toThrow()
 })
 
 test("the test reads the real tree", () => {
@@ -71,6 +76,12 @@ describe("planted violations are found", () => {
     ["src/gateway/A.ts", 'import { b } from "../dashboard/B.ts"', "gateway may not import dashboard"],
     ["src/cluster/A.ts", 'import { b } from "../../test/B.ts"', "imports ../../test/B.ts, outside src"],
     ["src/actors/A.ts", 'import { pack } from "msgpackr"', "only protocol imports msgpackr"],
+    [
+      "src/gateway/A.ts",
+      'import { Sharding } from "effect/cluster"',
+      "only coordination imports effect/cluster"
+    ],
+    ["src/actors/A.ts", 'import * as Rpc from "effect/rpc/Rpc"', "only coordination imports effect/rpc"],
     ["src/misc/A.ts", "export const a = 1", "src/misc is no layer"]
   ])("%s: %j", (path, text, message) => {
     expect(upward(planted({ [path]: text }))).toEqual([`${path}: ${message}`])

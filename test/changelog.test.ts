@@ -38,6 +38,7 @@ describe("fragments", () => {
     ["new-a.md", "A thing.", "name it"],
     ["added-a.md", "a thing.", "capital"],
     ["added-a.md", "A thing", "full stop"],
+    ["added-a.md", "A thing. Another one. A third.", "two sentences"],
     ["added-a.md", "A thing.\n\nMore.", "one paragraph"],
     ["added-a.md", "A:\n- thing.", "one paragraph"]
   ])("%s with %j is refused: %s", (name, text, why) => {

@@ -184,7 +184,8 @@ describe("docs/invariants.md", () => {
     [table("| A1 | holds | `test/gone.test.ts` |"), "A1: test/gone.test.ts does not exist"],
     [table("| A1 | holds | soon |"), "A1: names no test"],
     [table("| A1 |  | `test/a.test.ts` |"), "A1: says nothing"],
-    [table(row, row), "A1: stands twice"]
+    [table(row, row), "A1: stands twice"],
+    [table(row, "| P1 | is asked | `A1`, `gone` |"), "P1: gone is not listed"]
   ])("found: %j", (page, finding) => {
     expect(invariantFindings(page, [], (path) => path === "test/a.test.ts")).toEqual([finding])
   })
@@ -296,13 +297,18 @@ function invariantFindings(
   listed: ReadonlyArray<string>,
   present: (path: string) => boolean
 ): ReadonlyArray<string> {
+  const rows = rowsOf(page)
+  const ids = new Set(rows.map(([id]) => id))
   const seen = new Set<string>()
-  const findings = rowsOf(page).flatMap(([id = "", statement = "", shown = ""]) => {
+  const findings = rows.flatMap(([id = "", statement = "", shown = ""]) => {
     if (seen.has(id)) return [`${id}: stands twice`]
     seen.add(id)
     if (statement === "") return [`${id}: says nothing`]
     const tests = shown.match(/test\/[\w./-]+\.test\.ts/g) ?? []
-    if (tests.length === 0) return [`${id}: names no test`]
+    const others = [...shown.matchAll(/`([\w-]+)`/g)].map((match) => match[1]!)
+    if (tests.length + others.length === 0) return [`${id}: names no test`]
+    const unlisted = others.filter((other) => !ids.has(other)).map((other) => `${id}: ${other} is not listed`)
+    if (unlisted.length > 0) return unlisted
     return tests.filter((path) => !present(path)).map((path) => `${id}: ${path} does not exist`)
   })
   const missing = listed.filter((law) => !seen.has(law) && !page.includes(`\`${law}\``))

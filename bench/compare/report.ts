@@ -137,9 +137,14 @@ export const tally = (results: Results, listed: ReadonlyArray<Cell>): string => 
     `${verdicts.filter(holds).length} of ${verdicts.length}`
   const high = verdicts.filter(({ cell }) => cell.load > 0.8)
   const isBetter = ({ bare, ours }: Verdict): boolean => ours.goodput.mean >= 1.1 * bare.goodput
+  const below = (rivals: "bare" | "admitting"): string => count((verdict) => verdict[rivals].gain.mean < 0)
+  const later = (rivals: "bare" | "admitting"): string =>
+    count((verdict) => verdict.ours.ttftMs > verdict[rivals].ttftMs)
   return [
     `goodput at least that of every rival: ${count(({ bare }) => bare.holds)} cells; of every rival with our admission: ${count(({ admitting }) => admitting.holds)}`,
     `mean TTFT at most that of the best rival: ${count(({ bare }) => bare.isSooner)} cells; with our admission: ${count(({ admitting }) => admitting.isSooner)}`,
+    `by means alone, less goodput than the best rival: ${below("bare")} cells; with our admission: ${below("admitting")}`,
+    `by means alone, a longer mean TTFT: ${later("bare")} cells; with our admission: ${later("admitting")}`,
     `10 % better than the best rival above load 0.8: ${high.filter(isBetter).length} of ${high.length} cells, where the bound allows it: ` +
       `${high.filter((verdict) => isBetter(verdict)).length} of ${high.filter(({ bare, bound }) => bound >= 1.1 * bare.goodput).length}`
   ].join("\n")

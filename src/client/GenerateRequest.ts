@@ -28,7 +28,6 @@ export interface GenerateRequest {
   readonly retry?: "none" | "beforeFirstToken" | undefined
   /** How many times a retryable rejection is tried again, after the time the balancer asks for; 0 is the default. */
   readonly retryRejected?: number | undefined
-  readonly idempotencyKey?: string | undefined
   /** Left out: the client's tenant. */
   readonly tenant?: string | undefined
   /** Cancels the request when it aborts. */
@@ -50,7 +49,6 @@ export interface RequestFacts {
   readonly outputTokens: number | undefined
   readonly retry: "none" | "beforeFirstToken"
   readonly retryRejected: number
-  readonly idempotencyKey: string | undefined
 }
 
 const U32_MAX = 0xffff_ffff
@@ -81,8 +79,7 @@ export const factsOf = (request: GenerateRequest, tenant: string | undefined): R
         ? undefined
         : integer("outputTokens", request.outputTokens, 0, U32_MAX),
     retry: request.retry ?? "beforeFirstToken",
-    retryRejected: integer("retryRejected", request.retryRejected ?? 0, 0, 100),
-    idempotencyKey: name("idempotencyKey", request.idempotencyKey)
+    retryRejected: integer("retryRejected", request.retryRejected ?? 0, 0, 100)
   }
 }
 

@@ -25,7 +25,7 @@ export const requestFrame = (
   const extras = {
     modelName: knownModel === undefined ? model : null,
     tenantName: knownTenant === undefined ? tenant! : null,
-    idempotencyKey: facts.idempotencyKey ?? null
+    idempotencyKey: null
   }
   const hasExtras = Object.values(extras).some((extra) => extra !== null)
   const routing = {

@@ -9,7 +9,6 @@ export interface GenerateBody {
   readonly session?: string
   readonly tenant?: string
   readonly timeoutMs?: number
-  readonly idempotencyKey?: string
   readonly stream?: boolean
 }
 
@@ -45,7 +44,6 @@ const rules: Readonly<Record<keyof GenerateBody, Rule>> = {
   },
   tenant: label,
   timeoutMs: integer(1, TIMEOUT_MS_MAX),
-  idempotencyKey: label,
   stream: { says: "must be true or false", holds: (value) => typeof value === "boolean" }
 }
 

@@ -123,7 +123,7 @@ const loadFields = Object.keys(AnyLoad.fields) as ReadonlyArray<keyof WorkerLoad
 
 /**
  * Extras of a REQUEST, in this order. A name defines the number in the header for this connection, from this frame on: a client sends it
- * with the first request that uses the number. The rest is rare.
+ * with the first request that uses the number. The third has a place and no effect: our client sends null.
  */
 export interface RequestExtras {
   readonly modelName: string | null

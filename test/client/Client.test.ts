@@ -81,12 +81,12 @@ describe("one request", () => {
     const { world, balancer, start } = virtualClient({}, { models: ["first", "m"] })
     start()
     start({ tenant: "t" })
-    start({ tenant: "t", idempotencyKey: "k" })
+    start({ tenant: "t" })
     world.settle()
     expect(balancer.requests.map(({ model, tenant, extras }) => ({ model, tenant, extras }))).toEqual([
       { model: 1, tenant: 0, extras: { modelName: "first", tenantName: null, idempotencyKey: null } },
       { model: 1, tenant: 1, extras: { modelName: null, tenantName: "t", idempotencyKey: null } },
-      { model: 1, tenant: 1, extras: { modelName: null, tenantName: null, idempotencyKey: "k" } }
+      { model: 1, tenant: 1, extras: undefined }
     ])
   })
 
@@ -129,7 +129,7 @@ describe("one request", () => {
     [{ timeoutMs: 0 }, "timeoutMs must be an integer from 1 to 4294967295"],
     [{ model: "" }, "model must be 1 to 128 visible ASCII characters"],
     [{ model: "a b" }, "model must be 1 to 128 visible ASCII characters"],
-    [{ idempotencyKey: "x".repeat(129) }, "idempotencyKey must be 1 to 128 visible ASCII characters"],
+    [{ tenant: "x".repeat(129) }, "tenant must be 1 to 128 visible ASCII characters"],
     [{ prompt: null }, "promptTokens is needed when there is no prompt"],
     [{ chain: new Uint8Array(7) }, "chain must hold eight bytes for each block"]
   ])("%o is a mistake in the program", (request, message) => {

@@ -403,6 +403,18 @@ export const placementLaws: ReadonlyArray<PlacementLaw> = [
     }
   },
   {
+    id: "placement-unknown",
+    statement: "how much is used of a KV cache of unknown size changes no pick",
+    check: (subject) =>
+      fewScenarios(({ seed, workers, requests }) => {
+        const using = (kvUsedTokens: number): ReadonlyArray<number> => {
+          const rows = workers.map((row) => (row.kvCapacityTokens === 0 ? { ...row, kvUsedTokens } : row))
+          return picksOf(subject, seed, poolOf(rows), requests)
+        }
+        expectSame(using(0), using(200_000))
+      })
+  },
+  {
     id: "placement-terms",
     statement: "picks a worker of least sum of terms, each of them finite and not negative",
     about: ({ terms }) => terms !== undefined,

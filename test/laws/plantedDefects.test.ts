@@ -189,6 +189,18 @@ const placementDefects: ReadonlyArray<Planted<Subject>> = [
     }))
   ],
   [
+    "counts tokens in place of a share where the size of the KV cache is unknown",
+    "placement-unknown",
+    placement(
+      "argmin",
+      () => (_, pool) =>
+        least(
+          eligibleOf(pool),
+          (slot) => pool.workers.kvUsedTokens[slot]! / Math.max(1, pool.workers.kvCapacityTokens[slot]!)
+        )
+    )
+  ],
+  [
     "breaks ties by slot",
     "placement-equivariant",
     placement(
