@@ -14,7 +14,8 @@ import { existsSync } from "node:fs"
 import { cpus } from "node:os"
 import { parseTrace } from "../src/domain/traces/parseTrace.ts"
 import { presets } from "../src/engines/simulated/CostModel.ts"
-import { choiceOf, type Pipeline, type PipelineChoice, pipelines } from "../src/policies/pipelines.ts"
+import { choiceOf, type PipelineChoice, pipelines } from "../src/policies/pipelines.ts"
+import { DecisionTime } from "../src/simulator/replay/DecisionTime.ts"
 import { generateTraffic } from "../src/simulator/replay/generate.ts"
 import { Replay, replay } from "../src/simulator/replay/Replay.ts"
 import { type Workload, workloadOf } from "../src/simulator/replay/Workload.ts"
@@ -75,22 +76,10 @@ const measure = (workload: Workload, workers: number, pipeline: PipelineChoice):
 
 /** How long admission and placement take, in ns for each event. */
 const decisionNs = (workload: Workload, workers: number, pipeline: PipelineChoice): number => {
-  let spentNs = 0
-  const timed =
-    <Given extends ReadonlyArray<unknown>, Answer>(ask: (...given: Given) => Answer) =>
-    (...given: Given): Answer => {
-      const beforeNs = Bun.nanoseconds()
-      const answer = ask(...given)
-      spentNs += Bun.nanoseconds() - beforeNs
-      return answer
-    }
-  const adapted = (made: Pipeline): Pipeline => ({
-    ...made,
-    admissions: made.admissions.map((each) => ({ ...each, decide: timed(each.decide) })),
-    placement: { ...made.placement, pick: timed(made.placement.pick) }
-  })
+  const time = new DecisionTime()
+  const { adapted } = time
   const { events } = replay({ workload, workers: workersOf(workers), pipeline, seed: 1, adapted })
-  return spentNs / events
+  return time.ns / events
 }
 
 const print = (cells: ReadonlyArray<string | number>): void =>

@@ -20,6 +20,10 @@ export interface TraceRequest {
   /** Prefix block ids, first block first: an equal id means equal content and equal everything before it. Empty without blocks. */
   readonly blocks: ReadonlyArray<number>
   readonly session: string | undefined
+  /** Its number in the session, from 1 on. */
+  readonly turn?: number | undefined
+  /** How long its client waited after the previous answer of the session. */
+  readonly thinkMs?: number | undefined
   readonly tenant: string | undefined
   readonly model: string | undefined
 }

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test"
+import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { contendersOf } from "../../src/cluster/simulate/contenders.ts"
 import { generatedTraffic } from "../../src/cluster/simulate/generated.ts"
@@ -10,6 +11,9 @@ import { root } from "../support/repository.ts"
 import { run } from "./support/commands.ts"
 
 const targets = { ttftMs: 2000, tpotMs: 50 }
+
+/** The measures that are the same whenever they are taken. */
+const usualNames = measureNames.filter((name) => name !== "decisionUsMean")
 
 describe("a list of policies", () => {
   const named = (list: string) => {
@@ -48,6 +52,11 @@ describe("a list of policies", () => {
     })
   })
 
+  test.each(["90s", "90000ms", "1.5m", "1.5 minutes", "90000"])("takes %j for a length of time", (length) => {
+    const [one] = named(`sticky-rehoming:returnAfter=${length}`)
+    expect(one!.pipeline.placement.options).toEqual({ returnAfter: 90_000 })
+  })
+
   test.each([
     [
       "leest-work",
@@ -64,6 +73,10 @@ describe("a list of policies", () => {
     ["power-of-two:d=99", "Option d of power-of-two must be at most 16."],
     ["power-of-two:d=", "Option d of power-of-two must be a finite number."],
     ["dynamo-kv:form=cube", "Option form of dynamo-kv must be one of linear, lmetric."],
+    [
+      "sticky-rehoming:returnAfter=soon",
+      "Option returnAfter of sticky-rehoming must be a length of time, as in 30s, 500ms or 2m."
+    ],
     [
       "random,,random",
       '"" is no placement, rival, preset or group of these. `bun run policies list` shows them all.'
@@ -133,7 +146,7 @@ describe("simulate", () => {
     expect(report).toMatchObject({ workers: 2, engine: "8b-h100", seeds: [1, 2], requests: 135 })
     expect(report.results.map(({ policy }: { policy: string }) => policy)).toEqual(["simple", "random"])
     for (const result of report.results) {
-      expect(Object.keys(result)).toEqual(["policy", ...measureNames])
+      expect(Object.keys(result)).toEqual(["policy", ...usualNames])
       expect(result.goodput.low).toBeLessThanOrEqual(result.goodput.mean)
       expect(result.goodput.high).toBeGreaterThanOrEqual(result.goodput.mean)
     }
@@ -147,6 +160,25 @@ describe("simulate", () => {
     expect(exitCode).toBe(0)
     expect(out).toMatch(/^kind,policy,goodput\.mean,/)
     expect(out).toMatch(/^policy,random,/m)
+  })
+
+  test("times decisions where that is asked for, and all else stays as it is", async () => {
+    const args = ["simulate", ...traffic, "--policies", "simple,random", "--seeds", "2"]
+    const timed = [...args.with(args.indexOf("--jobs") + 1, "2"), "--time-decisions"]
+    const usual = JSON.parse((await run([...args, "--json"])).out)
+    const document = JSON.parse((await run([...timed, "--json"])).out)
+    for (const measured of [...document.results, document.bounds.sharedCache]) {
+      expect(measured.decisionUsMean.low).toBeGreaterThan(0)
+      expect(measured.decisionUsMean.high).toBeGreaterThanOrEqual(measured.decisionUsMean.low)
+      delete measured.decisionUsMean
+    }
+    expect(document).toEqual(usual)
+    const [table, timedTable] = [(await run(args)).out, (await run(timed)).out]
+    expect(timedTable).toMatch(/ decide µs$/m)
+    expect(table).not.toContain("decide")
+    const [csv, timedCsv] = [(await run([...args, "--csv"])).out, (await run([...timed, "--csv"])).out]
+    expect(timedCsv).toMatch(/,decisionUsMean\.mean,decisionUsMean\.low,decisionUsMean\.high$/m)
+    expect(csv).not.toContain("decision")
   })
 
   test("sweep prints rates, and writes them as one document", async () => {
@@ -191,9 +223,16 @@ describe("simulate", () => {
 
   test("counts the hours of workers where their number follows the load", async () => {
     const slow = ["--generate", "rate=4,requests=150,prompt=800", "--workers", "1", "--policies", "random"]
-    const scale = ["--scale", "queue-driven:concurrency=1", "--workers-max", "4", "--cold-start", "500ms"]
+    const scale = [
+      "--scale",
+      "queue-driven:concurrency=1:drain=10s",
+      "--workers-max",
+      "4",
+      "--cold-start",
+      "500ms"
+    ]
     const scaled = await run(["simulate", ...slow, ...scale])
-    expect(scaled.out).toMatch(/^1 to 4 workers 8b-h100; --scale queue-driven:concurrency=1;/m)
+    expect(scaled.out).toMatch(/^1 to 4 workers 8b-h100; --scale queue-driven:concurrency=1:drain=10s;/m)
     expect(scaled.out).toMatch(/ worker h$/m)
     const { results } = JSON.parse((await run(["simulate", ...slow, ...scale, "--json"])).out)
     const lastsHours = 150 / 4 / 3600
@@ -208,6 +247,19 @@ describe("simulate", () => {
     )
     const [open, closed] = (await Promise.all(both)).map(({ out }) => JSON.parse(out).results[0])
     expect(closed.goodputRps.mean / open.goodputRps.mean).toBeWithin(0.95, 1.0001)
+  })
+
+  test("has clients of recorded traffic wait, who come on time however far the workers are", async () => {
+    const header = { format: "llm-trace/1", name: "steady", kind: "real", blockSize: null }
+    const requests = Array.from({ length: 20 }, (_, i) => ({ t: 10_000 * i, in: 500, out: 50, session: "s" }))
+    const path = join(tmpdir(), `steady-${process.pid}.jsonl`)
+    await Bun.write(path, [header, ...requests].map((line) => JSON.stringify(line)).join("\n"))
+    const { out } = await run([
+      ...["simulate", "--trace", path, "--workers", "1", "--warm-up", "0", "--policies", "random", "--json"],
+      ...["--closed-loop", "--network-ms", "200"]
+    ])
+    await Bun.file(path).delete()
+    expect(JSON.parse(out).results[0].goodputRps.mean).toBeCloseTo(20 / 190, 4)
   })
 
   test("lays traces over each other", async () => {
@@ -256,7 +308,17 @@ describe("simulate", () => {
       /^--cold-start: "soon" must be a length of time, as in 30s/
     ],
     ["--generate rate=1 --network-ms -1", /^Invalid value for flag --network-ms/],
-    ["sweep --generate rate=1 --closed-loop", /^Unrecognized flag: --closed-loop/]
+    ["sweep --generate rate=1 --closed-loop", /^Unrecognized flag: --closed-loop/],
+    ["sweep --generate rate=1 --time-decisions", /^Unrecognized flag: --time-decisions/],
+    [
+      "sweep --generate rate=1,requests=1 --jobs 1",
+      /^simulate sweep looks for a rate: give traffic of at least two requests, not all at one moment\.\n$/
+    ],
+    ["sweep --generate rate=1,requests=3,sessions=1,think=0 --jobs 2", /^simulate sweep looks for a rate/],
+    [
+      "--generate rate=1 --scale queue-driven:drain=soon --workers-max 9",
+      /^--scale: Option drain of queue-driven must be a length of time, as in 30s, 500ms or 2m\.\n$/
+    ]
   ])("%s is refused with exit code 2", async (args, err) => {
     const ran = await run(["simulate", ...args.split(" ").filter((arg) => arg !== "")])
     expect(ran).toMatchObject({ exitCode: 2, out: "" })

@@ -1,5 +1,5 @@
 import { afterAll, describe, expect, test } from "bun:test"
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { root } from "../support/repository.ts"
@@ -23,6 +23,18 @@ describe("trace convert", () => {
     const [given, ...all] = readFileSync(join(root, small), "utf8").trimEnd().split("\n")
     expect(lines).toEqual(all.slice(0, 50))
     expect(JSON.parse(header!)).toMatchObject({ ...(JSON.parse(given!) as object), requests: 50 })
+  })
+
+  const agents = join(root, "../shared/traces/traces/coding-agents-a.jsonl.gz")
+  if (!existsSync(agents)) console.log(`${agents} is not here: recorded think times are not converted`)
+  test.skipIf(!existsSync(agents))("keeps turns and think times as they were recorded", async () => {
+    await run(["trace", "convert", agents, at("agents.jsonl"), "--limit", "1000"])
+    const linesOf = (text: string) => text.trimEnd().split("\n").slice(1, 1001)
+    const given = linesOf(new TextDecoder().decode(Bun.gunzipSync(readFileSync(agents))))
+    expect(given.filter((line) => line.includes('"think":')).length).toBeGreaterThan(900)
+    expect(linesOf(readFileSync(at("agents.jsonl"), "utf8"))).toEqual(given)
+    const { err } = await run(["trace", "convert", at("agents.jsonl"), at("m.jsonl"), "--format", "mooncake"])
+    for (const loss of ["the turn of", "the think time of"]) expect(err).toContain(loss)
   })
 
   test("says what Mooncake's format has no place for", async () => {

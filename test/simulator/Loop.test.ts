@@ -1,12 +1,18 @@
 import { describe, expect, test } from "bun:test"
 import * as fc from "fast-check"
+import { existsSync } from "node:fs"
+import { join } from "node:path"
 import { Reason } from "../../src/domain/Outcome.ts"
+import { parseTrace } from "../../src/domain/traces/parseTrace.ts"
+import { presets } from "../../src/engines/simulated/CostModel.ts"
+import { choiceOf, pipelines } from "../../src/policies/pipelines.ts"
 import { type LoopOptions, closedLoop } from "../../src/simulator/replay/Loop.ts"
 import { type Outcomes, Replay, type ReplayOptions } from "../../src/simulator/replay/Replay.ts"
 import { boundsOf } from "../../src/simulator/report/bounds.ts"
-import type { Workload } from "../../src/simulator/replay/Workload.ts"
+import { type Workload, workloadOf } from "../../src/simulator/replay/Workload.ts"
 import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
 import { replays } from "../support/replays.ts"
+import { root } from "../support/repository.ts"
 
 /** What is replayed, and how. */
 interface Subject {
@@ -22,6 +28,12 @@ const loops = fc.record({
 
 const holds = (check: (options: ReplayOptions, loop: Required<LoopOptions>) => void): void =>
   fc.assert(fc.property(replays, loops, check), { numRuns: 60 })
+
+/** The same requests, of which for every third it is known how long its client thought. */
+const partlyKnown = ({ requests, ...rest }: Workload): Workload => ({
+  ...rest,
+  requests: requests.map((one, i) => (i % 3 === 0 ? { ...one, thinkMs: 70 * (i % 2) } : one))
+})
 
 const closed = (
   { close, make }: Pick<Subject, "close" | "make">,
@@ -51,7 +63,8 @@ const laws = [
   {
     id: "loop-thinks",
     check: (subject: Subject) =>
-      holds((options, loop) => {
+      holds((given, loop) => {
+        const options = { ...given, workload: partlyKnown(given.workload) }
         const { arrivedMs, endedMs } = closed(subject, options, loop)
         const { requests } = options.workload
         for (const numbers of clientsOf(options.workload))
@@ -59,7 +72,7 @@ const laws = [
             if (i === 0) continue
             const before = numbers[i - 1]!
             const gapMs = requests[number]!.arrivalMs - requests[before]!.arrivalMs
-            const thinkMs = Math.max(0, gapMs - loop.answerMs(before))
+            const thinkMs = requests[number]!.thinkMs ?? Math.max(0, gapMs - loop.answerMs(before))
             expect(arrivedMs[number]!).toBe(endedMs[before]! + thinkMs)
           }
       })
@@ -130,6 +143,15 @@ const defects: ReadonlyArray<Planted<Subject>> = [
     { ...real, close: (workload, { clientsMax = Infinity }) => closedLoop(workload, { clientsMax }) }
   ],
   [
+    "knows nothing of what was recorded",
+    "loop-thinks",
+    {
+      ...real,
+      close: ({ requests, ...rest }, options) =>
+        closedLoop({ ...rest, requests: requests.map((one) => ({ ...one, thinkMs: undefined })) }, options)
+    }
+  ],
+  [
     "lets everybody in",
     "loop-clients",
     { ...real, close: (workload, { answerMs = () => 0 }) => closedLoop(workload, { answerMs }) }
@@ -171,6 +193,33 @@ const defects: ReadonlyArray<Planted<Subject>> = [
 
 describe("clients that wait for answers", () => keepsAll(laws, real))
 describe("planted defects", () => findsAll(laws, defects))
+
+const agents = join(root, "../shared/traces/traces/coding-agents-a.jsonl.gz")
+if (!existsSync(agents)) console.log(`${agents} is not here: recorded think times are not replayed`)
+test.skipIf(!existsSync(agents))("clients of coding-agents-a think as long as was recorded", async () => {
+  const text = new TextDecoder().decode(Bun.gunzipSync(await Bun.file(agents).bytes()))
+  const parsed = parseTrace(text, { limit: 300 })
+  if (!("trace" in parsed)) throw new Error(parsed.join("\n"))
+  const workload = workloadOf([parsed.trace], 2)
+  const options: ReplayOptions = {
+    workload,
+    workers: ["a", "b"].map((name) => ({ name, preset: presets["8b-h100"] })),
+    pipeline: choiceOf(pipelines.simple),
+    seed: 1
+  }
+  const unknown = (): number => expect.unreachable("all but the first of a session say it")
+  const { arrivedMs, endedMs } = closed(real, options, { answerMs: unknown })
+  let followers = 0
+  for (const numbers of clientsOf(workload))
+    for (const [i, number] of numbers.entries()) {
+      if (i === 0) continue
+      followers++
+      // At twice the speed.
+      const thinkMs = parsed.trace.requests[number]!.thinkMs! / 2
+      expect(arrivedMs[number]!).toBe(endedMs[numbers[i - 1]!]! + thinkMs)
+    }
+  expect(followers).toBeGreaterThan(200)
+})
 
 test("as many clients as one, without sessions, ask one after the other", () => {
   fc.assert(

@@ -20,7 +20,11 @@ const commonLength = (a: ArrayLike<unknown>, b: ArrayLike<unknown>): number => {
   return i
 }
 
-const trace = fixture(150)
+/** Of every second request it is known how long its client thought, of the first not at all. */
+const trace: Trace = (({ header, requests }) => ({
+  header,
+  requests: requests.map((request, i) => (i % 2 === 0 ? request : { ...request, thinkMs: i - 1 }))
+}))(fixture(150))
 
 const laws = [
   {
@@ -48,6 +52,7 @@ const laws = [
       for (const [i, request] of trace.requests.entries()) {
         const planned = requests[i]!
         expect(planned.arrivalMs * 4).toBe(request.arrivalMs)
+        expect(planned.thinkMs).toBe(request.thinkMs && request.thinkMs / 4)
         expect(tenants[planned.tenant]).toBe(request.tenant)
         expect(planned).toMatchObject({
           promptTokens: request.promptTokens,

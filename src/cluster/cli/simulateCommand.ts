@@ -55,7 +55,7 @@ const setting = {
   ),
   scale: textFlag(
     "scale",
-    "Scaling policy that decides how many workers there are, from --workers to --workers-max, options behind it (queue-driven:drain=10000). Default: there are --workers.",
+    "Scaling policy that decides how many workers there are, from --workers to --workers-max, options behind it (queue-driven:drain=10s). Default: there are --workers.",
     "policy"
   ),
   workersMax: Flag.Int("workers-max").pipe(
@@ -129,6 +129,11 @@ export const simulateCommand = Command.make(
       "At most so many clients at a time, a session or a request without one each, who all wait. Default: no limit.",
       Infinity
     ),
+    // Undefined without it, so that reports do not speak of it.
+    timeDecisions: switchFlag(
+      "time-decisions",
+      "Measure how long admission and placement take, in a column of its own. It differs from run to run: take --jobs 1 to compare."
+    ).pipe(Flag.map((wanted) => wanted || undefined)),
     csv: switchFlag("csv", "Write comma-separated values, and nothing else, to standard output."),
     explain: Flag.Int("explain").pipe(
       Flag.withDescription(

@@ -1,5 +1,4 @@
 import { didYouMean } from "../../domain/config/Option.ts"
-import { parseDuration } from "../../domain/config/duration.ts"
 import type { PolicyChoice } from "../../domain/config/pipeline.ts"
 import type { PlacementEntry } from "../../policies/Placement.ts"
 import { choiceOf, type PipelineChoice, pipelines } from "../../policies/pipelines.ts"
@@ -7,6 +6,7 @@ import { optionProblem, type OptionSpec, type OptionValue, type PolicyEntry } fr
 import { findAdmission, placements, rivals } from "../../policies/registry.ts"
 import type { Targets } from "../../simulator/report/bounds.ts"
 import type { Contender } from "../../simulator/report/ground.ts"
+import { LENGTH_RULE, lengthOf } from "./lengthOf.ts"
 
 export type PresetName = keyof typeof pipelines
 
@@ -66,7 +66,7 @@ const pipelineOf = (text: string, preset: PresetName): PipelineChoice | string =
   return { ...choiceOf(pipelines[preset]), placement: { policy: name, options } }
 }
 
-/** Settings such as `d=3` as the options of a policy. */
+/** Settings such as `d=3` as the options of a policy. A length of time has a unit, as in `drain=10s`, or is in ms. */
 export const optionsOf = (
   { name, options: specs }: PolicyEntry<unknown>,
   settings: ReadonlyArray<string>
@@ -82,7 +82,7 @@ export const optionsOf = (
       return `${name} has no option "${option}". ${hint}`
     }
     const value = valueOf(spec, rest.join("="))
-    const problem = optionProblem(spec, value)
+    const problem = spec.kind === "duration" && Number.isNaN(value) ? LENGTH_RULE : optionProblem(spec, value)
     if (problem !== null) return `Option ${option} of ${name} ${problem}.`
     options[option] = value as OptionValue
   }
@@ -96,7 +96,7 @@ const valueOf = (spec: OptionSpec, text: string): unknown => {
     case "boolean":
       return text === "true" ? true : text === "false" ? false : text
     case "duration":
-      return parseDuration(text) ?? Number(text || Number.NaN)
+      return lengthOf(text) ?? Number(text || Number.NaN)
     default:
       return Number(text || Number.NaN)
   }

@@ -1,7 +1,8 @@
 import * as Effect from "effect/Effect"
+import type { Run } from "../../simulator/report/Study.ts"
 import { searches, sweepOf } from "../../simulator/report/sweep.ts"
 import { sweepTableOf, tableText } from "../../simulator/report/table.ts"
-import type { CliFailure } from "../cli/CliFailure.ts"
+import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import { jsonLine } from "../cli/jsonLine.ts"
 import { Shell } from "../cli/Shell.ts"
 import { openReport, writeReport } from "./reporting.ts"
@@ -24,7 +25,7 @@ export const runSweep = Effect.fnUntraced(function* (
   yield* openReport(flags)
   const all = searches({ ...competition, goal })
   const atOnce = all.length * competition.seeds.length
-  const sweep = sweepOf(yield* concludeAll(flags, all, { atOnce }))
+  const sweep = sweepOf(yield* concludeAll(flags, all, { atOnce, refuse: rateless }))
   const results = sweep.results.map(({ found }) => found)
   const bounds = { bound: sweep.bounds.bound.found, sharedCache: sweep.bounds.sharedCache.found }
   const document = { ...factsOf(flags), goal, results, bounds }
@@ -37,3 +38,11 @@ export const runSweep = Effect.fnUntraced(function* (
     : [title, settingText(flags), "", tableText(sweepTableOf(sweep, workers)), ""].join("\n")
   yield* Effect.promise(() => shell.out(text))
 })
+
+/** Traffic that takes no time has no rate, at whatever speed. */
+const rateless = ({ limits }: Run): CliFailure | undefined =>
+  Number.isFinite(limits.requestsPerSecond)
+    ? undefined
+    : misused(
+        "simulate sweep looks for a rate: give traffic of at least two requests, not all at one moment."
+      )

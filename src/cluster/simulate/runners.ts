@@ -48,17 +48,29 @@ const openRunner = Effect.fnUntraced(function* (
   })
 })
 
-/** Does the jobs of studies side by side, at most `atOnce` at a time, and shows how far they are; `total` is how many there will be. */
+interface Concluding {
+  /** Jobs that can be done at a time, at most. */
+  readonly atOnce: number
+  /** How many there will be, where that is known. */
+  readonly total?: number
+  /** What is wrong with what came of a job, which then ends all of them. */
+  readonly refuse?: (run: Run) => CliFailure | undefined
+}
+
+/** Does the jobs of studies side by side, and shows how far they are. */
 export const concludeAll = <Found>(
   flags: SettingFlags,
   studies: ReadonlyArray<Study<Found>>,
-  { atOnce, total }: { readonly atOnce: number; readonly total?: number }
+  { atOnce, refuse, total }: Concluding
 ): Effect.Effect<ReadonlyArray<Found>, CliFailure, Shell> =>
   Effect.gen(function* () {
     const runner = yield* openRunner(flags, Math.min(flags.jobs, atOnce))
     const showing = new Showing(yield* Shell, total)
     const shown: Runner = (job) =>
-      Effect.tap(runner(job), (run) => Effect.sync(() => showing.after(job, run)))
+      Effect.tap(runner(job), (run) => {
+        const refusal = refuse?.(run)
+        return refusal === undefined ? Effect.sync(() => showing.after(job, run)) : Effect.fail(refusal)
+      })
     const found = yield* Effect.forEach(studies, (study) => conclude(study, shown), {
       concurrency: "unbounded"
     })

@@ -17,6 +17,8 @@ export interface SettingFlags extends TrafficFlags, WorldFlags {
   readonly sloTtft: number
   readonly sloTpot: number
   readonly warmUp: number
+  /** Whether it is measured how long decisions take. */
+  readonly timeDecisions?: boolean | undefined
   readonly seed: number
   readonly seeds: number
   readonly json: boolean
@@ -37,14 +39,15 @@ export interface Competition {
 export const settingOf = Effect.fnUntraced(function* (
   flags: SettingFlags
 ): Effect.fn.Return<Setting, CliFailure> {
-  const { engine, kvTokens, warmUp } = flags
+  const { engine, kvTokens, timeDecisions = false, warmUp } = flags
   return {
     world: yield* worldOf(flags),
     workers: mostWorkers(flags),
     preset: presets[engine],
     kvCapacityTokens: Number.isFinite(kvTokens) ? kvTokens : undefined,
     targets: targetsOf(flags),
-    warmUp
+    warmUp,
+    timeDecisions
   }
 })
 

@@ -23,6 +23,8 @@ export interface TrafficFlags {
   readonly closedLoop?: boolean
   readonly clients?: number
   readonly engine: keyof typeof presets
+  /** One way between balancer and worker. */
+  readonly networkMs: number
 }
 
 /** The files of recorded traffic. */
@@ -55,14 +57,15 @@ export const trafficOf = Effect.fnUntraced(function* (
 })
 
 /**
- * With clients that wait, where that is asked for. What was made up has its think times; of what was recorded they are not known, so that
- * answers are taken to have come as fast as those of an idle worker do.
+ * With clients that wait, where that is asked for. What was made up has its think times; of what was recorded they are often not known, and
+ * then answers are taken to have come as fast as those of an idle worker do.
  */
 const looped = (workload: Workload, flags: TrafficFlags): Workload => {
-  const { clients: clientsMax = Number.POSITIVE_INFINITY, closedLoop: waits = false, engine, trace } = flags
-  if (!waits && clientsMax === Number.POSITIVE_INFINITY) return workload
+  const { clients: clientsMax = Number.POSITIVE_INFINITY, engine, networkMs, trace } = flags
+  if (flags.closedLoop !== true && clientsMax === Number.POSITIVE_INFINITY) return workload
   if (trace === undefined) return closedLoop(workload, { clientsMax })
-  const { tpotMs, ttftMs } = boundsOf({ workload, workers: [{ name: "alone", preset: presets[engine] }] })
+  const workers = [{ name: "alone", preset: presets[engine] }]
+  const { tpotMs, ttftMs } = boundsOf({ workload, workers, networkMs })
   const answerMs = (number: number): number => {
     const further = workload.requests[number]!.outputTokens - 1
     const ms = ttftMs[number]! + (further > 0 ? further * tpotMs[number]! : 0)
@@ -72,11 +75,15 @@ const looped = (workload: Workload, flags: TrafficFlags): Workload => {
   return closedLoop(workload, { clientsMax, answerMs })
 }
 
-/** The same requests, closer together. */
+/** The same requests, closer together: clients think as much faster. */
 const faster = (workload: Workload, speed: number): Workload =>
   speed === 1
     ? workload
     : {
         ...workload,
-        requests: workload.requests.map((request) => ({ ...request, arrivalMs: request.arrivalMs / speed }))
+        requests: workload.requests.map((request) => ({
+          ...request,
+          arrivalMs: request.arrivalMs / speed,
+          thinkMs: request.thinkMs && request.thinkMs / speed
+        }))
       }

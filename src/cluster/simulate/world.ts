@@ -1,6 +1,5 @@
 import * as Effect from "effect/Effect"
 import { didYouMean } from "../../domain/config/Option.ts"
-import { parseDuration } from "../../domain/config/duration.ts"
 import type { PolicyChoice } from "../../domain/config/pipeline.ts"
 import { scalings } from "../../policies/registry.ts"
 import type { Crash, SlowDown } from "../../simulator/replay/faults.ts"
@@ -8,6 +7,7 @@ import { HEARTBEAT_MS, NETWORK_MS } from "../../simulator/replay/Replay.ts"
 import type { World } from "../../simulator/report/ground.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import { optionsOf } from "./contenders.ts"
+import { LENGTH_RULE, lengthOf } from "./lengthOf.ts"
 
 /** What is said of the world around workers and policies. */
 export interface WorldFlags {
@@ -138,8 +138,7 @@ const scalingOf = ({
   const policy = scalingChoice(scale)
   if (typeof policy === "string") return wrong(`--scale: ${policy}`)
   const coldStartMs = lengthOf(coldStart)
-  if (coldStartMs === undefined)
-    return wrong(`--cold-start: "${coldStart}" must be a length of time, as in 30s, 500ms or 2m.`)
+  if (coldStartMs === undefined) return wrong(`--cold-start: "${coldStart}" ${LENGTH_RULE}.`)
   return Effect.succeed({ policy, least: workers, coldStartMs })
 }
 
@@ -153,12 +152,4 @@ const scalingChoice = (text: string): PolicyChoice | string => {
   }
   const options = optionsOf(entry, settings)
   return typeof options === "string" ? options : { policy: name, options }
-}
-
-const unitMs: Readonly<Record<string, number>> = { ms: 1, s: SECOND_MS, m: 60 * SECOND_MS }
-
-/** Milliseconds of `30s`, or of a duration as configurations have it. */
-const lengthOf = (text: string): number | undefined => {
-  const [, count, unit] = /^(\d+(?:\.\d+)?)(ms|s|m)$/.exec(text) ?? []
-  return unit === undefined ? parseDuration(text) : Number(count) * unitMs[unit]!
 }

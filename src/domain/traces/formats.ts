@@ -97,6 +97,8 @@ const llmTrace: TraceFormat = {
       outputTokens: line.integer("out", 1),
       blocks: readBlocks(line, "blocks", promptTokens, blockSize),
       session: line.label("session"),
+      turn: line.value("turn") === undefined ? undefined : line.integer("turn", 1),
+      thinkMs: line.value("think") === undefined ? undefined : line.decimal("think", 0),
       tenant: line.label("tenant"),
       model: line.label("model")
     }

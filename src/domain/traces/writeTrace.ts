@@ -11,13 +11,15 @@ const llmTrace: TraceWriter = {
   lines: ({ header, requests }) => {
     const { about, blockSize, kind, name, partialTail } = header
     const lines = requests.map((request) => {
-      const { arrivalMs, blocks, model, outputTokens, promptTokens, session, tenant } = request
+      const { arrivalMs, blocks, model, outputTokens, promptTokens, session, tenant, thinkMs, turn } = request
       return {
         t: Math.floor(arrivalMs),
         in: promptTokens,
         out: outputTokens,
         blocks: blockSize === null || blocks.length === 0 ? undefined : blocks,
         session,
+        turn,
+        think: thinkMs,
         tenant,
         model
       }
@@ -47,6 +49,15 @@ const llmTrace: TraceWriter = {
 const labelOf = (name: string): string | undefined =>
   name === "" ? undefined : name.replaceAll(/[^\x21-\x7e]/g, "_").slice(0, 128)
 
+/** What Mooncake's lines have no place for, and its name. */
+const displaced = [
+  ["session", "session"],
+  ["turn", "turn"],
+  ["thinkMs", "think time"],
+  ["tenant", "tenant"],
+  ["model", "model"]
+] as const
+
 const mooncake: TraceWriter = {
   lines: ({ header, requests }) =>
     requests.map((request) =>
@@ -58,9 +69,7 @@ const mooncake: TraceWriter = {
       })
     ),
   losses: ({ header: { about, blockSize, name }, requests }) => {
-    const labels = (["session", "tenant", "model"] as const).filter((label) =>
-      requests.some((request) => request[label] !== undefined)
-    )
+    const missing = displaced.filter(([field]) => requests.some((request) => request[field] !== undefined))
     const blocks =
       blockSize === null ||
       blockSize === MOONCAKE_BLOCK ||
@@ -75,7 +84,7 @@ const mooncake: TraceWriter = {
       ...(name === "" && about === undefined
         ? []
         : ["there is no place for name, source, licence and notes"]),
-      ...labels.map((label) => `there is no place for the ${label} of a request`),
+      ...missing.map(([, name]) => `there is no place for the ${name} of a request`),
       ...blocks
     ]
   }

@@ -12,13 +12,16 @@ export interface Loop {
 
 export interface LoopOptions {
   readonly clientsMax?: number
-  /** What of the time between two requests of a session went by before the answer to the first, given by its number, was there. */
+  /**
+   * What of the time between two requests of a session went by before the answer to the first, given by its number, was there. It is not
+   * asked where the think time of the second was recorded.
+   */
   readonly answerMs?: (number: number) => number
 }
 
 /**
  * The same requests, of clients who wait: each but the first of a session comes so long after the one before has ended, however it
- * ended, as was left of the time between them when that had its answer.
+ * ended, as was recorded, or else as was left of the time between them when that had its answer.
  */
 export const closedLoop = (
   workload: Workload,
@@ -28,14 +31,14 @@ export const closedLoop = (
   const followers = new Int32Array(requests.length).fill(-1)
   const thinkMs = new Float64Array(requests.length).fill(Number.NaN)
   const latest = new Map<string, number>()
-  for (const [number, { arrivalMs, sessionHigh, sessionLow }] of requests.entries()) {
+  for (const [number, { arrivalMs, sessionHigh, sessionLow, thinkMs: recordedMs }] of requests.entries()) {
     if (sessionHigh === 0 && sessionLow === 0) continue
     const session = `${sessionHigh}/${sessionLow}`
     const before = latest.get(session)
     latest.set(session, number)
     if (before === undefined) continue
     followers[before] = number
-    thinkMs[number] = Math.max(0, arrivalMs - requests[before]!.arrivalMs - answerMs(before))
+    thinkMs[number] = recordedMs ?? Math.max(0, arrivalMs - requests[before]!.arrivalMs - answerMs(before))
   }
   return { ...workload, loop: { followers, thinkMs, clientsMax } }
 }

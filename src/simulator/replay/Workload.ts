@@ -16,6 +16,8 @@ export interface PlannedRequest {
   readonly tenant: number
   readonly sessionHigh: number
   readonly sessionLow: number
+  /** From the end of the one before in its session until it comes, where clients wait and that was recorded. */
+  readonly thinkMs?: number | undefined
   /** Left out, its number in the workload; never 0. */
   readonly id?: Hash64
   /** Keys of its prefix blocks, as the engines' caches know them. */
@@ -65,6 +67,7 @@ export const workloadOf = (
         tenant: Math.max(0, tenants.add(tenant)),
         sessionHigh: session.high,
         sessionLow: session.low,
+        thinkMs: request.thinkMs && request.thinkMs / speed,
         keys: chainKeys(chain)
       }
     })

@@ -1,7 +1,7 @@
 import { estimate, type Estimate } from "./bootstrap.ts"
 import type { Contender } from "./ground.ts"
 import type { Limits } from "./limits.ts"
-import { measureNames, type MeasureName } from "./measures.ts"
+import { type Measured, measuredIn } from "./measures.ts"
 import { meanPlots, type Plots } from "./plots.ts"
 import type { Run, Study } from "./Study.ts"
 
@@ -18,7 +18,7 @@ export interface CompareOptions {
 }
 
 /** A mean over seeds for each measure. */
-export type Estimates = Readonly<Record<MeasureName, Estimate>>
+export type Estimates = Measured<Estimate>
 
 export interface Result {
   readonly policy: string
@@ -70,7 +70,10 @@ export function* compare(options: CompareOptions): Study<Comparison> {
 }
 
 const resultOf = (policy: string, runs: ReadonlyArray<Run>): Result => {
-  const entries = measureNames.map((name) => [name, estimate(runs.map((run) => run.figures![name]))])
+  const entries = measuredIn(runs[0]!.figures!).map((name) => [
+    name,
+    estimate(runs.map((run) => run.figures![name]!))
+  ])
   const plots = runs.flatMap((run) => run.plots ?? [])
   return {
     policy,

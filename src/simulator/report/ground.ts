@@ -1,5 +1,6 @@
 import type { EnginePreset } from "../../engines/simulated/CostModel.ts"
 import type { PipelineChoice } from "../../policies/pipelines.ts"
+import { DecisionTime } from "../replay/DecisionTime.ts"
 import { replay, type ReplayOptions } from "../replay/Replay.ts"
 import type { ReplayWorkerOptions } from "../replay/ReplayWorker.ts"
 import type { Workload } from "../replay/Workload.ts"
@@ -28,6 +29,8 @@ export interface Setting {
   readonly targets: Targets
   /** Share of the requests, from the first on, that warm the caches up and do not count. */
   readonly warmUp: number
+  /** Whether it is measured how long decisions take. */
+  readonly timeDecisions?: boolean
 }
 
 /** What is the same for all contenders with one seed, and at any speed. */
@@ -39,6 +42,7 @@ export interface Ground {
   /** Number of the first request that counts. */
   readonly from: number
   readonly bounds: Bounds
+  readonly timeDecisions: boolean
 }
 
 /** Who serves with one seed. */
@@ -53,24 +57,30 @@ export const workersOf = (
   }))
 
 export const groundOf = (setting: Setting, seed: number, workload: Workload): Ground => {
-  const { targets, warmUp, world } = setting
+  const { targets, timeDecisions = false, warmUp, world } = setting
   const workers = workersOf(setting, seed)
   const from = Math.floor(warmUp * workload.requests.length)
-  return { seed, world, workers, targets, from, bounds: boundsOf({ ...world, workload, workers }) }
+  const bounds = boundsOf({ ...world, workload, workers })
+  return { seed, world, workers, targets, from, bounds, timeDecisions }
 }
 
 /** Replays a workload under a contender. */
 export const contend = (
-  { bounds, from, seed, targets, workers, world }: Ground,
+  { bounds, from, seed, targets, timeDecisions, workers, world }: Ground,
   workload: Workload,
   { pipeline, sharedCache = false }: Contender,
   goodputMax: number,
   plots = false
 ): { readonly figures: Figures; readonly plots: Plots | undefined; readonly events: number } => {
-  const result = replay({ ...world, workload, workers, pipeline, seed, sharedCache })
+  const time = timeDecisions ? new DecisionTime() : undefined
+  const adapted = time && { adapted: time.adapted }
+  const result = replay({ ...world, workload, workers, pipeline, seed, sharedCache, ...adapted })
   const yardstick = { bounds, from, targets, goodputMax }
   return {
-    figures: figuresOf(result, yardstick),
+    figures: {
+      ...figuresOf(result, yardstick),
+      ...(time && { decisionUsMean: time.ns / 1000 / workload.requests.length })
+    },
     plots: plots ? plotsOf(result, yardstick) : undefined,
     events: result.events
   }

@@ -104,6 +104,13 @@ export const measures = {
     summary:
       "Hours that workers were there for, from the order to start one to its end, where they follow the load.",
     show: (value) => value.toFixed(3)
+  },
+  decisionUsMean: {
+    heading: "decide µs",
+    better: "less",
+    summary:
+      "Time on the machine's clock that admission and placement took for a request, mean over all that came; it differs from run to run.",
+    show: (value) => value.toFixed(2)
   }
 } as const satisfies Readonly<Record<string, Measure>>
 
@@ -111,5 +118,14 @@ export type MeasureName = keyof typeof measures
 
 export const measureNames = Object.keys(measures) as ReadonlyArray<MeasureName>
 
+/** Something for each measure; for the time of decisions only where they were timed. */
+export type Measured<Value> = Readonly<Record<Exclude<MeasureName, "decisionUsMean">, Value>> & {
+  readonly decisionUsMean?: Value
+}
+
+/** The measures that there is something for. */
+export const measuredIn = (of: Measured<unknown>): ReadonlyArray<MeasureName> =>
+  measureNames.filter((name) => Object.hasOwn(of, name))
+
 /** One value for each measure, NaN where there is none. */
-export type Figures = Readonly<Record<MeasureName, number>>
+export type Figures = Measured<number>

@@ -1,6 +1,6 @@
 import type { Estimate } from "./bootstrap.ts"
 import type { Comparison, Result } from "./compare.ts"
-import { measureNames, type MeasureName, measures } from "./measures.ts"
+import { measuredIn, type MeasureName, measures } from "./measures.ts"
 import type { Capacity, Sweep } from "./sweep.ts"
 
 /** What is known of a policy, or of a bound: not every measure. */
@@ -31,8 +31,8 @@ export interface Table {
 
 export const tableOf = ({ bounds, results }: Comparison): Table => {
   const { alone, capacity, sharedCache } = bounds
-  const names = measureNames.filter((name) =>
-    results.some(({ estimates }) => !Number.isNaN(estimates[name].mean))
+  const names = measuredIn(sharedCache.estimates).filter((name) =>
+    results.some(({ estimates }) => !Number.isNaN(estimates[name]!.mean))
   )
   const best = new Map(names.map((name) => [name, bestOf(results, name)]))
   const rowOf = (title: string, known: Known, marked?: typeof best): TableRow => ({
@@ -86,13 +86,12 @@ export const tableText = ({ head, limits, policies }: Table): string => {
 
 /** A comparison for programs: a line for each policy and bound, mean and interval of each measure; empty where there is none. */
 export const comparisonCsv = ({ bounds, results }: Comparison): string => {
-  const line = (kind: string, policy: string, known: Known): string =>
-    [kind, policy, ...measureNames.flatMap((name) => ends.map((end) => numeral(known[name]?.[end])))].join(
-      ","
-    )
   const { alone, capacity, sharedCache } = bounds
+  const names = measuredIn(sharedCache.estimates)
+  const line = (kind: string, policy: string, known: Known): string =>
+    [kind, policy, ...names.flatMap((name) => ends.map((end) => numeral(known[name]?.[end])))].join(",")
   return [
-    ["kind", "policy", ...measureNames.flatMap((name) => ends.map((end) => `${name}.${end}`))].join(","),
+    ["kind", "policy", ...names.flatMap((name) => ends.map((end) => `${name}.${end}`))].join(","),
     ...results.map(({ estimates, policy }) => line("policy", policy, estimates)),
     line("sharedCache", sharedCache.policy, sharedCache.estimates),
     line("alone", "", exactly(alone)),
@@ -134,7 +133,7 @@ const spreadOf = (name: MeasureName, estimate: Estimate | undefined): string => 
 
 /** As it is shown, so that what looks equal is marked alike; undefined where all look equal. */
 const bestOf = (results: ReadonlyArray<Result>, name: MeasureName): string | undefined => {
-  const means = results.map(({ estimates }) => estimates[name].mean).filter((mean) => !Number.isNaN(mean))
+  const means = results.map(({ estimates }) => estimates[name]!.mean).filter((mean) => !Number.isNaN(mean))
   const best = measures[name].better === "more" ? Math.max(...means) : Math.min(...means)
   return new Set(means.map((mean) => show(name, mean))).size > 1 ? show(name, best) : undefined
 }

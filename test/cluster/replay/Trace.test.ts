@@ -34,7 +34,8 @@ describe("a trace", () => {
       tenant: "t",
       model: "m",
       turn: 1,
-      think: 3
+      think: 3,
+      queueMs: 4
     }
     expect(parsed(textOf(header, request, "", { t: 5, in: 1, out: 1 }))).toEqual({
       header: { name: "x", kind: "real", blockSize: 64, partialTail: true },
@@ -45,6 +46,8 @@ describe("a trace", () => {
           outputTokens: 2,
           blocks: [7, 8],
           session: "s",
+          turn: 1,
+          thinkMs: 3,
           tenant: "t",
           model: "m"
         },
@@ -54,6 +57,8 @@ describe("a trace", () => {
           outputTokens: 1,
           blocks: [],
           session: undefined,
+          turn: undefined,
+          thinkMs: undefined,
           tenant: undefined,
           model: undefined
         }
@@ -99,6 +104,9 @@ describe("a trace", () => {
       textOf(header, { t: 1, in: 64, out: 1, tenant: "a b" }),
       ["2:tenant: must be 1 to 128 visible characters"]
     ],
+    [textOf(header, { t: 1, in: 1, out: 1, think: -1 }), ["2:think: must be a number of at least 0"]],
+    [textOf(header, { t: 1, in: 1, out: 1, think: "2 s" }), ["2:think: must be a number of at least 0"]],
+    [textOf(header, { t: 1, in: 1, out: 1, turn: 0 }), ["2:turn: must be a whole number of at least 1"]],
     [textOf(header, "[1]"), ["2: must be a JSON object"]]
   ])("%j is refused with line and field", (text, problems) => {
     const found = parseTrace(text)

@@ -1,6 +1,6 @@
 import type { Targets } from "../bounds.ts"
 import type { Comparison } from "../compare.ts"
-import { measureNames, measures } from "../measures.ts"
+import { measuredIn, measures } from "../measures.ts"
 import type { Plots } from "../plots.ts"
 import type { Sweep } from "../sweep.ts"
 import { type Cell, sweepTableOf, type Table, tableOf } from "../table.ts"
@@ -20,7 +20,7 @@ export const comparisonPage = (
   targets: Targets,
   { facts, lead, sections, title }: Provenance
 ): Promise<string> => {
-  const { results } = comparison
+  const { bounds, results } = comparison
   const drawn = drawnOf(results)
   const most = Math.max(...results.map(({ estimates }) => estimates.goodput.mean))
   return page({
@@ -40,7 +40,9 @@ export const comparisonPage = (
     ),
     meanings: [
       [LOST, "By how much its goodput is below the best one, in percent of all requests."],
-      ...measureNames.map((name) => [measures[name].heading, measures[name].summary] as const)
+      ...measuredIn(bounds.sharedCache.estimates).map(
+        (name) => [measures[name].heading, measures[name].summary] as const
+      )
     ],
     charts: comparisonCharts(comparison, targets),
     sections,
