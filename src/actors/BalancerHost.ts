@@ -7,7 +7,6 @@ import { type Gate, guarded } from "../protocol/credentials.ts"
 import { encodeFrame } from "../protocol/Codec.ts"
 import { Type } from "../protocol/Header.ts"
 import { type Hello, type Register, version } from "../protocol/Message.ts"
-import type { Role } from "../protocol/Roles.ts"
 import type { Explanation } from "../domain/Explanation.ts"
 import type { Pipeline, PipelineChoice } from "../policies/pipelines.ts"
 import { hash64, type Hash64 } from "../structures/hash.ts"
@@ -81,6 +80,10 @@ interface WorkerRecord {
   readonly role: Register["role"]
   load: WorkerLoad
   heardMs: number
+  /** Whether it is to finish and leave. */
+  draining: boolean
+  /** Which of all registrations it came with: tells its connection from the one before and the one after. */
+  readonly registration: number
 }
 
 /** A worker that is connected: its slot, its name, and what it may do. */
@@ -129,6 +132,8 @@ export class BalancerHost {
   /** New requests are refused. */
   draining = false
   restarts = 0
+  /** The identity of the client that is the HTTP listener of this process: one that nobody can guess, as it may do more than others. */
+  gateway: string | undefined
   private readonly tenants = new Names(TENANTS_MAX)
   private readonly tenantRecords: Array<Tenant> = []
   private readonly prefixes: Array<PrefixIndex | undefined> = []
@@ -139,6 +144,8 @@ export class BalancerHost {
   private readonly clients = new Set<ClientLink>()
   /** Client links there have been. */
   private clientCount = 0
+  /** Registrations of workers there have been. */
+  private registrations = 0
   private readonly startedMs: number
   readonly timeScale: number
   /** Counts of the live core. */
@@ -169,7 +176,7 @@ export class BalancerHost {
 
   private welcome(connection: Connection, hello: Hello): Verdict {
     const { options } = this
-    const handler = this.handlerOf(connection, hello.role)
+    const handler = this.handlerOf(connection, hello)
     if (handler === undefined) return { refuse: "bad_message", message: "this is a balancer" }
     const { limits } = options.context
     return {
@@ -199,7 +206,8 @@ export class BalancerHost {
         !record.models.some((model) => poolName(model, record.role) === pool)
       )
         continue
-      manager.tell({ _tag: "Joined", worker })
+      manager.tell({ _tag: "Joined", worker, registration: record.registration })
+      if (record.draining) manager.tell({ _tag: "Draining", worker })
       manager.tell({ _tag: "Heartbeat", worker, load: record.load })
     }
   }
@@ -213,7 +221,13 @@ export class BalancerHost {
     for (const manager of this.pools.values()) {
       if (manager === undefined) continue
       waiting++
-      if (manager.tell({ _tag: "Announce", answered }) !== "accepted") answered()
+      // One that ends before it answers leaves it to its successor.
+      const unwatch = manager.watch(answered)
+      const told = (): void => {
+        unwatch()
+        answered()
+      }
+      if (manager.tell({ _tag: "Announce", answered: told }) === "full") told()
     }
     answered()
   }
@@ -260,7 +274,7 @@ export class BalancerHost {
     const link = worker < 0 ? undefined : this.links.workers[worker]
     if (link === undefined) return false
     link.connection.send(encodeFrame(Type.drain, {}))
-    this.tellPools(worker, { _tag: "Draining", worker })
+    this.workerDrains(worker)
     return true
   }
 
@@ -270,9 +284,10 @@ export class BalancerHost {
     this.tellBalancer({ _tag: "Drain" })
   }
 
-  /** Ends the connection of a worker that was given up. */
-  cutWorker(worker: number): void {
-    this.links.workers[worker]?.connection.cut("lost: no heartbeat")
+  /** Ends the connection of a worker that was given up, unless it has come back since on another one. */
+  cutWorker(worker: number, registration: number): void {
+    if (this.records[worker]?.registration === registration)
+      this.links.workers[worker]?.connection.cut("lost: no heartbeat")
   }
 
   /** Workers of `model` that may get work, of one role. */
@@ -377,7 +392,7 @@ export class BalancerHost {
     }
   }
 
-  private handlerOf(connection: Connection, role: Role) {
+  private handlerOf(connection: Connection, { identity, role }: Pick<Hello, "identity" | "role">) {
     const { options } = this
     const { limits } = options.context
     switch (role) {
@@ -392,6 +407,7 @@ export class BalancerHost {
           requestTimeoutMs: options.requestTimeoutMs,
           timeScale: this.timeScale,
           streamsMax: options.streamsMax,
+          isGateway: identity === this.gateway,
           rejected: (reason) => {
             this.totals.rejected++
             this.totals.rejections[reason]!++
@@ -407,7 +423,7 @@ export class BalancerHost {
           limits,
           registered: this.registered,
           heartbeat: this.heartbeat,
-          draining: (link) => this.tellPools(link.worker, { _tag: "Draining", worker: link.worker }),
+          draining: (link) => this.workerDrains(link.worker),
           closed: this.workerClosed
         })
       case "admin":
@@ -427,10 +443,11 @@ export class BalancerHost {
 
   private readonly registered = (link: WorkerLink, offer: Register) => {
     const hello = link.connection.peer!
-    const worker = this.workerSlot(hello.identity)
     const models = offer.models.map((model) => this.models.add(model))
-    if (worker < 0 || models.includes(-1)) {
-      link.connection.refuse("limit", "limit", worker < 0 ? "too many workers" : "too many models")
+    const areNamed = !models.includes(-1)
+    const worker = areNamed ? this.workerSlot(hello.identity) : -1
+    if (worker < 0) {
+      link.connection.refuse("limit", "limit", areNamed ? "too many workers" : "too many models")
       return undefined
     }
     // A reborn worker takes the place of its former self, whose connection may not have been found dead yet.
@@ -450,7 +467,9 @@ export class BalancerHost {
       models: offer.models,
       role: offer.role,
       load: idleLoad,
-      heardMs: link.connection.heardMs
+      heardMs: link.connection.heardMs,
+      draining: false,
+      registration: this.registrations++
     }
     for (const model of offer.models) {
       const pool = poolName(model, offer.role)
@@ -458,7 +477,7 @@ export class BalancerHost {
       this.pools.set(pool, undefined)
       this.options.poolWanted(pool, this.models.find(model))
     }
-    this.tellPools(worker, { _tag: "Joined", worker })
+    this.tellPools(worker, { _tag: "Joined", worker, registration: this.records[worker].registration })
     return { worker, models }
   }
 
@@ -486,6 +505,11 @@ export class BalancerHost {
     if (link.worker < 0 || this.links.workers[link.worker] !== link) return
     this.links.workers[link.worker] = undefined
     this.tellPools(link.worker, { _tag: "Left", worker: link.worker })
+  }
+
+  private workerDrains(worker: number): void {
+    this.records[worker]!.draining = true
+    this.tellPools(worker, { _tag: "Draining", worker })
   }
 
   private tellPools(worker: number, message: PoolManagerMessage): void {

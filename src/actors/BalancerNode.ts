@@ -5,6 +5,7 @@ import type { Transport } from "../protocol/Transport.ts"
 import { startBalancer } from "./Balancer.ts"
 import { BalancerHost, type BalancerHostOptions } from "./BalancerHost.ts"
 import { startPoolManager } from "./PoolManager.ts"
+import type { ChildSpec } from "./runtime/ChildSpec.ts"
 import type { Dispatcher } from "./runtime/Dispatcher.ts"
 import { FailureDetector } from "./runtime/FailureDetector.ts"
 import { type SupervisionEvent, supervise, type Supervisor } from "./runtime/Supervisor.ts"
@@ -48,10 +49,15 @@ export const startBalancerNode = Effect.fnUntraced(function* (options: BalancerN
   const { timers } = options.host.context
   const fork = Effect.runForkWith(yield* Effect.context())
   let pools: Supervisor | undefined
+  /** Of all pools there are: a supervisor that was restarted has none of them by itself. */
+  const managers: Array<ChildSpec> = []
+  const startManager = (manager: ChildSpec): void => {
+    if (pools !== undefined) fork(Effect.ignore(pools.startChild(manager)))
+  }
   const host: BalancerHost = new BalancerHost({
     ...options.host,
     poolWanted: (pool, model) => {
-      const manager = startPoolManager({
+      const start = startPoolManager({
         host,
         dispatcher,
         timers,
@@ -65,7 +71,9 @@ export const startBalancerNode = Effect.fnUntraced(function* (options: BalancerN
           }),
         checkMs: Math.min(options.heartbeatMs, CHECK_MS)
       })
-      if (pools !== undefined) fork(Effect.ignore(pools.startChild({ id: pool, start: manager })))
+      const manager = { id: pool, start }
+      managers.push(manager)
+      startManager(manager)
     }
   })
   const onEvent = (event: SupervisionEvent): void => {
@@ -76,6 +84,7 @@ export const startBalancerNode = Effect.fnUntraced(function* (options: BalancerN
     supervise({ id: "pools", strategy: "oneForOne", children: [], onEvent }),
     (supervisor) => {
       pools = supervisor
+      managers.forEach(startManager)
       return supervisor.process
     }
   )
@@ -109,11 +118,11 @@ export const startBalancerNode = Effect.fnUntraced(function* (options: BalancerN
   )
   const drain = Effect.fnUntraced(function* (timeoutMs: number) {
     host.drain()
-    const { inFlight, queued } = host.gauges
-    yield* Effect.logInfo(`draining: ${inFlight + queued} requests to finish`)
+    // Those of the links: a balancer that was restarted knows of none at first.
+    const { table } = host.links
+    yield* Effect.logInfo(`draining: ${table.size} requests to finish`)
     const untilMs = timers.nowMs() + timeoutMs
-    while (host.gauges.inFlight + host.gauges.queued > 0 && timers.nowMs() < untilMs)
-      yield* Effect.sleep(DRAIN_LOOK_MS)
+    while (table.size > 0 && timers.nowMs() < untilMs) yield* Effect.sleep(DRAIN_LOOK_MS)
   })
   return { host, server, root, drain } satisfies BalancerNode
 })

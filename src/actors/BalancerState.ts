@@ -23,7 +23,8 @@ export interface BalancerEffects {
   /**
    * Sends the request as a new attempt, tied to its live one where it has one: the first token or DONE of either calls the other off, and
    * the failure of one leaves the other. `untied` tells the core of both. `part`, a `Role`, says what of the request it does: of a split
-   * one first `prefill`, of whose end `read` tells the core, then `decode`. False when the worker is gone: nothing was sent.
+   * one first `prefill`, of whose end `read` tells the core, then `decode`. False when the worker is gone, or serves the model no more:
+   * nothing was sent.
    */
   readonly assign: (slot: number, worker: number, part: number, nowMs: number) => boolean
   /** Ends an attempt. Of a split request no KV cache is kept any more. */
@@ -47,7 +48,7 @@ export interface BalancerStateOptions {
   readonly blockTokens: number
   /** Attempts per request, the first included. */
   readonly attemptsMax: number
-  /** Retries per accepted request that copies and failures answered by a worker may cost (lost workers are not counted). */
+  /** Retries per accepted request that copies and failures answered by a worker may cost (workers that are lost or leave cost none). */
   readonly retryBudget: number
   /** Who keeps account of what is decided, and why. It changes nothing. */
   readonly decisions?: DecisionLog | undefined
@@ -303,21 +304,10 @@ export class BalancerState {
       this.totals.done++
       return table.release(slot)
     }
-    if (!request.accepted) return this.submit(slot, nowMs)
-    this.expect(request)
-    const streaming = request.nextIndex > 0
-    const pool = this.poolOf(request.model)
-    pool.unmatch()
-    pool.tellAdmitted(request, nowMs)
-    if (worker >= 0) {
-      const progress = this.progressOf(slot)
-      this.charge(request, pool, worker, request.part)
-      if (tied >= 0) progress.copy = this.chargeAnew(request, pool, tied, Role.both)
-      if (streaming) this.start(request, progress)
-    } else if (request.attempts === 0) this.requeue(request)
-    else if (!streaming && this.mayRetry(request, Reason.workerLost)) this.requeue(request)
-    else return this.fail(request, Reason.workerLost)
-    if (request.cancelled) this.stop(request, Reason.cancelled)
+    if (request.accepted) this.takeOver(request, worker, tied)
+    else this.submit(slot, nowMs)
+    // Word of that was lost too. The request may be over by now.
+    if (request.cancelled) this.cancel(slot, Reason.cancelled, nowMs)
   }
 
   /** Requests waiting for a worker of `model`. */
@@ -341,6 +331,25 @@ export class BalancerState {
     this.expect(request)
     this.effects.accept(request.slot)
     pool.tellAdmitted(request, this.nowMs)
+  }
+
+  /** Goes on with a request that was accepted, or ends it. */
+  private takeOver(request: Request, worker: number, tied: number): void {
+    this.expect(request)
+    const streaming = request.nextIndex > 0
+    const pool = this.poolOf(request.model)
+    pool.unmatch()
+    pool.tellAdmitted(request, this.nowMs)
+    if (worker >= 0) {
+      const progress = this.progressOf(request.slot)
+      this.charge(request, pool, worker, request.part)
+      if (tied >= 0) progress.copy = this.chargeAnew(request, pool, tied, Role.both)
+      if (streaming) this.start(request, progress)
+    } else {
+      const reason = lossOf(request)
+      if (request.attempts === 0 || (!streaming && this.mayRetry(request, reason))) this.requeue(request)
+      else this.fail(request, reason)
+    }
   }
 
   /** Has `tick` look at the deadline of a request that was taken on. */
@@ -455,13 +464,13 @@ export class BalancerState {
     return false
   }
 
-  /** Sends an attempt to `worker`, which was charged with it. False when that is gone: it is ready no more. */
+  /** Sends an attempt to `worker`, which was charged with it. False when it takes none: it is not ready for this model any more. */
   private send(slot: number, worker: number, part: number): boolean {
     if (this.effects.assign(slot, worker, part, this.nowMs)) {
       this.workers.assigned[worker]!++
       return true
     }
-    for (const pool of this.charges.poolsOf(worker)) pool.setReady(worker, false, this.nowMs)
+    this.poolOf(this.table.at(slot).model).setReady(worker, false, this.nowMs)
     return false
   }
 
@@ -671,8 +680,10 @@ export class BalancerState {
   private mayRetry({ attempts, deadlineMs, flags, model, slot }: Request, reason: Reason): boolean {
     if (!isRetryable(reason) || deadlineMs <= this.nowMs) return false
     if (attempts - this.progressOf(slot).moves >= this.options.attemptsMax) return false
-    if ((flags & Flag.sideEffects) !== 0 && reason !== Reason.workerRefused) return false
-    if (reason === Reason.workerLost) return true
+    const isUntouched = reason === Reason.workerRefused || reason === Reason.draining
+    if ((flags & Flag.sideEffects) !== 0 && !isUntouched) return false
+    // That workers come and go says nothing of the health of the others.
+    if (reason === Reason.workerLost || reason === Reason.draining) return true
     const pool = this.poolOf(model)
     if (!pool.hasRetry) return false
     pool.spendRetry()
@@ -749,3 +760,7 @@ export class BalancerState {
     return pool
   }
 }
+
+/** Why a request that nobody holds lost its last attempt: as is on record, unless that was given up by ourselves. */
+const lossOf = ({ failure }: Request): Reason =>
+  failure === Reason.none || failure === Reason.cancelled ? Reason.workerLost : (failure as Reason)

@@ -45,6 +45,8 @@ export interface ClientLinkOptions {
   /** Of the times that are written into the table, all deadlines included, to those of the clock. */
   readonly timeScale: number
   readonly streamsMax: number
+  /** Whether it speaks for many others: how often some of them give up is then held against nobody. */
+  readonly isGateway: boolean
   /** A request was turned away before the balancer heard of it. */
   readonly rejected: (reason: Reason) => void
   readonly closed: (link: ClientLink) => void
@@ -184,7 +186,7 @@ export class ClientLink implements ConnectionHandler {
   }
 
   private cancel(stream: number): void {
-    if (--this.cancelsLeft < 0)
+    if (!this.options.isGateway && --this.cancelsLeft < 0)
       return this.connection.refuse("flood", "cancel_flood", "too many CANCELs for so few requests")
     const slot = this.streams.get(stream)
     if (slot >= 0) this.giveUp(slot)

@@ -240,6 +240,8 @@ export class Links implements BalancerEffects {
     if (link === undefined || !link.connection.isOpen) return false
     const { frames } = this
     const request = this.table.at(slot)
+    const model = link.modelNumber(request.model)
+    if (model < 0) return false
     const { outbox } = link.connection
     const start = frames.startOf(slot)
     const at = outbox.relay(frames.bytesOf(slot), start, start + frames.lengthOf(slot))
@@ -259,7 +261,7 @@ export class Links implements BalancerEffects {
     writeU32(bytes, header + At.stream, request.stream)
     writeU32(bytes, header + At.epoch, this.epoch)
     writeU16(bytes, header + At.tenant, 0)
-    writeU16(bytes, header + At.model, link.modelNumber(request.model))
+    writeU16(bytes, header + At.model, model)
     writeU32(bytes, header + At.timeoutMs, Math.max(1, request.deadlineMs - nowMs))
     request.message = undefined
     return true

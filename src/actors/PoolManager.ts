@@ -32,7 +32,7 @@ export const startPoolManager = (options: PoolManagerOptions) =>
     const state = new PoolState(options.detector)
     const carryOut = (decision: PoolDecision): void => {
       const { worker } = decision
-      if (decision._tag === "Lost") host.cutWorker(worker)
+      if (decision._tag === "Lost") host.cutWorker(worker, decision.registration)
       else host.tellBalancer({ _tag: "Member", model, worker, ready: decision._tag === "Ready" })
     }
     const manager = spawn<PoolManagerMessage>({

@@ -8,8 +8,8 @@ export interface Detector {
 }
 
 export type PoolMessage =
-  /** A worker registered; it is ready with its first heartbeat. */
-  | { readonly _tag: "Joined"; readonly worker: number }
+  /** A worker registered; it is ready with its first heartbeat. `Lost` will say which registration it is about. */
+  | { readonly _tag: "Joined"; readonly worker: number; readonly registration: number }
   | { readonly _tag: "Heartbeat"; readonly worker: number; readonly load: WorkerLoad }
   | { readonly _tag: "Draining"; readonly worker: number }
   /** Its connection is gone. */
@@ -17,14 +17,14 @@ export type PoolMessage =
   /** Time passed. */
   | { readonly _tag: "Check" }
 
-/** What follows for the others. `Lost` asks for the connection to be cut; `Ready` and `NotReady` are for the balancer. */
-export interface PoolDecision {
-  readonly _tag: "Ready" | "NotReady" | "Lost"
-  readonly worker: number
-}
+/** What follows for the others. `Lost` asks for that registration's connection to be cut; `Ready` and `NotReady` are for the balancer. */
+export type PoolDecision =
+  | { readonly _tag: "Ready" | "NotReady"; readonly worker: number }
+  | { readonly _tag: "Lost"; readonly worker: number; readonly registration: number }
 
 interface Member {
   readonly worker: number
+  readonly registration: number
   readonly detector: Detector
   state: Exclude<WorkerState, "lost" | "stopped">
 }
@@ -49,6 +49,7 @@ export class PoolState {
       case "Joined":
         this.members.set(message.worker, {
           worker: message.worker,
+          registration: message.registration,
           detector: this.detector(nowMs),
           state: "starting"
         })
@@ -96,14 +97,15 @@ export class PoolState {
   private check(nowMs: number): ReadonlyArray<PoolDecision> {
     const decisions: Array<PoolDecision> = []
     for (const member of this.members.values()) {
+      const { registration, worker } = member
       const verdict = member.detector.check(nowMs)
       if (verdict === "alive") continue
       if (verdict === "lost") {
-        this.members.delete(member.worker)
-        decisions.push({ _tag: "NotReady", worker: member.worker }, { _tag: "Lost", worker: member.worker })
+        this.members.delete(worker)
+        decisions.push({ _tag: "NotReady", worker }, { _tag: "Lost", worker, registration })
       } else if (member.state === "ready") {
         member.state = "suspect"
-        decisions.push({ _tag: "NotReady", worker: member.worker })
+        decisions.push({ _tag: "NotReady", worker })
       }
     }
     return decisions

@@ -80,10 +80,10 @@ export class WorkerLink implements ConnectionHandler {
     this.options.closed(this, why)
   }
 
-  /** The number by which this worker knows a model. */
+  /** The number by which this worker knows a model; -1 for one that it does not serve. */
   modelNumber(model: number): number {
     const { models } = this
-    return models.length === 1 ? 0 : Math.max(0, models.indexOf(model))
+    return models[0] === model ? 0 : models.indexOf(model)
   }
 
   private token(bytes: Buffer, start: number, end: number): void {

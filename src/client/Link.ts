@@ -19,8 +19,6 @@ import { ConnectionNames, requestFrame } from "./requestFrame.ts"
 
 /** Lost connections one request survives, while it has no token. */
 const LOSSES_MAX = 2
-/** Times a request is sent again because the balancer still holds its earlier sending, on a connection it has not seen die. */
-const DUPLICATES_MAX = 5
 /** How long the balancer has to confirm a cancel or an expiry before the client ends the request by itself. */
 const CONFIRM_MS = 2_000
 
@@ -266,10 +264,9 @@ export class Link implements ConnectionHandler, Task {
     } else request.reject(reason, retryAfterMs, message, nowMs)
   }
 
-  /** A rejection is final unless the caller wants more tries, or it is about our own first sending, which the balancer still holds. */
+  /** A rejection is final unless the caller wants more tries. */
   private mayAskAgain(request: OpenRequest, reason: Reason): boolean {
     if (request.cancelledMs !== Infinity) return false
-    if (reason === Reason.duplicateRequest) return request.losses > 0 && request.rejections++ < DUPLICATES_MAX
     return isRetryable(reason) && request.rejections++ < request.facts.retryRejected
   }
 

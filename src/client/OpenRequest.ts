@@ -71,7 +71,7 @@ export class OpenRequest {
   }
 
   admit(): void {
-    if (this.admitted) return
+    if (this.admitted || this.ended) return
     this.admitted = true
     try {
       this.listener.admitted?.()
@@ -83,6 +83,8 @@ export class OpenRequest {
   /** Hands over tokens that were checked. After a cancel nobody wants them. */
   deliver(index: number, count: number, text: string, nowMs: number): void {
     if (this.firstTokenMs < 0) this.firstTokenMs = nowMs
+    // The first token may come in place of ACCEPTED.
+    this.admit()
     if (this.cancelledMs !== Infinity) return
     this.delivered += count
     try {

@@ -1,6 +1,6 @@
 import type { Config } from "../domain/Config.ts"
 
-/** Closer together they would be taken for a flood. */
+/** Time that passes faster brings them no closer together: they would soon be taken for a flood. */
 const APART_MS = 40
 
 /** Time between two heartbeats on the clock: where time passes faster they come faster, but not slower. */

@@ -27,11 +27,14 @@ export const startGateway = Effect.fnUntraced(function* (
 ): Effect.fn.Return<string, CliFailure, Scope.Scope> {
   const { config, host, log } = options
   const credential = config.auth.clients[0]
+  const identity = `gateway-${crypto.randomUUID()}`
+  host.gateway = identity
   const client = yield* Effect.acquireRelease(
     Effect.tryPromise({
       try: () =>
         connect({
           address: options.tcp,
+          identity,
           ...(credential === undefined ? {} : { credential: Redacted.value(credential) })
         }),
       catch: (error) =>

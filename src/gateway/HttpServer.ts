@@ -25,6 +25,8 @@ export class HttpBindFailed extends Schema.TaggedError<HttpBindFailed>()("HttpBi
 }) {}
 
 const MIB = 1024 * 1024
+/** Bun looks every four seconds, so it takes up to 12. */
+const IDLE_S = 10
 /** How long answers may take to leave once the scope closes. */
 const STOP_MS = 2_000
 
@@ -47,6 +49,7 @@ export const makeHttpServer = (
           Bun.serve({
             hostname: options.host,
             port: options.port,
+            idleTimeout: IDLE_S,
             // Twice ours: up to there we can explain.
             maxRequestBodySize: 2 * bodyBytesMax,
             fetch: (request, server) => answer(request, server, { ...options, bodyBytesMax }),
@@ -81,7 +84,7 @@ const metrics: Route = async (_request, _server, { metrics }) =>
   new Response(await metrics.render(), { headers: { "content-type": metrics.contentType } })
 
 const generateRoute: Route = (request, server, options) =>
-  generate(request, options, () => server.timeout(request, 0))
+  generate(request, options, (isWaiting) => server.timeout(request, isWaiting ? 0 : IDLE_S))
 
 const decisionsRoute: Route = (request, server, options) =>
   decisions(request, server.requestIP(request)?.address, options)
@@ -95,11 +98,12 @@ const routes = new Map<string, readonly [methods: string, route: Route]>([
 ])
 
 const answer: Route = (request, server, options) => {
+  const url = URL.parse(request.url)
   // Two Host headers arrive joined by a comma; nothing of ours is reached by a name with any of these.
-  if (/[\s,/@]/.test(request.headers.get("host") ?? ",")) {
+  if (url === null || /[\s,/@]/.test(request.headers.get("host") ?? ",")) {
     return errorResponse(httpError(400, "bad_host", "the Host header must be one host"))
   }
-  const { pathname } = new URL(request.url)
+  const { pathname } = url
   const found = routes.get(pathname.startsWith(DECISIONS_PATH) ? DECISIONS_PATH : pathname)
   if (found === undefined)
     return errorResponse(httpError(404, "unknown_path", "there is nothing at this path"))

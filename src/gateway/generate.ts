@@ -20,13 +20,13 @@ export interface GenerateOptions {
  * Answers POST /generate: `{"prompt", "model", "maxTokens", …}` with one JSON document, or with server-sent events when `stream` is true or
  * the client accepts nothing but those.
  *
- * `patient` is called once the request is valid: the wait for tokens has no limit but the request's own. A client that goes away, or
- * merely closes its sending side, cancels in every phase.
+ * `waits` is told true once the request is valid, for the wait for tokens has no limit but the request's own, and false when it ends. A
+ * client that goes away, or merely closes its sending side, cancels in every phase.
  */
 export const generate = async (
   request: Request,
   options: GenerateOptions,
-  patient: () => void
+  waits: (isWaiting: boolean) => void
 ): Promise<Response> => {
   const refused = refusalOf(request, options)
   if (refused !== undefined) return errorResponse(refused)
@@ -34,7 +34,7 @@ export const generate = async (
   const body = typeof text === "string" ? readGenerateBody(text) : text
   if ("status" in body) return errorResponse(body)
   const { stream = (request.headers.get("accept") ?? "").startsWith("text/event-stream"), ...asked } = body
-  patient()
+  waits(true)
   const model = asked.model ?? options.defaultModel()
   const generation = options.client.generate({
     maxTokens: MAX_TOKENS_DEFAULT,
@@ -42,6 +42,7 @@ export const generate = async (
     model,
     signal: request.signal
   })
+  void generation.ended.then(() => waits(false))
   const { id } = generation
   if (!stream) {
     const { text, ending } = await generation.collect()

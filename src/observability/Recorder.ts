@@ -94,7 +94,7 @@ export const startRecorder = Effect.fnUntraced(function* (
     )
   })
   const flush = Effect.gen(function* () {
-    const nowMs = yield* Clock.currentTimeMillis
+    const nowMs = yield* monotonicMs
     const lines = recording?.take() ?? []
     taken += lines.length
     if (lines.length > 0 && nowMs >= retryMs) {
@@ -130,7 +130,7 @@ export const startRecorder = Effect.fnUntraced(function* (
   const look = Effect.tryPromise(() => disk.names()).pipe(
     Effect.matchEffect({
       onSuccess: () => Effect.logInfo(`requests are recorded in ${directory}`),
-      onFailure: ({ cause }) => Effect.flatMap(Clock.currentTimeMillis, (nowMs) => failed(cause, nowMs))
+      onFailure: ({ cause }) => Effect.flatMap(monotonicMs, (nowMs) => failed(cause, nowMs))
     })
   )
   const loop = Effect.forever(Effect.andThen(Effect.sleep(FLUSH_MS), Effect.flatMap(flush, complain)))
@@ -144,6 +144,9 @@ export const startRecorder = Effect.fnUntraced(function* (
     })
   }
 })
+
+/** Never goes back, as the wall clock may: waits are measured by it. */
+const monotonicMs = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 
 /** A moment as 20261121T093000Z: in the order of these are the moments. */
 const stampOf = (wallMs: number): string =>

@@ -8,7 +8,10 @@ const PLAIN_FRAME_BYTES = HEADER_OFFSET + HEADER_BYTES + 3
 const PAGE_BYTES = 64 * 1024
 /** Most of what a peer gets in one turn fits here, and thousands of peers may get something in the same turn. */
 const SMALL_PAGE_BYTES = 2 * 1024
-/** Control frames are small and rare: a peer that lets this many bytes of them pile up reads nothing at all. */
+/**
+ * Control frames are small and rare. More than this piles up, and the peer is cut, when it reads nothing, or when some 1,900 requests that
+ * a worker has are called off while the kernel takes nothing for it.
+ */
 const CONTROL_BYTES_MAX = PAGE_BYTES
 /** Bytes of each page size kept for reuse by all outboxes of the process. An idle connection holds none. */
 const SPARE_BYTES_MAX = 16 * 1024 * 1024

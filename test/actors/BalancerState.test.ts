@@ -246,11 +246,16 @@ class World implements BalancerEffects {
 
   /** News of a request, for the core that lives when it comes; of an earlier use of the slot it is dropped. */
   private post(slot: number, tell: (core: BalancerState) => void): void {
+    this.note(slot, tell)
+    if (!this.late) this.deliver()
+  }
+
+  /** As `post`, where more happens in the same turn. */
+  private note(slot: number, tell: (core: BalancerState) => void): void {
     const { stream } = this.table.at(slot)
     this.mailbox.push(() => {
       if (this.table.find(stream) !== undefined) tell(this.core)
     })
-    if (!this.late) this.deliver()
   }
 
   get isInformed(): boolean {
@@ -311,9 +316,15 @@ class World implements BalancerEffects {
   fails(slot: number, reason: number, worker = this.holderOf(slot)): void {
     if (worker === undefined) return
     this.table.at(slot).letGo()
-    if (reason === Reason.workerRefused) this.attemptsOf(slot).refused++
+    if (reason === Reason.workerRefused || reason === Reason.draining) this.attemptsOf(slot).refused++
     if (this.leave(slot, worker, reason)) this.post(slot, (core) => core.untied(slot, this.nowMs))
     else this.post(slot, (core) => core.failed(slot, this.nowMs))
+  }
+
+  /** The client gives the request up. */
+  cancel(slot: number): void {
+    this.table.at(slot).cancelled = true
+    this.post(slot, (core) => core.cancel(slot, Reason.cancelled, this.nowMs))
   }
 
   /** The attempt at `worker` has won. */
@@ -321,7 +332,7 @@ class World implements BalancerEffects {
     const other = this.holders.get(slot)!.find((each) => each !== worker)
     if (other === undefined) return
     this.leave(slot, other, Reason.cancelled)
-    this.post(slot, (core) => core.untied(slot, this.nowMs))
+    this.note(slot, (core) => core.untied(slot, this.nowMs))
   }
 
   tick(): void {
@@ -372,6 +383,7 @@ class World implements BalancerEffects {
         const [holder = -1, tied = -1] = this.holders.get(slot) ?? []
         this.core.announce(slot, holder, tied, this.nowMs)
       }
+    for (const slot of this.live()) expect(this.table.at(slot).cancelled).toBe(false)
   }
 
   live(): Array<number> {
@@ -433,7 +445,7 @@ class World implements BalancerEffects {
 type Step =
   | { readonly do: "submit"; readonly timeoutMs: number; readonly sideEffects: boolean }
   | {
-      readonly do: "token" | "done" | "cancel" | "refuse" | "crash"
+      readonly do: "token" | "done" | "cancel" | "refuse" | "send back" | "crash"
       readonly pick: number
       /** Whether it is the copy that speaks, where there is one; and whether the core hears of it only after the next step. */
       readonly last: boolean
@@ -467,7 +479,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 2,
     arbitrary: fc.record({
-      do: fc.constantFrom("cancel" as const, "refuse" as const, "crash" as const),
+      do: fc.constantFrom("cancel" as const, "refuse" as const, "send back" as const, "crash" as const),
       pick,
       last: fc.boolean(),
       late: fc.boolean()
@@ -521,8 +533,9 @@ const act = (world: World, action: Step): void => {
       if (action.do === "token") world.token(slot, holder)
       else if (action.do === "done") world.done(slot, holder)
       else if (action.do === "refuse") world.fails(slot, Reason.workerRefused, holder)
+      else if (action.do === "send back") world.fails(slot, Reason.draining, holder)
       else if (action.do === "crash") world.fails(slot, Reason.workerFailed, holder)
-      else world.core.cancel(slot, Reason.cancelled, world.nowMs)
+      else world.cancel(slot)
     }
   }
 }
@@ -784,6 +797,17 @@ describe("a request", () => {
     expect(world.terminals[0]).toEqual([`error ${Reason.workerLost}`])
   })
 
+  test.each([
+    ["has refused it", Reason.workerRefused],
+    ["leaves", Reason.draining]
+  ])("with side effects is sent to a second worker where the first one %s", (_, reason) => {
+    const world = twoWorkers()
+    const slot = world.submit({ sideEffects: true })
+    const first = world.holderOf(slot)!
+    world.fails(slot, reason)
+    expect(world.holderOf(slot)).toBe(1 - first)
+  })
+
   test("that is wrong is not retried", () => {
     const world = twoWorkers()
     world.fails(world.submit(), Reason.badRequest)
@@ -814,6 +838,16 @@ test("failures answered by workers are retried within a budget, so that a broken
   }
   expect(world.totals.retries).toBeLessThanOrEqual(3 + 0.1 * 100)
   expect(world.totals.failed).toBe(100)
+})
+
+test("requests that workers send back as they leave cost no retry of the budget", () => {
+  const world = twoWorkers(64)
+  for (let i = 0; i < 100; i++) {
+    const slot = world.submit()
+    world.fails(slot, Reason.draining)
+    world.done(slot)
+  }
+  expect(world.totals).toMatchObject({ retries: 100, failed: 0, done: 100 })
 })
 
 const rescued = (rescue: Rescue, retryBudget = 1, capacity = 8): World => {

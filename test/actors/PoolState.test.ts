@@ -12,10 +12,11 @@ const detector = (nowMs: number): Detector => {
     check: (at) => (at - heardMs >= 2000 ? "lost" : at - heardMs >= 1000 ? "suspect" : "alive")
   }
 }
+const join = (worker: number, registration = 7) => ({ _tag: "Joined", worker, registration }) as const
 const beat = (worker: number) => ({ _tag: "Heartbeat", worker, load: idleLoad }) as const
 const joined = () => {
   const pool = new PoolState(detector)
-  pool.step({ _tag: "Joined", worker: 1 }, 0)
+  pool.step(join(1), 0)
   pool.step(beat(1), 10)
   return pool
 }
@@ -23,7 +24,7 @@ const joined = () => {
 describe("a worker", () => {
   test("is ready with its first heartbeat, and not before", () => {
     const pool = new PoolState(detector)
-    expect(pool.step({ _tag: "Joined", worker: 1 }, 0)).toEqual([])
+    expect(pool.step(join(1), 0)).toEqual([])
     expect(pool.stateOf(1)).toBe("starting")
     expect(pool.step(beat(1), 10)).toEqual([{ _tag: "Ready", worker: 1 }])
     expect(pool.step(beat(1), 20)).toEqual([])
@@ -37,14 +38,14 @@ describe("a worker", () => {
     expect(pool.step(beat(1), 1300)).toEqual([{ _tag: "Ready", worker: 1 }])
     expect(pool.step({ _tag: "Check" }, 3400)).toEqual([
       { _tag: "NotReady", worker: 1 },
-      { _tag: "Lost", worker: 1 }
+      { _tag: "Lost", worker: 1, registration: 7 }
     ])
     expect(pool.stateOf(1)).toBeUndefined()
   })
 
   test("that never sends a heartbeat is lost without having been ready", () => {
     const pool = new PoolState(detector)
-    pool.step({ _tag: "Joined", worker: 1 }, 0)
+    pool.step(join(1), 0)
     expect(pool.step({ _tag: "Check" }, 1500)).toEqual([])
     expect(pool.step({ _tag: "Check" }, 2500).map(({ _tag }) => _tag)).toEqual(["NotReady", "Lost"])
   })
@@ -59,7 +60,7 @@ describe("a worker", () => {
   test("that joins again begins anew", () => {
     const pool = joined()
     pool.step({ _tag: "Draining", worker: 1 }, 20)
-    pool.step({ _tag: "Joined", worker: 1 }, 30)
+    pool.step(join(1), 30)
     expect(pool.step(beat(1), 40)).toEqual([{ _tag: "Ready", worker: 1 }])
   })
 
@@ -73,7 +74,7 @@ describe("a worker", () => {
 
 test("a new balancer is told of every member", () => {
   const pool = joined()
-  pool.step({ _tag: "Joined", worker: 2 }, 20)
+  pool.step(join(2), 20)
   expect(pool.all()).toEqual([
     { _tag: "Ready", worker: 1 },
     { _tag: "NotReady", worker: 2 }

@@ -3,8 +3,8 @@ import fc from "fast-check"
 import { Reason } from "../../src/domain/Outcome.ts"
 import { idleLoad } from "../../src/domain/WorkerLoad.ts"
 import { encodeFrame, pack } from "../../src/protocol/Codec.ts"
-import { Type } from "../../src/protocol/Header.ts"
-import { heartbeat, Peer, type Received, VirtualNode } from "./support/VirtualNode.ts"
+import { Flag, Type } from "../../src/protocol/Header.ts"
+import { heartbeat, Peer, type Received, register, VirtualNode } from "./support/VirtualNode.ts"
 
 const scene = () => {
   const node = new VirtualNode()
@@ -127,6 +127,17 @@ describe("CANCEL", () => {
     node.settle()
     expect(node.violations).toContain("cancel_flood")
     expect(client.of(Type.goodbye)).toHaveLength(1)
+  })
+
+  test("is no flood from the gateway, which sends those of all its users", () => {
+    const { node } = scene()
+    node.host.gateway = "gateway-of-this-process"
+    const gateway = node.client("gateway-of-this-process")
+    for (let stream = 1; stream <= 400; stream++)
+      gateway.push(gateway.request({ stream }), encodeFrame(Type.cancel, { stream }))
+    node.settle()
+    expect(node.violations).toEqual([])
+    expect(gateway.of(Type.error)).toHaveLength(400)
   })
 
   test("follows a client that goes away, for each of its requests", () => {
@@ -300,6 +311,50 @@ describe("a worker", () => {
     expect(client.of(Type.done)).toMatchObject([{ stream: 1, attempt: 2 }])
   })
 
+  test("that returns with other models gets requests for these, and none for those it served before", () => {
+    const node = new VirtualNode({ models: ["sim", "other"] })
+    node.worker("w0")
+    const client = node.client()
+    client.send(client.request({ stream: 1 }))
+    const reborn = node.worker("w0", { models: ["other"], incarnation: 2 })
+    expect(reborn.of(Type.assign)).toEqual([])
+    client.send(client.request({ stream: 2, model: "other" }))
+    expect(reborn.of(Type.assign)).toMatchObject([{ model: 0 }])
+  })
+
+  test("that returns with other models keeps its place for these, though nobody told that it left the others", () => {
+    const node = new VirtualNode({ models: ["sim", "other"] })
+    node.worker("w0")
+    node.managers.get("sim")!.kill()
+    const reborn = node.worker("w0", { models: ["other"], incarnation: 2 })
+    const client = node.client()
+    client.send(client.request({ stream: 1 }), client.request({ stream: 2, model: "other" }))
+    expect(reborn.of(Type.assign)).toMatchObject([{ model: 0 }])
+  })
+
+  test("that returns while its former connection is given up keeps the new one", () => {
+    const { node, worker } = scene()
+    node.advance(1_750)
+    node.nowMs += 251
+    const reborn = new Peer(node, "worker", "w0", 2)
+    // Both in one turn: the manager looks before it hears of the return.
+    node.managers.get("sim")!.tell({ _tag: "Check" })
+    reborn.send(register(), heartbeat)
+    expect([worker.closed, reborn.closed]).toEqual([true, false])
+    expect(node.host.membersOf("sim")).toMatchObject([{ name: "w0", state: "ready" }])
+  })
+
+  test("that brings more models than there may be is sent away, and leaves nothing behind", () => {
+    const node = new VirtualNode()
+    const models = (name: string) => Array.from({ length: 255 }, (_, i) => `${name}-${i}`)
+    for (const name of ["a", "b", "c", "d"]) node.worker(name, { models: models(name) })
+    const late = node.worker("late", { models: models("late") })
+    expect(late.of(Type.goodbye)).toMatchObject([{ payload: { code: "limit" } }])
+    node.worker("w0")
+    expect(node.host.membersOf("sim")).toMatchObject([{ name: "w0", state: "ready" }])
+    expect(node.host.snapshot().workers.map(({ name }) => name)).toEqual(["a", "b", "c", "d", "w0"])
+  })
+
   test("that is gone leaves its place to another one once all places are taken", () => {
     const { node, client, worker } = scene()
     const others = Array.from({ length: 15 }, (_, i) => node.worker(`other-${i}`))
@@ -321,6 +376,33 @@ describe("a worker", () => {
     worker.send(worker.about(worker.of(Type.assign)[0]!, Type.done))
     expect(client.of(Type.done)).toHaveLength(1)
     expect(node.host.snapshot().workers[0]!.state).toBe("draining")
+  })
+
+  test("that is sent away in the middle of a burst gives back what it has not begun, and others do it", () => {
+    const node = new VirtualNode()
+    const [leaver, other] = [node.worker("w0"), node.worker("w1")]
+    const client = node.client()
+    for (let stream = 1; stream <= 60; stream++)
+      client.push(client.request({ stream, flags: stream === 1 ? Flag.sideEffects : 0 }))
+    node.host.drainWorker("w0")
+    node.settle()
+    const given = leaver.of(Type.assign)
+    expect(given).toHaveLength(30)
+    leaver.send(...given.map((assign) => leaver.about(assign, Type.error, { a: Reason.draining })))
+    expect(client.of(Type.error)).toEqual([])
+    expect(other.of(Type.assign)).toHaveLength(60)
+  })
+
+  test("that drains does so under the next manager of its pool too", () => {
+    const { node, client, worker } = scene()
+    client.send(client.request({ stream: 1 }))
+    worker.send(encodeFrame(Type.drain, {}))
+    node.managers.get("sim")!.kill()
+    node.startManager("sim")
+    worker.send(heartbeat)
+    client.send(client.request({ stream: 2 }))
+    expect(client.of(Type.rejected)).toMatchObject([{ stream: 2, a: Reason.noWorker }])
+    expect(node.host.membersOf("sim")).toMatchObject([{ state: "draining" }])
   })
 
   test("that falls silent is suspect, then lost: its requests go elsewhere", () => {
@@ -391,6 +473,64 @@ describe("when the balancer actor crashes", () => {
     node.startBalancer(() => client.push(client.request({ stream: 1 })))
     expect(client.of(Type.rejected)).toEqual([])
     expect(worker.of(Type.assign)).toHaveLength(1)
+  })
+
+  test("its successor waits for no pool manager that dies with the question unread", () => {
+    const { node, client, worker } = scene()
+    node.host.tellBalancer({ _tag: "Crash" })
+    node.settle()
+    node.startBalancer(() => node.managers.get("sim")!.kill())
+    node.startManager("sim")
+    worker.send(heartbeat)
+    client.send(client.request({ stream: 1 }))
+    expect(worker.of(Type.assign)).toHaveLength(1)
+  })
+
+  test("its successor obeys a CANCEL that it had not read, of a request that it had not either", () => {
+    const { node, client, worker } = scene()
+    node.host.tellBalancer({ _tag: "Crash" })
+    client.send(client.request({ stream: 1 }), encodeFrame(Type.cancel, { stream: 1 }))
+    node.startBalancer()
+    expect(client.of(Type.error)).toMatchObject([{ stream: 1, a: Reason.cancelled }])
+    expect(worker.of(Type.cancel)).toHaveLength(worker.of(Type.assign).length)
+    expect(node.host.snapshot()).toMatchObject({ inFlight: 0, queued: 0, cancelled: 1 })
+  })
+
+  test("its successor sheds what is overdue by then, cancelled meanwhile or not", () => {
+    const node = new VirtualNode({
+      admissions: [{ decide: () => null, isOverdue: ({ arrivedMs }, nowMs) => nowMs - arrivedMs > 250 }]
+    })
+    const worker = node.worker("w0", { capacity: 1 })
+    const client = node.client()
+    for (const stream of [1, 2, 3]) client.send(client.request({ stream }))
+    node.advance(300)
+    worker.send(heartbeat)
+    node.host.tellBalancer({ _tag: "Crash" })
+    client.push(encodeFrame(Type.cancel, { stream: 2 }))
+    worker.send(worker.about(worker.of(Type.assign)[0]!, Type.done))
+    node.startBalancer()
+    expect(client.of(Type.error).map(({ stream, a }) => [stream, a])).toEqual([
+      [2, Reason.shed],
+      [3, Reason.shed]
+    ])
+    client.send(client.request({ stream: 4 }))
+    expect(worker.of(Type.assign)).toHaveLength(2)
+  })
+
+  test.each([
+    ["a bad request, which is over", Reason.badRequest, 1],
+    ["a failure of its engine, which is tried again", Reason.workerFailed, 2]
+  ])("what a worker called %s, is that to its successor", (_, reason, attempts) => {
+    const { node, client, worker } = scene()
+    client.send(client.request({ stream: 1 }))
+    node.host.tellBalancer({ _tag: "Crash" })
+    worker.send(worker.about(worker.of(Type.assign)[0]!, Type.error, { a: reason }))
+    node.startBalancer()
+    expect(worker.of(Type.assign)).toHaveLength(attempts)
+    const told = client.of(Type.error)
+    expect(told.map(({ a, payload }) => [a, payload])).toEqual(
+      attempts === 1 ? [[reason, { message: "m" }]] : []
+    )
   })
 
   test("100 requests in flight are all finished by its successor: each ends once, no token is missing or repeated", () => {

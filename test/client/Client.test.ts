@@ -61,6 +61,30 @@ describe("one request", () => {
     expect(balancer.violations).toEqual([])
   })
 
+  test("is admitted by its first token, where that comes in place of ACCEPTED", () => {
+    const { world, balancer, start } = virtualClient()
+    const request = start()
+    world.settle()
+    balancer.token(balancer.requests[0]!)
+    world.settle()
+    expect(request.admissions).toBe(1)
+    balancer.accept(balancer.requests[0]!)
+    world.settle()
+    expect(request.admissions).toBe(1)
+  })
+
+  test("is admitted no more once it has ended", () => {
+    const { world, balancer, start } = virtualClient()
+    const request = start()
+    world.settle()
+    request.cancel()
+    world.advance(2_100)
+    expect(request.endings).toMatchObject([{ outcome: "cancelled" }])
+    balancer.accept(balancer.requests[0]!)
+    world.settle()
+    expect(request.admissions).toBe(0)
+  })
+
   test.each([
     [["reader", "of a later version"], "reader"],
     [["not a name"], undefined],
@@ -450,20 +474,6 @@ describe("a lost connection", () => {
     expect(request.endings).toMatchObject([
       { reason: "connection_lost", message: "goodbye: unauthorized (who are you)" }
     ])
-  })
-
-  test("our own earlier sending, still held by the balancer, does not end the request", () => {
-    const { world, balancer, start } = virtualClient()
-    const request = start()
-    world.settle()
-    world.cutAll()
-    world.advance(100)
-    balancer.reject(balancer.requests[1]!, Reason.duplicateRequest)
-    world.advance(5_000)
-    expect(request.endings).toEqual([])
-    balancer.answer(balancer.requests[2]!, ["a"])
-    world.settle()
-    expect(request.endings).toMatchObject([{ outcome: "done" }])
   })
 
   test("EOF without a terminal is an error, not an end", () => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test"
 import * as Effect from "effect/Effect"
+import { generate } from "../../src/gateway/generate.ts"
 import { makeHttpServer } from "../../src/gateway/HttpServer.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
 import { gateway } from "./support/gateway.ts"
@@ -41,6 +42,10 @@ describe("probes", () => {
     ["two of them", "Host: a\r\nHost: b"],
     ["a path in it", "Host: a/b"],
     ["a user in it", "Host: a@b"],
+    ["a lone percent sign", "Host: %"],
+    ["half a bracket", "Host: ["],
+    ["two ports", "Host: a:b:c"],
+    ["a tag", "Host: <x>"],
     ["none", "X: y"]
   ])("a Host header with %s is 400", async (_name, header) => {
     const { raw } = await gateway()
@@ -298,6 +303,24 @@ describe("what is refused before the balancer hears of it", () => {
     expect((await post({ prompt: "x" }, { headers: { authorization: "Bearer secret" } })).status).toBe(200)
   })
 })
+
+test.each([false, true])(
+  "a connection may be idle while its answer is awaited, and not after it (stream: %p)",
+  async (stream) => {
+    const waits: Array<boolean> = []
+    const { balancer, client, request } = await gateway()
+    const response = generate(
+      new Request("http://a/generate", { method: "POST", body: JSON.stringify({ prompt: "x", stream }) }),
+      { client, defaultModel: () => "m", bodyBytesMax: 1_000, authorised: () => true },
+      (isWaiting) => waits.push(isWaiting)
+    )
+    const received = await request(0)
+    expect(waits).toEqual([true])
+    balancer.answer(received, ["a"])
+    expect(await (await response).text()).toContain("a")
+    expect(waits).toEqual([true, false])
+  }
+)
 
 describe("close", () => {
   test("lets open answers leave, and takes nothing new", async () => {

@@ -49,6 +49,16 @@ describe("server-sent events", () => {
     ])
   })
 
+  test("begin with the first token, where that says that the request is admitted", async () => {
+    const { balancer, post, request } = await gateway(
+      {},
+      { onRequest: (received, balancer) => balancer.token(received, "a") }
+    )
+    const response = await post({ prompt: "x", stream: true })
+    balancer.done(await request(0))
+    expect(eventsOf(await response.text())).toMatchObject([{ data: { text: "a" } }, { event: "done" }])
+  })
+
   test("an answer that breaks ends with an error event", async () => {
     const { post } = await gateway(
       {},

@@ -1,4 +1,5 @@
 import { expect } from "bun:test"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
@@ -146,6 +147,31 @@ it("says once that it cannot write, drops what comes meanwhile, and goes on when
       "requests are recorded in recordings again",
       "recorded 1 requests in 1 files in recordings; 4 are missing"
     ])
+  }))
+
+it("tries again after 30 s whatever becomes of the wall clock", () =>
+  Effect.gen(function* () {
+    const { disk, lines, state } = switchable()
+    const clock = yield* Clock.Clock
+    let aheadMs = 3_600_000
+    const wall = {
+      currentTimeMillis: Effect.sync(() => clock.currentTimeMillisUnsafe() + aheadMs),
+      currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe() + aheadMs
+    }
+    const { requests } = yield* Effect.provideService(
+      begin(disk),
+      Clock.Clock,
+      Object.assign(Object.create(clock) as Clock.Clock, wall)
+    )
+    state.is = "failing"
+    serve(requests)
+    yield* pass("1 second")
+    state.is = "well"
+    aheadMs = 0
+    yield* pass("29 seconds")
+    serve(requests)
+    yield* pass("1 second")
+    expect(lines()).toHaveLength(1)
   }))
 
 it("starts where the directory cannot be written", () =>

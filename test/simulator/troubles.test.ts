@@ -356,7 +356,7 @@ const defects: ReadonlyArray<Planted<Maker>> = [
         for (const slot of replay.workers.keys()) {
           const core = part(replay, "core")
           core.member(0, slot, false, 0)
-          part(replay, "pool").step({ _tag: "Joined", worker: slot }, 0)
+          part(replay, "pool").step({ _tag: "Joined", worker: slot, registration: 0 }, 0)
         }
       return replay
     }

@@ -596,7 +596,7 @@ export const makeSchema = (catalogue: Catalogue) =>
         summary:
           "How many times faster than on the clock time passes for the balancer: its policies, deadlines, heartbeats and scaling.",
         consequence:
-          "With engines of the same `timeScale` the whole cluster runs so much faster, and decides as it would at its own pace. Only the suspicion of silent workers and the restarts of crashed ones keep to the clock, and heartbeats are 40 ms apart at least."
+          "With engines of the same `timeScale` the whole cluster runs so much faster, and decides as it would at its own pace. Only the suspicion of silent workers and the restarts of crashed ones keep to the clock, and it brings heartbeats no closer together than 40 ms."
       }),
       seed: optional(
         integer({

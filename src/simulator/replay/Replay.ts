@@ -620,7 +620,7 @@ export class Replay implements BalancerEffects {
     columns.ratedSpeed[slot] = options.speed ?? 1
     columns.kvCapacityTokens[slot] = worker.kvCapacityTokens
     columns.joined(slot, sinceMs)
-    this.tellPool({ _tag: "Joined", worker: slot })
+    this.tellPool({ _tag: "Joined", worker: slot, registration: 0 })
   }
 
   private crash({ goneMs, silent = false, worker: slot }: Crash): void {

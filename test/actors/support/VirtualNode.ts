@@ -1,8 +1,9 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { startBalancer } from "../../../src/actors/Balancer.ts"
-import { BalancerHost } from "../../../src/actors/BalancerHost.ts"
-import { startPoolManager } from "../../../src/actors/PoolManager.ts"
+import { BalancerHost, type BalancerHostOptions } from "../../../src/actors/BalancerHost.ts"
+import { type PoolManagerMessage, startPoolManager } from "../../../src/actors/PoolManager.ts"
+import type { ActorRef } from "../../../src/actors/runtime/ActorRef.ts"
 import { Dispatcher } from "../../../src/actors/runtime/Dispatcher.ts"
 import { FailureDetector } from "../../../src/actors/runtime/FailureDetector.ts"
 import { idleLoad } from "../../../src/domain/WorkerLoad.ts"
@@ -60,10 +61,10 @@ export class Peer {
   readonly received: Array<Received> = []
   closed = false
   readonly connection: Connection
-  private readonly node: VirtualNode
+  private readonly node: Pick<VirtualNode, "context" | "host" | "settle">
   private bytes = Buffer.alloc(0)
 
-  constructor(node: VirtualNode, role: Role, identity: string, incarnation = 1) {
+  constructor(node: Peer["node"], role: Role, identity: string, incarnation = 1) {
     this.node = node
     this.connection = Connection.accept(
       {
@@ -182,27 +183,29 @@ interface Timer {
   readonly run: () => void
 }
 
+export interface VirtualNodeOptions {
+  readonly streamsMax?: number
+  readonly models?: ReadonlyArray<string>
+  readonly rescues?: ReadonlyArray<Rescue>
+  /** Before those of the pipeline. */
+  readonly admissions?: ReadonlyArray<Admission>
+  readonly retryBudget?: number
+  readonly placement?: (made: Placement) => Placement
+}
+
 /** A balancer process without sockets and clocks: links, pool managers and the balancer actor as they are, on virtual time. */
 export class VirtualNode {
   nowMs = 0
   readonly violations: Array<string> = []
   readonly host: BalancerHost
   readonly context: ConnectionContext
+  /** By pool: the manager that was started last. */
+  readonly managers = new Map<string, ActorRef<PoolManagerMessage>>()
   private readonly timers = new Set<Timer>()
   private readonly turns: Array<() => void> = []
   private readonly dispatcher: Dispatcher
 
-  constructor(
-    options: {
-      readonly streamsMax?: number
-      readonly models?: ReadonlyArray<string>
-      readonly rescues?: ReadonlyArray<Rescue>
-      /** Before those of the pipeline. */
-      readonly admissions?: ReadonlyArray<Admission>
-      readonly retryBudget?: number
-      readonly placement?: (made: Placement) => Placement
-    } = {}
-  ) {
+  constructor(options: VirtualNodeOptions = {}) {
     const timers: Timers = {
       nowMs: () => this.nowMs,
       after: (delayMs, run) => this.timer(undefined, delayMs, run),
@@ -211,51 +214,9 @@ export class VirtualNode {
     const turn = new Turn((run) => this.turns.push(run))
     this.dispatcher = new Dispatcher(turn, timers.nowMs)
     this.context = { turn, timers, limits: defaultLimits, violation: (kind) => this.violations.push(kind) }
-    const rng = makeRng(1)
     this.host = new BalancerHost({
-      name: "balancer",
-      incarnation: 1,
-      epoch: 7,
-      context: this.context,
-      models: options.models ?? ["sim"],
-      pipeline: () => {
-        const choice = {
-          ...choiceOf(pipelines.simple),
-          placement: { policy: "least-connections", options: {} }
-        }
-        const made = makePipeline(choice, rng)
-        const admissions = [...(options.admissions ?? []), ...made.admissions]
-        const placement = options.placement?.(made.placement) ?? made.placement
-        return { ...made, admissions, placement, rescues: options.rescues ?? [] }
-      },
-      usesPrefixes: true,
-      blockTokens: 256,
-      prefixBytesMax: 1 << 22,
-      salt: "salt",
-      weightOf: () => 1,
-      gate: openGate,
-      requestsMax: 4096,
-      heldBytesMax: 1 << 20,
-      workersMax: 16,
-      streamsMax: options.streamsMax ?? 1024,
-      requestTimeoutMs: 60_000,
-      attemptsMax: 3,
-      retryBudget: options.retryBudget ?? 0.1,
-      faultsEnabled: true,
-      poolWanted: (pool, model) => {
-        const detector = (nowMs: number) => new FailureDetector(nowMs)
-        this.keep(
-          startPoolManager({
-            host: this.host,
-            dispatcher: this.dispatcher,
-            timers,
-            pool,
-            model,
-            detector,
-            checkMs: 250
-          })
-        )
-      }
+      ...hostOptions(this.context, options),
+      poolWanted: (pool, model) => this.startManager(pool, model)
     })
     this.startBalancer()
   }
@@ -265,6 +226,15 @@ export class VirtualNode {
     this.keep(startBalancer({ host: this.host, dispatcher: this.dispatcher, timers: this.context.timers }))
     meanwhile?.()
     this.settle()
+  }
+
+  /** As a supervisor does it, first and after a crash. */
+  startManager(pool: string, model = this.host.models.find(pool)): void {
+    const { context, dispatcher, host, managers } = this
+    const detector = (nowMs: number) => new FailureDetector(nowMs)
+    const { timers } = context
+    const starting = startPoolManager({ host, dispatcher, timers, pool, model, detector, checkMs: 250 })
+    this.keep(Effect.map(starting, (manager) => managers.set(pool, manager)))
   }
 
   /** Lets every turn of the event loop pass that somebody asked for. */
@@ -301,15 +271,9 @@ export class VirtualNode {
       readonly incarnation?: number
     } = {}
   ): Peer {
-    const peer = new Peer(this, "worker", name, options.incarnation)
-    const offer = {
-      models: options.models ?? ["sim"],
-      role: options.role ?? "both",
-      capacity: options.capacity ?? 64,
-      speed: 1,
-      kvCapacityTokens: 1000
-    }
-    peer.send(encodeFrame(Type.register, {}, { payload: pack(offer) }), heartbeat)
+    const { incarnation, ...offer } = options
+    const peer = new Peer(this, "worker", name, incarnation)
+    peer.send(register(offer), heartbeat)
     return peer
   }
 
@@ -324,4 +288,48 @@ export class VirtualNode {
   }
 }
 
+export const register = (offer: Partial<Register> = {}): Buffer => {
+  const usual: Register = { models: ["sim"], role: "both", capacity: 64, speed: 1, kvCapacityTokens: 1000 }
+  return encodeFrame(Type.register, {}, { payload: pack({ ...usual, ...offer }) })
+}
+
 export const heartbeat = encodeFrame(Type.heartbeat, {}, { payload: pack(idleLoad) })
+
+/** One model, the simplest pipeline with the least loaded worker, and small limits. */
+export const hostOptions = (
+  context: ConnectionContext,
+  options: VirtualNodeOptions = {}
+): Omit<BalancerHostOptions, "poolWanted"> => {
+  const rng = makeRng(1)
+  return {
+    name: "balancer",
+    incarnation: 1,
+    epoch: 7,
+    context,
+    models: options.models ?? ["sim"],
+    pipeline: () => {
+      const choice = {
+        ...choiceOf(pipelines.simple),
+        placement: { policy: "least-connections", options: {} }
+      }
+      const made = makePipeline(choice, rng)
+      const admissions = [...(options.admissions ?? []), ...made.admissions]
+      const placement = options.placement?.(made.placement) ?? made.placement
+      return { ...made, admissions, placement, rescues: options.rescues ?? [] }
+    },
+    usesPrefixes: true,
+    blockTokens: 256,
+    prefixBytesMax: 1 << 22,
+    salt: "salt",
+    weightOf: () => 1,
+    gate: openGate,
+    requestsMax: 4096,
+    heldBytesMax: 1 << 20,
+    workersMax: 16,
+    streamsMax: options.streamsMax ?? 1024,
+    requestTimeoutMs: 60_000,
+    attemptsMax: 3,
+    retryBudget: options.retryBudget ?? 0.1,
+    faultsEnabled: true
+  }
+}

@@ -1,0 +1,96 @@
+import { expect } from "bun:test"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
+import { TestClock } from "effect/testing"
+import { startBalancerNode } from "../../src/actors/BalancerNode.ts"
+import { Dispatcher } from "../../src/actors/runtime/Dispatcher.ts"
+import { Type } from "../../src/protocol/Header.ts"
+import { defaultLimits } from "../../src/protocol/Limits.ts"
+import { VirtualWorld } from "../client/support/VirtualWorld.ts"
+import { it } from "../support/effectTest.ts"
+import { heartbeat, hostOptions, Peer, register } from "./support/VirtualNode.ts"
+
+/** A balancer process with its supervisors, in a virtual world to which its peers bring their own sockets. */
+const start = Effect.fnUntraced(function* () {
+  const world = new VirtualWorld()
+  const { timers, transport, turn } = world
+  const context = { turn, timers, limits: defaultLimits, violation: () => undefined }
+  /** Lets turns end and fibers run. */
+  const settle = Effect.repeat(
+    Effect.andThen(
+      Effect.sync(() => world.settle()),
+      Effect.yieldNow
+    ),
+    { times: 50 }
+  )
+  const scope = yield* Scope.make()
+  yield* Effect.addFinalizer(() =>
+    Effect.gen(function* () {
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* settle
+      yield* Fiber.join(closing)
+    })
+  )
+  const node = yield* startBalancerNode({
+    host: hostOptions(context),
+    dispatcher: new Dispatcher(turn, timers.nowMs),
+    transport,
+    listenHost: "virtual",
+    listenPort: 0,
+    connectionsMax: 16,
+    heartbeatMs: 250,
+    suspectMs: 1_000,
+    lostMs: 2_000,
+    onEvent: () => undefined
+  }).pipe(Effect.provideService(Scope.Scope, scope))
+  const peer = { context, host: node.host, settle: () => world.settle() }
+  const worker = Effect.fnUntraced(function* (name: string) {
+    const joined = new Peer(peer, "worker", name)
+    joined.send(register())
+    // Its pool may get a manager first.
+    yield* settle
+    joined.send(heartbeat)
+    return joined
+  })
+  return { node, settle, worker, client: new Peer(peer, "client", "client") }
+})
+
+it("pool managers are there again when their supervisor is", () =>
+  Effect.gen(function* () {
+    const { client, node, settle, worker } = yield* start()
+    yield* worker("w0")
+    const pools = node.root.children().find(({ id }) => id === "pools")!
+    pools.process!.interrupt()
+    yield* settle
+    const later = yield* worker("w1")
+    expect(node.host.membersOf("sim").map(({ name, state }) => [name, state])).toEqual([
+      ["w0", "ready"],
+      ["w1", "ready"]
+    ])
+    client.send(client.request({ stream: 1 }), client.request({ stream: 2 }))
+    expect(later.of(Type.assign)).toHaveLength(1)
+  }))
+
+it("a drain waits for requests that a restarted balancer does not know yet", () =>
+  Effect.gen(function* () {
+    const { client, node, settle, worker } = yield* start()
+    const only = yield* worker("w0")
+    client.send(client.request({ stream: 1 }))
+    node.host.tellBalancer({ _tag: "Crash" })
+    client.send()
+    // It is started anew, and knows of nobody until turns end again.
+    yield* Effect.repeat(Effect.yieldNow, { times: 50 })
+    expect(node.host.restarts).toBe(1)
+    const draining = yield* Effect.forkChild(node.drain(60_000), { startImmediately: true })
+    yield* settle
+    yield* TestClock.adjust("10 millis")
+    yield* settle
+    expect(draining.pollUnsafe()).toBeUndefined()
+    only.send(only.about(only.of(Type.assign)[0]!, Type.done))
+    yield* TestClock.adjust("10 millis")
+    yield* settle
+    expect(draining.pollUnsafe()).toBeDefined()
+    expect(client.of(Type.done)).toHaveLength(1)
+  }))
