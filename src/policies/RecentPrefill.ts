@@ -13,6 +13,9 @@ export class RecentPrefill {
   sums = new Float64Array(0)
   private readonly memoryMs: number
   private asOfMs = 0
+  /** The last factor, and of when: many ask at one moment. */
+  private lastFactor = 1
+  private lastMs = 0
 
   constructor(memoryMs: number) {
     this.memoryMs = memoryMs
@@ -20,7 +23,11 @@ export class RecentPrefill {
 
   /** `nowMs` never decreases. */
   factor(nowMs: number): number {
-    return Math.exp((this.asOfMs - nowMs) / this.memoryMs)
+    if (nowMs !== this.lastMs) {
+      this.lastFactor = Math.exp((this.asOfMs - nowMs) / this.memoryMs)
+      this.lastMs = nowMs
+    }
+    return this.lastFactor
   }
 
   /** Ms of it at one worker. */
@@ -41,6 +48,7 @@ export class RecentPrefill {
       const factor = this.factor(nowMs)
       for (let i = 0; i < this.sums.length; i++) this.sums[i]! *= factor
       this.asOfMs = nowMs
+      this.lastFactor = 1
     }
     this.sums[worker]! += prefillMs / this.factor(nowMs)
   }
