@@ -166,7 +166,7 @@ export class Link implements ConnectionHandler, Task {
     if (frame.length - LENGTH_BYTES > this.frameBytes) {
       // Its names were not sent, whether or not they were known before.
       this.names = new ConnectionNames()
-      const why = `the request is ${frame.length} bytes long, the limit is ${this.frameBytes}`
+      const why = `the request is ${frame.length} bytes long, the limit is ${this.frameBytes}: shorten the prompt, or raise limits.frameBytes`
       return request.reject(Reason.badRequest, 0, why, nowMs)
     }
     request.stream = stream

@@ -1,7 +1,8 @@
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import type { Config } from "../domain/Config.ts"
 import type { PolicyChoice } from "../domain/config/pipeline.ts"
-import { processShell } from "./cli/Shell.ts"
+import type { CliFailure } from "./cli/CliFailure.ts"
+import { write, type Shell } from "./cli/Shell.ts"
 import type { RunningBalancer } from "./startBalancer.ts"
 
 /** Says on standard output that everything is up: one line for programs, or what a person wants to know first. */
@@ -9,7 +10,7 @@ export const announce = (
   { config, flags }: { readonly config: Config; readonly flags: { readonly json: boolean } },
   { tcp, http }: RunningBalancer,
   workers: number
-): Effect.Effect<void> => {
+): Effect.Effect<void, CliFailure, Shell> => {
   const { admission, ordering, placement, preset } = config.pipeline
   const models = config.models.map(({ name }) => name)
   const text = flags.json
@@ -32,7 +33,7 @@ export const announce = (
         `       curl -sN http://${http}/generate -d '{"model":"${models[0]}","prompt":"Hello","maxTokens":32,"stream":true}'`,
         "  Ctrl-C drains and stops; a second Ctrl-C stops at once."
       ].join("\n")
-  return Effect.promise(() => processShell().out(`${text}\n`))
+  return write(`${text}\n`)
 }
 
 const namesOf = (chosen: PolicyChoice | ReadonlyArray<PolicyChoice>): string =>

@@ -12,6 +12,8 @@ import { type CliFailure, misused } from "./cli/CliFailure.ts"
 import { Shell } from "./cli/Shell.ts"
 
 const FILE_DEFAULT = "cluster.config.ts"
+/** How long a file may take to load. */
+const LOAD_MS = 10_000
 
 export interface ConfigSources {
   /** As the `--config` flag names it. */
@@ -34,7 +36,11 @@ export const loadConfig = Effect.fnUntraced(function* (
   sources: ConfigSources
 ): Effect.fn.Return<LoadedConfig, CliFailure, Shell> {
   const { environment, directory } = yield* Shell
-  const file = yield* readFile(directory, sources.file ?? environment[FILE_VARIABLE])
+  const file = yield* readFile(
+    directory,
+    sources.file ?? environment[FILE_VARIABLE],
+    sources.file === undefined && environment[FILE_VARIABLE] !== undefined ? FILE_VARIABLE : "--config"
+  )
   const variables = readEnvironment(makeSchema(catalogue), environment)
   const layers = [...(file === undefined ? [] : [file]), variables.layer, assign(sources.flags ?? [])]
   const resolved = resolveConfig(catalogue, layers, sources.insecure === true)
@@ -43,22 +49,34 @@ export const loadConfig = Effect.fnUntraced(function* (
   return yield* misused(problems.map(({ message }) => message).join("\n"))
 })
 
-/** The layer of a file; none when no file was asked for and there is none. */
+/** The layer of a file, which `source` names; none when no file was asked for and there is none. */
 const readFile = Effect.fnUntraced(function* (
   directory: string,
-  asked: string | undefined
+  asked: string | undefined,
+  source: string
 ): Effect.fn.Return<Layer | undefined, CliFailure> {
+  if (asked === "") return yield* misused(`${source} is empty. Give it the path of a file, or leave it out.`)
   const name = asked ?? FILE_DEFAULT
   const path = absolute(directory, name)
   if (!existsSync(path)) {
     if (asked === undefined) return undefined
-    return yield* misused(`${name} does not exist. Give --config the path of a file that does.`)
+    return yield* misused(`${name} does not exist. Give ${source} the path of a file that does.`)
   }
+  if (statSync(path).isDirectory())
+    return yield* misused(`${name} is a directory. Give ${source} the path of a file.`)
   const values = yield* Effect.tryPromise({
-    try: () => parse(path),
+    try: async () => plain(await parse(path)),
     catch: (cause) =>
       misused(`${name} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`)
-  })
+  }).pipe(
+    Effect.timeoutOrElse({
+      duration: LOAD_MS,
+      orElse: () =>
+        misused(
+          `${name} did not finish loading within ${LOAD_MS / 1000} seconds. It awaits something that does not come.`
+        )
+    })
+  )
   if (values === undefined)
     return yield* misused(`${name} exports no configuration. Write: export default defineConfig({ … })`)
   if (holdsSecretForOthers(path, values))
@@ -80,6 +98,13 @@ const parse = async (path: string): Promise<unknown> => {
       return isRecord(module) ? module["default"] : undefined
     }
   }
+}
+
+/** A copy, made once: a getter of the file that throws does so here. */
+const plain = (value: unknown): unknown => {
+  if (Array.isArray(value)) return value.map(plain)
+  if (!isRecord(value)) return value
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plain(inner)]))
 }
 
 /** Whether a credential of `auth` stands in the file itself, and the file's mode lets others read it. */

@@ -1,6 +1,7 @@
 import * as Effect from "effect/Effect"
 import type { Config } from "../domain/Config.ts"
 import type { CliFailure } from "./cli/CliFailure.ts"
+import type { Shell } from "./cli/Shell.ts"
 import { logging } from "../observability/Logging.ts"
 import { announce } from "./announce.ts"
 import { startBalancer } from "./startBalancer.ts"
@@ -9,7 +10,7 @@ import { startBalancer } from "./startBalancer.ts"
 export const runBalancer = (options: {
   readonly config: Config
   readonly flags: { readonly json: boolean }
-}): Effect.Effect<void, CliFailure> =>
+}): Effect.Effect<void, CliFailure, Shell> =>
   Effect.scoped(
     Effect.gen(function* () {
       const balancer = yield* startBalancer(options.config)

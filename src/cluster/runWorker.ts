@@ -1,6 +1,5 @@
 import * as Effect from "effect/Effect"
 import { startWorker, stopped } from "../actors/Worker.ts"
-import { type Address, parseAddress } from "../client/address.ts"
 import { randomU32 } from "../client/randomU32.ts"
 import { makeCpuBurner } from "../engines/cpuBurner.ts"
 import { SimulatedEngine } from "../engines/SimulatedEngine.ts"
@@ -11,8 +10,9 @@ import { defaultLimits } from "../protocol/Limits.ts"
 import { systemTimers } from "../protocol/Timers.ts"
 import { Turn } from "../protocol/Turn.ts"
 import { makeRng } from "../structures/Rng.ts"
-import { type CliFailure, misused } from "./cli/CliFailure.ts"
+import type { CliFailure } from "./cli/CliFailure.ts"
 import type { WorkerOptions } from "./cli/WorkerOptions.ts"
+import { readAddress } from "./readAddress.ts"
 
 /** Runs one worker until it is interrupted, told to drain, or, when owned, its standard input ends. */
 export const runWorker = (options: WorkerOptions): Effect.Effect<void, CliFailure> =>
@@ -47,7 +47,8 @@ export const runWorker = (options: WorkerOptions): Effect.Effect<void, CliFailur
         heartbeatMs: options.heartbeatMs,
         muted: () => engine.faults.loseHeartbeats,
         onState: (state, why) => {
-          say(options, `${state}${why === "" ? "" : `: ${why}`}`)
+          const balancer = state === "lost" ? ` the balancer at ${options.address}` : ""
+          say(options, `${state}${balancer}${why === "" ? "" : `: ${why}`}`)
           if (state === "ready") announceOnce()
         }
       })
@@ -58,12 +59,6 @@ export const runWorker = (options: WorkerOptions): Effect.Effect<void, CliFailur
       yield* options.owned ? Effect.raceFirst(stopped(worker), orphaned) : stopped(worker)
     })
   )
-
-const readAddress = (address: string): Effect.Effect<Address, CliFailure> =>
-  Effect.try({
-    try: () => parseAddress(address),
-    catch: (error) => misused(`--address: ${(error as Error).message}`)
-  })
 
 const makeEngine = ({ engine, model }: WorkerOptions, turn: Turn): SimulatedEngine => {
   const { burnCpu, faults, kvCapacityTokens, capacity } = engine

@@ -25,7 +25,7 @@ export class HttpBindFailed extends Schema.TaggedError<HttpBindFailed>()("HttpBi
 }) {}
 
 const MIB = 1024 * 1024
-/** Bun looks every four seconds, so it takes up to 12. */
+/** How long a connection may do nothing. Bun looks every four seconds, so it takes up to 12. */
 const IDLE_S = 10
 /** How long answers may take to leave once the scope closes. */
 const STOP_MS = 2_000
@@ -49,9 +49,10 @@ export const makeHttpServer = (
           Bun.serve({
             hostname: options.host,
             port: options.port,
-            idleTimeout: IDLE_S,
             // Twice ours: up to there we can explain.
             maxRequestBodySize: 2 * bodyBytesMax,
+            // As is Bun's default: where nothing is said it warns about every request that it ends.
+            idleTimeout: IDLE_S,
             fetch: (request, server) => answer(request, server, { ...options, bodyBytesMax }),
             error: (error) => {
               defect(error)

@@ -1,4 +1,5 @@
 import type { Ending, Generation, Token } from "../client/index.ts"
+import { rounding } from "../structures/rounding.ts"
 import { errorBody, errorOf } from "./HttpError.ts"
 
 /**
@@ -27,5 +28,5 @@ const tokenEvent = (token: Token): string => `data: ${JSON.stringify(token)}\n\n
 
 const lastEvent = (ending: Ending): string =>
   ending.outcome === "done"
-    ? `event: done\ndata: ${JSON.stringify(ending)}\n\n`
+    ? `event: done\ndata: ${JSON.stringify(ending, rounding)}\n\n`
     : `event: error\ndata: ${JSON.stringify(errorBody(errorOf(ending)))}\n\n`

@@ -1,4 +1,5 @@
 import type { Client, Ending } from "../client/index.ts"
+import { rounding } from "../structures/rounding.ts"
 import { eventStream } from "./eventStream.ts"
 import { readGenerateBody } from "./GenerateBody.ts"
 import { errorOf, errorResponse, type HttpError, httpError } from "./HttpError.ts"
@@ -47,7 +48,9 @@ export const generate = async (
   if (!stream) {
     const { text, ending } = await generation.collect()
     return ending.outcome === "done"
-      ? Response.json({ id, model, text, ...ending }, { headers: headersOf(id, ending) })
+      ? new Response(JSON.stringify({ id, model, text, ...ending }, rounding), {
+          headers: { "content-type": "application/json", ...headersOf(id, ending) }
+        })
       : errorResponse(errorOf(ending), headersOf(id, ending))
   }
   if (!(await generation.admitted)) {

@@ -479,7 +479,8 @@ export class Connection implements SocketEvents {
   }
 
   private readonly broken = (why: "tooShort" | "tooLong" | "shape", length: number): void => {
-    if (this.phase === "greeting") return this.stop("not_this_protocol", stranger(length))
+    if (this.phase === "greeting")
+      return this.stop("not_this_protocol", stranger(length, this.introduction !== undefined))
     if (why === "tooLong") return this.stop("frame_too_long", `more than ${this.reader.limit} bytes`)
     const hint = why === "tooShort" ? "too short" : "not [header, chain, extras, payload]"
     this.refuse("bad_frame", "bad_frame", `a frame is ${hint}`)
@@ -490,10 +491,14 @@ const rethrow = (error: unknown): never => {
   throw error
 }
 
+/** Why a connection to a port of HTTP ends. */
+export const HTTP_THERE = "an HTTP server answers there, use the TCP address of the cluster"
+
 /** What speaks when the first bytes are no frame, guessed from the four that should be a length. */
-const stranger = (length: number): string => {
+const stranger = (length: number, isDialled: boolean): string => {
   if (length >>> 16 === 0x1603) return "TLS client on a plaintext port"
   const isText = [24, 16, 8, 0].every((shift) => isPrintable((length >>> shift) & 0xff))
+  if (isDialled && isText) return HTTP_THERE
   return isText ? "text on this port: an HTTP client?" : "the first bytes are not a HELLO frame"
 }
 const isPrintable = (byte: number): boolean => byte >= 0x20 && byte < 0x7f

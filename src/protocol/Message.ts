@@ -171,7 +171,8 @@ export const Finished = Schema.Struct({
 })
 export type Finished = typeof Finished.Type
 
-const isIdentity = Schema.is(identity)
+/** Whether a peer may call itself so. */
+export const isIdentity = Schema.is(identity)
 
 /** The name of the worker that read the prompt, from the extras of a DONE; undefined when they are not what they should be. */
 export const unpackReader = (

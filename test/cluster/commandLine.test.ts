@@ -1,7 +1,10 @@
 import { describe, expect, test } from "bun:test"
+import * as Effect from "effect/Effect"
 import { join } from "node:path"
+import { commandLine } from "../../src/cluster/cli/commandLine.ts"
 import { ownedCommand, readOwned, type WorkerOptions } from "../../src/cluster/cli/WorkerOptions.ts"
 import manifest from "../../package.json" with { type: "json" }
+import { FakeBalancer } from "../client/support/FakeBalancer.ts"
 import { root } from "../support/repository.ts"
 import { nodeCredential } from "../../src/protocol/credentials.ts"
 import { run, spawn } from "./support/commands.ts"
@@ -19,16 +22,34 @@ describe("the command line", () => {
     ],
     [["client"], /^Missing required argument: prompt\nTry: bun run client --help\n$/],
     [["client", "--timeout", "5", "hello"], /^--timeout must be a time with its unit/],
-    [["client", "--address", "nowhere", "hello"], /^"nowhere" is not an address: expected host:port/],
+    [["client", "--timeout", "0 seconds", "hello"], /^--timeout must be a time .* from "1 milli"/],
+    [
+      ["client", "--timeout", "100000 weeks", "hello"],
+      /^--timeout must be .*\(millis, seconds, minutes, hours\)/
+    ],
+    [
+      ["client", "--max-tokens", "99999999999", "hello"],
+      /^Invalid value for flag --max-tokens: .* 1000000\n/
+    ],
+    [["client", ""], /^The prompt is empty\.\n$/],
+    [["worker", "--name", ""], /^--name must be 1 to 128 letters/],
+    [
+      ["replay-live", "--address", "nowhere", "test/fixtures/small.jsonl"],
+      /^--address: "nowhere" is not an address/
+    ],
+    [
+      ["client", "--address", "nowhere", "hello"],
+      /^--address: "nowhere" is not an address: expected host:port/
+    ],
     [
       ["client", "--max-tokens", "0", "hello"],
-      /^Invalid value for flag --max-tokens: "0". Expected: at least 1\n/
+      /^Invalid value for flag --max-tokens: "0". Expected: at least 1 and at most 1000000\n/
     ],
     [["replay-live"], /^Missing required argument: trace\n/],
     [["replay-live", "absent.jsonl"], /^absent.jsonl cannot be read: /],
     [
       ["replay-live", "--speed", "0", "x"],
-      /^Invalid value for flag --speed: "0". Expected: a number above 0\n/
+      /^Invalid value for flag --speed: "0". Expected: at least 0\.001 and at most 1000\n/
     ],
     [
       ["cluster", "--port", "70000", "--workers", "many"],
@@ -92,6 +113,73 @@ describe("the command line", () => {
     const json = spawn(["client", ...address, "--json", "hello"])
     expect(json).toMatchObject({ exitCode: 1, err: expect.stringMatching(failed) })
     expect(JSON.parse(json.out)).toMatchObject({ outcome: "error", reason: "not_connected", tokens: 0 })
+  })
+
+  test("a client of the HTTP listener is told which address to use", async () => {
+    await using server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("") })
+    expect(await run(["client", "--address", `127.0.0.1:${server.port}`, "hello"])).toEqual({
+      exitCode: 1,
+      out: "",
+      err: `cannot connect to the balancer at 127.0.0.1:${server.port}: an HTTP server answers there, use the TCP address of the cluster.\n`
+    })
+  })
+
+  test("a client that is interrupted in the middle of its answer ends the line", async () => {
+    const begun = Promise.withResolvers<void>()
+    const ended = Promise.withResolvers<void>()
+    const balancer = new FakeBalancer({
+      onRequest: (received, balancer) => {
+        balancer.accept(received)
+        balancer.token(received, "a")
+      }
+    })
+    let err = ""
+    const shell = {
+      environment: {},
+      directory: root,
+      out: async () => begun.resolve(),
+      err: (text: string) => void (err += text),
+      errColumns: undefined
+    }
+    const { host, port } = balancer.address
+    const fiber = Effect.runFork(commandLine(["client", "--address", `${host}:${port}`, "hello"], shell))
+    await begun.promise
+    fiber.addObserver(() => ended.resolve())
+    fiber.interruptUnsafe()
+    await ended.promise
+    await balancer.close()
+    expect(err).toBe("\n")
+  })
+
+  test("output that cannot be written is a failure", () => {
+    const { exitCode, stderr } = Bun.spawnSync(
+      [process.execPath, "src/cluster/main.ts", "policies", "list"],
+      {
+        cwd: root,
+        stdout: Bun.file("/dev/full")
+      }
+    )
+    expect(stderr.toString()).toStartWith("Standard output cannot be written: ENOSPC")
+    expect(exitCode).toBe(1)
+  })
+
+  test("a command that waits for nothing does not end as if all were well", () => {
+    const program = `import * as Effect from "effect/Effect"
+      import { runMain } from "./src/cluster/cli/runMain.ts"
+      runMain(Effect.never, { endless: false, orderly: false })`
+    const { exitCode, stderr } = Bun.spawnSync([process.execPath, "-e", program], { cwd: root })
+    expect(stderr.toString()).toContain("The command waits for nothing.")
+    expect(exitCode).toBe(1)
+  })
+
+  test("a worker that finds no balancer says where it looked", async () => {
+    const child = Bun.spawn(
+      [process.execPath, "src/cluster/main.ts", "worker", "--name", "w1", "--address", "127.0.0.1:1"],
+      { cwd: root, stderr: "pipe", stdout: "ignore" }
+    )
+    const { value } = await child.stderr.getReader().read()
+    child.kill("SIGKILL")
+    expect(new TextDecoder().decode(value)).toStartWith("worker w1 lost the balancer at 127.0.0.1:1: ")
   })
 })
 

@@ -259,6 +259,11 @@ describe("environment", () => {
       "1",
       "PARALLAX_PORT is not an option (environment). Unset it; `config docs` lists those there are."
     ],
+    [
+      "PARALLAX_PIPELINE_PLACEMENT",
+      "random",
+      'PARALLAX_PIPELINE_PLACEMENT is not an option (environment). Did you mean "PARALLAX_PIPELINE_PLACEMENT_POLICY"?'
+    ],
     ["PARALLAX_LISTEN", "1", expect.stringMatching(/^PARALLAX_LISTEN is not an option/)]
   ])("%s=%s is a slip", (name, text, message) => {
     expect(environment({ [name]: text }).problems.map((problem) => problem.message)).toEqual([message])
@@ -298,6 +303,14 @@ describe("messages", () => {
     [
       { log: { level: "wran" } },
       'log.level must be one of debug, info, warn, error, none, got a text (cluster.config.ts). Did you mean "warn"?'
+    ],
+    [
+      { faults: { enabled: "yes" } },
+      "faults.enabled must be true or false, got a text (cluster.config.ts). Use true or false."
+    ],
+    [
+      { faults: { enabled: "true" } },
+      "faults.enabled must be true or false, got a text (cluster.config.ts). Write it without quotes."
     ],
     [
       { auth: { clients: ["short"] } },

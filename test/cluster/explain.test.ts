@@ -298,7 +298,7 @@ describe("explain", () => {
     [["explain", "12"], '"12" is no id: expected 16 hexadecimal digits.\n', 2],
     [
       ["explain", "0123456789abcdef", "--address", "no where"],
-      '"no where" is not an address: expected host:port.\n',
+      '--address: "no where" is not an address: expected host:port.\n',
       2
     ],
     [

@@ -1,10 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Result from "effect/Result"
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { TestClock } from "effect/testing"
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Shell } from "../../src/cluster/cli/Shell.ts"
+import { it } from "../support/effectTest.ts"
 import { type ConfigSources, loadConfig } from "../../src/cluster/loadConfig.ts"
 
 const SECRET = "0123456789abcdef0123"
@@ -18,6 +21,8 @@ beforeAll(() => {
     "a.json": '{ "cluster": { "name": "json" } }',
     "a.yaml": "cluster:\n  name: yaml\nlisten:\n  port: 3\n",
     "broken.json": "{",
+    "getter.ts": 'export default { get listen() { throw new Error("out of tea") } }',
+    "never.ts": "await new Promise(() => {}); export default {}",
     "throws.ts": 'throw new Error("out of coffee")',
     "empty.ts": "export const config = {}",
     "wrong.ts": "export default { lisen: {}, drain: { timeout: 5 } }",
@@ -27,10 +32,11 @@ beforeAll(() => {
   }
   for (const [name, text] of Object.entries(files))
     writeFileSync(join(directory, name), text, { mode: name === "private.ts" ? 0o600 : 0o644 })
+  mkdirSync(join(directory, "within"))
 })
 afterAll(() => rmSync(directory, { recursive: true }))
 
-const load = async (sources: ConfigSources, environment: Record<string, string> = {}, at = directory) => {
+const loading = (sources: ConfigSources, environment: Record<string, string>, at: string) => {
   const shell = {
     environment,
     directory: at,
@@ -38,9 +44,11 @@ const load = async (sources: ConfigSources, environment: Record<string, string> 
     err: () => undefined,
     errColumns: undefined
   }
-  const result = await Effect.runPromise(
-    Effect.result(Effect.provideService(loadConfig(sources), Shell, shell))
-  )
+  return Effect.result(Effect.provideService(loadConfig(sources), Shell, shell))
+}
+
+const load = async (sources: ConfigSources, environment: Record<string, string> = {}, at = directory) => {
+  const result = await Effect.runPromise(loading(sources, environment, at))
   return Result.isSuccess(result) ? result.success : result.failure
 }
 
@@ -64,6 +72,9 @@ describe("the file", () => {
     ["absent.ts", "absent.ts does not exist. Give --config the path of a file that does."],
     ["broken.json", expect.stringMatching(/^broken\.json cannot be read: JSON/)],
     ["throws.ts", "throws.ts cannot be read: out of coffee"],
+    ["getter.ts", "getter.ts cannot be read: out of tea"],
+    ["within", "within is a directory. Give --config the path of a file."],
+    ["", "--config is empty. Give it the path of a file, or leave it out."],
     ["empty.ts", "empty.ts exports no configuration. Write: export default defineConfig({ … })"],
     [
       "wrong.ts",
@@ -76,6 +87,26 @@ describe("the file", () => {
   ])("%s is refused with exit code 2", async (file, message) => {
     expect(await load({ file })).toMatchObject({ _tag: "CliFailure", exitCode: 2, message })
   })
+
+  test.each([
+    ["absent.ts", "absent.ts does not exist. Give PARALLAX_CONFIG the path of a file that does."],
+    ["", "PARALLAX_CONFIG is empty. Give it the path of a file, or leave it out."]
+  ])("that PARALLAX_CONFIG=%s names is refused by this name", async (PARALLAX_CONFIG, message) => {
+    expect(await load({}, { PARALLAX_CONFIG })).toMatchObject({ exitCode: 2, message })
+  })
+
+  it(
+    "that does not finish loading is refused",
+    Effect.fnUntraced(function* () {
+      const waiting = yield* Effect.forkChild(loading({ file: "never.ts" }, {}, directory))
+      yield* TestClock.adjust("10 seconds")
+      const result = yield* Fiber.join(waiting)
+      expect(Result.isFailure(result) && result.failure).toMatchObject({
+        exitCode: 2,
+        message: "never.ts did not finish loading within 10 seconds. It awaits something that does not come."
+      })
+    })
+  )
 
   test("may hold a credential that only its owner can read, or that comes from elsewhere", async () => {
     expect(await load({ file: "private.ts" })).toHaveProperty("config")

@@ -105,7 +105,16 @@ describe("traffic to make up", () => {
     ["rate=0", "rate must be a number of at least 0.001, as in rate=20."],
     ["rate=1,prompt=many", "prompt must be a number of at least 1, as in prompt=1000."],
     ["rate=1,shared=2", "shared must be a number of at least 0 and at most 1, as in shared=0."],
-    ["rate=1,requests=Infinity", "requests must be a number of at least 1, as in requests=5000."]
+    [
+      "rate=1,requests=Infinity",
+      "requests must be a whole number of at least 1 and at most 10000000, as in requests=5000."
+    ],
+    [
+      "rate=1,requests=1e12",
+      "requests must be a whole number of at least 1 and at most 10000000, as in requests=5000."
+    ],
+    ["rate=1,turns=1.5", "turns must be a whole number of at least 1, as in turns=6."],
+    ["rate=5,rate=6", "rate is given twice."]
   ])("%j is refused with what to do", (list, problem) => {
     expect(generatedTraffic(list)).toBe(problem)
   })
@@ -295,6 +304,9 @@ describe("simulate", () => {
     ["--generate rate=1 --slow 0@3-5*0.5", /^--slow: .* the factor at least 1/],
     ["--generate rate=1 --scale fixed", /^--scale: give --workers-max as well/],
     ["--generate rate=1 --workers-max 9", /^--workers-max is for --scale/],
+    ["--generate rate=1 --cold-start 5s", /^--cold-start is for --scale/],
+    ["--generate rate=1 --workers 99999999", /--workers.* Expected: at least 1 and at most 10000\n/],
+    ["--generate rate=1 --speed 1e-9", /--speed.* Expected: at least 0\.001 and at most 1000\n/],
     [
       "--generate rate=1 --scale queue-drive --workers-max 9",
       /^--scale: "queue-drive" is no scaling policy\. Did you mean .*queue-driven/

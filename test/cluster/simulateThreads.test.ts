@@ -105,6 +105,26 @@ describe("a page", () => {
   )
 })
 
+test("a signal ends a command that replays in no thread, at once", async () => {
+  await inDirectory(async (directory) => {
+    const trace = join(directory, "long.jsonl")
+    // The heartbeats of thirty years, between two requests.
+    const lines = ["{}", '{"t":0,"in":1,"out":1}', '{"t":1e12,"in":1,"out":1}']
+    await Bun.write(trace, ['{"format":"llm-trace/1","blockSize":null}', ...lines].join("\n"))
+    const args = ["simulate", "--trace", trace, "--skip-bad", "--policies", "random", "--jobs", "1"]
+    const child = Bun.spawn([process.execPath, "src/cluster/main.ts", ...args], {
+      cwd: root,
+      stderr: "pipe",
+      stdout: "ignore"
+    })
+    const { value } = await child.stderr.getReader().read()
+    expect(new TextDecoder().decode(value)).toContain("1 lines break the format")
+    child.kill("SIGTERM")
+    await child.exited
+    expect(child.signalCode).toBe("SIGTERM")
+  })
+})
+
 describe("a thread", () => {
   const options = { flags: {} as never, directory: root }
   const job: Job = { contender: undefined, seed: 1, speed: 1, plots: false }

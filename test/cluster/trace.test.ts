@@ -57,10 +57,60 @@ describe("trace convert", () => {
 
   test("says when a file cannot be written", async () => {
     writeFileSync(at("file"), "")
-    const { err, exitCode } = await run(["trace", "convert", small, at("file/b.jsonl")])
-    expect(exitCode).toBe(1)
-    expect(err).toContain("b.jsonl cannot be written: ")
+    for (const name of [at("file/b.jsonl"), directory]) {
+      const { err, exitCode } = await run(["trace", "convert", small, name])
+      expect(exitCode).toBe(2)
+      expect(err).toContain(`${name} cannot be written: `)
+    }
   })
+})
+
+describe("a file", () => {
+  const summary = (name: string) => run(["trace", "summary", at(name), "--json"])
+
+  test("is compressed or not, whatever its name says", async () => {
+    const bytes = readFileSync(join(root, small))
+    writeFileSync(at("plain.jsonl.gz"), bytes)
+    writeFileSync(at("packed.jsonl"), Bun.gzipSync(bytes))
+    for (const name of ["plain.jsonl.gz", "packed.jsonl"])
+      expect((await summary(name)).out).toContain('"requests":80')
+  })
+
+  test("that is cut short is refused with what to do", async () => {
+    const packed = Bun.gzipSync(readFileSync(join(root, small)))
+    writeFileSync(at("cut.jsonl.gz"), packed.subarray(0, packed.length / 2))
+    expect(await summary("cut.jsonl.gz")).toMatchObject({
+      exitCode: 2,
+      err: `${at("cut.jsonl.gz")} is compressed, and damaged or cut short. Copy or compress it again.\n`
+    })
+  })
+
+  test("without a name is refused", async () => {
+    expect(await run(["trace", "summary", ""])).toMatchObject({
+      exitCode: 2,
+      err: "The name of a trace is empty. Give the path of a file.\n"
+    })
+  })
+
+  test("with more problems than are shown says so", async () => {
+    writeFileSync(at("many.jsonl"), `{"format":"llm-trace/1","blockSize":null}\n${"{}\n".repeat(9)}`)
+    const { err, exitCode } = await summary("many.jsonl")
+    expect(exitCode).toBe(1)
+    expect(err.trimEnd().split("\n")).toHaveLength(6)
+    expect(err).toEndWith("\nProblems after the first 5 are not shown.\n")
+  })
+
+  test.each([["policies recommend --trace"], ["replay-live"], ["simulate --jobs 1 --trace"]])(
+    "without a request is refused by %s",
+    async (command) => {
+      writeFileSync(at("empty.jsonl"), '{"format":"llm-trace/1","blockSize":null}\n')
+      expect(await run([...command.split(" "), at("empty.jsonl")])).toMatchObject({
+        exitCode: 2,
+        out: "",
+        err: `${at("empty.jsonl")} has no requests.\n`
+      })
+    }
+  )
 })
 
 describe("trace summary", () => {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import * as fc from "fast-check"
 import type { TraceRequest } from "../../src/domain/Trace.ts"
+import { FIRST_LINES } from "../../src/domain/traces/formats.ts"
 import { parseTrace, type ParsedTrace, type ParseOptions } from "../../src/domain/traces/parseTrace.ts"
 import { holds } from "../support/arbitraries.ts"
 import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
@@ -303,6 +304,9 @@ describe("a result of vllm bench serve", () => {
   })
 })
 
+const azure = "TIMESTAMP,ContextTokens,GeneratedTokens"
+const aMoment = "must be a date and a time, as 2023-11-16 18:17:03.979"
+
 test.each([
   [
     "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03,1",
@@ -324,8 +328,24 @@ test.each([
     '{"timestamp":0,"input_length":512,"output_length":1,"hash_ids":[1,2]}',
     "1:hash_ids: must not be more than 512 prompt tokens fill"
   ],
-  ["a,b,c\n1,2,3", "1: must be a JSON object"]
-])("%j is refused with line and field", (text, problem) => {
-  const found = parseTrace(text)
-  expect("trace" in found ? [] : found[0]).toBe(problem)
+  ["a,b,c\n1,2,3", `1: must be ${FIRST_LINES}`],
+  ['\n{"in":1}', `2: must be ${FIRST_LINES}`],
+  ['{"format":"llm-trace/2","blockSize":0}\n{"t":0}', '1:format: must be "llm-trace/1"'],
+  ['{"format":"llm-trace/1","blockSize":null}\n{"t":0,"in":1,"ou', "2: must be a JSON object"],
+  [
+    '{"timestamp":5,"input_length":1,"output_length":1}\n{"input_length":1,"output_length":1}\n{"timestamp":6,"input_length":1,"output_length":1}',
+    "2:timestamp: must be a number of at least 0"
+  ],
+  [
+    '{"timestamp":0,"input_length":"1024","output_length":1,"hash_ids":[1,2]}',
+    "1:input_length: must be a whole number of at least 1"
+  ],
+  ...["2023-02-29", "2100-02-29", "2023-04-31", "2023-13-01", "2023-00-10", "2023-01-00"].map(
+    (date) => [`${azure}\n${date} 00:00:00,1,1`, `2:TIMESTAMP: ${aMoment}`] as const
+  ),
+  ...["24:00:00", "00:60:00", "00:00:60", "99:99:99"].map(
+    (time) => [`${azure}\n2024-02-29 ${time},1,1`, `2:TIMESTAMP: ${aMoment}`] as const
+  )
+])("%j is refused with line and field, and nothing else", (text, problem) => {
+  expect(parseTrace(text)).toEqual([problem])
 })

@@ -106,6 +106,11 @@ const laws = [
             promptTokens
           })
           expect(again.requests.map(plain)).toEqual(trace.requests.map(plain))
+          const later = trace.requests.map((request) => ({
+            ...request,
+            arrivalMs: request.arrivalMs + 1000
+          }))
+          expect(writer.lines({ ...trace, requests: later })).toEqual(writer.lines(trace))
           const losses = writer.losses(trace).join()
           for (const [field, name = field] of lost)
             expect(losses.includes(`the ${name} of`)).toBe(

@@ -107,7 +107,9 @@ describe("one document", () => {
     expect(headers.get("x-request-id")).toBe(received.id)
     expect(headers.get("x-parallax-worker")).toBe("w1")
     expect(headers.get("x-parallax-attempts")).toBe("1")
-    expect(await (await response).json()).toMatchObject({
+    const text = await (await response).text()
+    expect(text).not.toMatch(/\d\.\d{5}/)
+    expect(JSON.parse(text)).toMatchObject({
       id: received.id,
       model: "m2",
       text: "ab",
@@ -280,6 +282,13 @@ describe("what is refused before the balancer hears of it", () => {
       "POST /generate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     expect(await raw(head + chunked)).toStartWith("HTTP/1.1 413 ")
     expect(balancer.requests).toEqual([])
+  })
+
+  test("a prompt that fits the body and no frame is 400, and the message says what to do", async () => {
+    const { post } = await gateway()
+    const response = await post({ prompt: "x".repeat(1024 * 1024 - 100) })
+    expect(response.status).toBe(400)
+    expect(await response.text()).toContain("shorten the prompt, or raise limits.frameBytes")
   })
 
   test("a body that is not UTF-8 is 400", async () => {

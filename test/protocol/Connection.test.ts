@@ -187,6 +187,12 @@ describe("greeting", () => {
     ])
   })
 
+  test("who dialled an HTTP server is told so", () => {
+    const { feed, log } = stage("dial")
+    feed(Buffer.from("HTTP/1.1 400 Bad Request\r\n"))
+    expect(log.join()).toContain("an HTTP server answers there, use the TCP address of the cluster")
+  })
+
   test("another major version gets GOODBYE, another minor is welcome", () => {
     const other = stage("accept")
     other.feed(helloOf("client", { major: version.major + 1 }))

@@ -1,11 +1,13 @@
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import { type CliFailure, failed } from "./CliFailure.ts"
 
 /** What a command sees of the process it runs in: tests bring their own. */
 export interface Surroundings {
   readonly environment: Readonly<Record<string, string | undefined>>
   /** Working directory, absolute. */
   readonly directory: string
-  /** Data, for other programs and for people. Resolves when it is on its way. */
+  /** Data, for other programs and for people. Resolves when it is on its way; rejects with a `CliFailure` when it cannot be. */
   readonly out: (text: string) => Promise<void>
   /** Everything else. */
   readonly err: (text: string) => void
@@ -15,15 +17,22 @@ export interface Surroundings {
 
 export class Shell extends Context.Service<Shell, Surroundings>()("parallax/cluster/cli/Shell") {}
 
+/** Writes data to standard output. */
+export const write = (text: string): Effect.Effect<void, CliFailure, Shell> =>
+  Shell.use(({ out }) => Effect.tryPromise({ try: () => out(text), catch: (cause) => cause as CliFailure }))
+
 /** The process itself. A reader of our output that went away is nobody's failure. */
 export const processShell = (): Surroundings => ({
   environment: process.env,
   directory: process.cwd(),
-  out: (text) =>
-    Bun.write(Bun.stdout, text).then(
-      () => undefined,
-      () => undefined
-    ),
+  out: async (text) => {
+    try {
+      await Bun.write(Bun.stdout, text)
+    } catch (cause) {
+      const { code, message } = cause as NodeJS.ErrnoException
+      if (code !== "EPIPE") throw failed(`Standard output cannot be written: ${message}`)
+    }
+  },
   err: (text) => void process.stderr.write(text),
   errColumns: process.stderr.isTTY ? process.stderr.columns : undefined
 })

@@ -3,6 +3,9 @@ import { Argument, Command, Flag } from "effect/cli"
 import { countFlag, jsonFlag, textFlag } from "./flags.ts"
 import type { ClientFlags } from "./runClient.ts"
 
+/** As POST /generate takes. */
+const TOKENS_MAX = 1_000_000
+
 /** `parallax client`: one request, its answer streamed to standard output. */
 export const clientCommand = Command.make(
   "client",
@@ -14,7 +17,7 @@ export const clientCommand = Command.make(
       Flag.withDefault("127.0.0.1:7420")
     ),
     model: textFlag("model", "Model to ask. Default: the first the balancer serves."),
-    maxTokens: countFlag("max-tokens", "Most tokens to produce. Default: 64.", 64),
+    maxTokens: countFlag("max-tokens", "Most tokens to produce. Default: 64.", 64, TOKENS_MAX),
     timeout: textFlag(
       "timeout",
       'Give up after this time, as "5 seconds". Default: the limit of the balancer.'

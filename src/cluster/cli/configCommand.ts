@@ -9,9 +9,7 @@ import { nodeCredential } from "../../protocol/credentials.ts"
 import { loadConfig } from "../loadConfig.ts"
 import { misused } from "./CliFailure.ts"
 import { configFlag, insecureFlag, switchFlag } from "./flags.ts"
-import { Shell } from "./Shell.ts"
-
-const write = (text: string) => Shell.use(({ out }) => Effect.promise(() => out(text)))
+import { write } from "./Shell.ts"
 
 const print = Command.make(
   "print",

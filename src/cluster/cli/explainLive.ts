@@ -2,7 +2,7 @@ import * as Effect from "effect/Effect"
 import type { Explanation } from "../../domain/Explanation.ts"
 import { explanationText } from "../explanationText.ts"
 import { type CliFailure, failed, misused } from "./CliFailure.ts"
-import { Shell } from "./Shell.ts"
+import { write, Shell } from "./Shell.ts"
 
 export interface ExplainFlags {
   readonly id: string
@@ -18,10 +18,11 @@ export const explainLive = Effect.fnUntraced(function* ({
   id,
   json
 }: ExplainFlags): Effect.fn.Return<void, CliFailure, Shell> {
-  const { environment, out } = yield* Shell
+  const { environment } = yield* Shell
   if (!/^[\da-f]{16}$/i.test(id)) return yield* misused(`"${id}" is no id: expected 16 hexadecimal digits.`)
   const url = `http://${address}/admin/decisions/${id}`
-  if (!URL.canParse(url)) return yield* misused(`"${address}" is not an address: expected host:port.`)
+  if (!URL.canParse(url))
+    return yield* misused(`--address: "${address}" is not an address: expected host:port.`)
   const secret = credential ?? environment["PARALLAX_AUTH_CLIENTS"]?.split(",")[0]
   const { body, ok } = yield* Effect.tryPromise({
     try: (signal) => ask(url, secret, signal),
@@ -29,7 +30,7 @@ export const explainLive = Effect.fnUntraced(function* ({
   })
   if (!ok) return yield* failed(messageIn(body) ?? `${address} did not answer as a balancer does.`)
   const text = json ? `${body.trimEnd()}\n` : explanationText(JSON.parse(body) as Explanation)
-  yield* Effect.promise(() => out(text))
+  yield* write(text)
 })
 
 const ask = async (

@@ -28,22 +28,30 @@ export const insecureFlag = switchFlag(
   "Listen for other machines although not every role needs a credential."
 )
 
-const above =
+const within =
   (flag: (name: string) => Flag.Flag<number>, minimum: number, rule: string) =>
-  (name: string, help: string, fallback: number): Flag.Flag<number> =>
+  (name: string, help: string, fallback: number, maximum = Number.POSITIVE_INFINITY): Flag.Flag<number> =>
     flag(name).pipe(
       Flag.withDescription(help),
       Flag.filter(
-        (value) => value >= minimum,
-        () => rule
+        (value) => value >= minimum && value <= maximum,
+        () => (Number.isFinite(maximum) ? `${rule} and at most ${maximum}` : rule)
       ),
       Flag.withDefault(fallback)
     )
 
 /** A whole number of at least 1. */
-export const countFlag = above(Flag.Int, 1, "at least 1")
+export const countFlag = within(Flag.Int, 1, "at least 1")
 /** A number above 0. */
-export const factorFlag = above(Flag.Finite, Number.MIN_VALUE, "a number above 0")
+export const factorFlag = within(Flag.Finite, Number.MIN_VALUE, "a number above 0")
+
+/** A slower replay does nothing but wait, and a faster one is a burst. */
+export const speedFlag = within(Flag.Finite, 0.001, "at least 0.001")(
+  "speed",
+  "How many times closer together requests arrive, from 0.001 to 1000. Default: 1.",
+  1,
+  1000
+)
 
 /** The files that `readTrace` reads. */
 export const traceFormats =

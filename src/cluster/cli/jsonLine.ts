@@ -1,3 +1,4 @@
-/** A value as one line of JSON, its numbers rounded to four decimals: more would be noise. */
-export const jsonLine = (value: unknown): string =>
-  `${JSON.stringify(value, (_, part: unknown) => (typeof part === "number" ? Math.round(part * 1e4) / 1e4 : part))}\n`
+import { rounding } from "../../structures/rounding.ts"
+
+/** A value as one line of JSON, its numbers rounded. */
+export const jsonLine = (value: unknown): string => `${JSON.stringify(value, rounding)}\n`

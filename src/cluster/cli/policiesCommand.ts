@@ -9,11 +9,9 @@ import { decisionPoints } from "../../policies/registry.ts"
 import { describePolicy, optionRange } from "../describePolicy.ts"
 import { misused } from "./CliFailure.ts"
 import { readTrace } from "../readTrace.ts"
-import { countFlag, factorFlag, jsonFlag, skipBadFlag, switchFlag, traceFormats } from "./flags.ts"
+import { countFlag, factorFlag, jsonFlag, skipBadFlag, speedFlag, switchFlag, traceFormats } from "./flags.ts"
 import { jsonLine } from "./jsonLine.ts"
-import { Shell } from "./Shell.ts"
-
-const write = (text: string) => Shell.use(({ out }) => Effect.promise(() => out(text)))
+import { write } from "./Shell.ts"
 
 const all = decisionPoints.flatMap(({ name: point, entries }) => entries.map((entry) => ({ point, entry })))
 
@@ -90,7 +88,7 @@ const recommendation = Command.make(
     ),
     skipBad: skipBadFlag,
     workers: countFlag("workers", "Workers that serve it. Default: 8.", 8),
-    speed: factorFlag("speed", "How many times closer together requests arrive. Default: 1.", 1),
+    speed: speedFlag,
     speedRatio: factorFlag(
       "speed-ratio",
       "Speed of the fastest worker over that of the slowest. Default: 1, all alike.",
@@ -101,6 +99,7 @@ const recommendation = Command.make(
   },
   Effect.fnUntraced(function* ({ json, latencyTarget, skipBad, speed, speedRatio, trace: name, workers }) {
     const { header, requests } = yield* readTrace(name, { limit: Number.POSITIVE_INFINITY, skipBad })
+    if (requests.length === 0) return yield* misused(`${name} has no requests.`)
     const traffic = summarize({
       header,
       requests: requests.map((request) => ({ ...request, arrivalMs: request.arrivalMs / speed }))

@@ -1,6 +1,15 @@
 import * as Effect from "effect/Effect"
 import { Argument, Command } from "effect/cli"
-import { configFlag, countFlag, factorFlag, jsonFlag, switchFlag, textFlag, traceFormats } from "./flags.ts"
+import {
+  configFlag,
+  countFlag,
+  factorFlag,
+  jsonFlag,
+  speedFlag,
+  switchFlag,
+  textFlag,
+  traceFormats
+} from "./flags.ts"
 import { optionFlag } from "./optionFlag.ts"
 
 /** `parallax replay-live`: recorded traffic, in real time, through real sockets. */
@@ -14,7 +23,7 @@ export const replayCommand = Command.make(
       "host:port"
     ),
     config: configFlag,
-    speed: factorFlag("speed", "How many times closer together requests arrive. Default: 1.", 1),
+    speed: speedFlag,
     timeScale: factorFlag(
       "time-scale",
       "How many times faster everything runs, engines included; a running cluster must have the same. Default: 1.",

@@ -1,9 +1,11 @@
 import * as Effect from "effect/Effect"
 import { connect, ConnectFailed, type Client, type Done, type Ending } from "../../client/index.ts"
 import { parseDuration } from "../../domain/config/duration.ts"
-import { type CliFailure, failed, misused } from "./CliFailure.ts"
+import { HTTP_THERE } from "../../protocol/Connection.ts"
+import { readAddress } from "../readAddress.ts"
+import { CliFailure, failed, misused } from "./CliFailure.ts"
 import { jsonLine } from "./jsonLine.ts"
-import { Shell, type Surroundings } from "./Shell.ts"
+import { Shell, type Surroundings, write } from "./Shell.ts"
 
 export interface ClientFlags {
   readonly prompt: string
@@ -17,14 +19,23 @@ export interface ClientFlags {
   readonly json: boolean
 }
 
+const TIMEOUT_MS_MAX = 24 * 60 * 60 * 1000
+
 /** Sends one request and shows its answer. Fails unless the answer is complete; with `json` the document says so as well. */
 export const runClient = Effect.fnUntraced(function* (
   flags: ClientFlags
 ): Effect.fn.Return<void, CliFailure, Shell> {
   const shell = yield* Shell
   const timeoutMs = flags.timeout === undefined ? undefined : parseDuration(flags.timeout)
-  if (flags.timeout !== undefined && timeoutMs === undefined)
-    return yield* misused('--timeout must be a time with its unit, for example "5 seconds".')
+  if (
+    flags.timeout !== undefined &&
+    !(timeoutMs !== undefined && timeoutMs >= 1 && timeoutMs <= TIMEOUT_MS_MAX)
+  )
+    return yield* misused(
+      '--timeout must be a time with its unit (millis, seconds, minutes, hours) from "1 milli" to "24 hours", for example "5 seconds".'
+    )
+  if (flags.prompt === "") return yield* misused("The prompt is empty.")
+  yield* readAddress(flags.address)
   const answer = Effect.acquireUseRelease(
     Effect.tryPromise({ try: () => open(flags, shell), catch: explain }),
     (client) =>
@@ -33,10 +44,10 @@ export const runClient = Effect.fnUntraced(function* (
   )
   const { id, text, ending } = yield* flags.json
     ? Effect.tapError(answer, ({ message }) =>
-        print(shell, { outcome: "error", reason: "not_connected", tokens: 0, message })
+        print({ outcome: "error", reason: "not_connected", tokens: 0, message })
       )
-    : answer
-  if (flags.json) yield* print(shell, { id, ...documentOf(ending, text) })
+    : Effect.onInterrupt(answer, () => Effect.sync(() => shell.err("\n")))
+  if (flags.json) yield* print({ id, ...documentOf(ending, text) })
   else shell.err(ending.outcome === "done" ? `\n${summaryOf(ending)}, request ${id}\n` : "\n")
   if (ending.outcome !== "done")
     return yield* failed(`Request ${id} ended as ${ending.outcome}: ${ending.reason}. ${ending.message}`)
@@ -57,7 +68,14 @@ const ask = async (
   shell: Surroundings,
   signal: AbortSignal
 ): Promise<{ readonly id: string; readonly text: string; readonly ending: Ending }> => {
-  const generation = client.generate({ prompt, model, maxTokens, session, timeoutMs, signal })
+  const generation = client.generate({
+    prompt,
+    model,
+    maxTokens,
+    session,
+    timeoutMs: timeoutMs && Math.ceil(timeoutMs),
+    signal
+  })
   let text = ""
   for await (const token of generation) {
     if (json) text += token.text
@@ -69,13 +87,14 @@ const ask = async (
 /** What was typed wrong is a mistake of the caller; everything else happened to the request. */
 const explain = (cause: unknown): CliFailure => {
   if (cause instanceof RangeError) return misused(cause.message)
+  if (cause instanceof CliFailure) return cause
+  if (cause instanceof ConnectFailed && cause.why === HTTP_THERE) return failed(`${cause.message}.`)
   if (cause instanceof ConnectFailed)
     return failed(`${cause.message}. Is the cluster running? Start it with: bun run cluster`)
   return failed(cause instanceof Error ? cause.message : String(cause))
 }
 
-const print = (shell: Surroundings, document: unknown): Effect.Effect<void> =>
-  Effect.promise(() => shell.out(jsonLine(document)))
+const print = (document: unknown): Effect.Effect<void, CliFailure, Shell> => write(jsonLine(document))
 
 const documentOf = (ending: Ending, text: string): object => ({
   tokens: "delivered" in ending ? ending.delivered : 0,

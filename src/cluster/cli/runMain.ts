@@ -9,14 +9,16 @@ const CUT_SHORT = 130
 /**
  * Runs a command as the life of this process. Messages of failures go to standard error, and the exit code says which kind it was.
  *
- * The first SIGINT or SIGTERM interrupts the command, which may take its time to end in order; a second one ends the process
- * at once.
+ * The first SIGINT or SIGTERM interrupts an orderly command, which may take its time; a second one ends the process at once. Any other
+ * command ends at once, by the signal itself: a handler would not run while it computes.
  */
 export const runMain = (
   command: Effect.Effect<void, CliFailure>,
   options: {
     /** Whether the command runs until it is interrupted, so that ending then is what was wanted. */
     readonly endless: boolean
+    /** Whether the command has something to end in order. */
+    readonly orderly: boolean
     /** Leaves SIGINT to a parent: Ctrl-C reaches all processes of a terminal, and it is the parent that stops us. */
     readonly owned?: boolean
   }
@@ -28,8 +30,15 @@ export const runMain = (
     asked = true
     fiber.interruptUnsafe()
   }
-  process.on("SIGINT", options.owned === true ? () => {} : stop)
-  process.on("SIGTERM", stop)
+  if (options.orderly) {
+    process.on("SIGINT", options.owned === true ? () => {} : stop)
+    process.on("SIGTERM", stop)
+  }
+  // The process would end as if all were well.
+  process.on("beforeExit", () => {
+    process.stderr.write("This is a defect of Parallax, please report it.\nThe command waits for nothing.\n")
+    process.exit(1)
+  })
   fiber.addObserver((exit) => {
     process.exit(report(exit, options.endless))
   })

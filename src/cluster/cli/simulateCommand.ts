@@ -5,7 +5,13 @@ import { presetNames } from "../simulate/contenders.ts"
 import { generatedHelp } from "../simulate/generated.ts"
 import type { SimulateFlags } from "../simulate/runSimulate.ts"
 import type { SweepFlags } from "../simulate/runSweep.ts"
-import { countFlag, factorFlag, jsonFlag, skipBadFlag, switchFlag, textFlag, traceFormats } from "./flags.ts"
+import { countFlag, jsonFlag, skipBadFlag, speedFlag, switchFlag, textFlag, traceFormats } from "./flags.ts"
+
+/** What a machine can hold at a time. */
+const WORKERS_MAX = 10_000
+const JOBS_MAX = 256
+/** More tell nothing that these do not. */
+const SEEDS_MAX = 1_000
 
 const share = (name: string, help: string, fallback: number, maximum: number) =>
   Flag.Finite(name).pipe(
@@ -30,7 +36,7 @@ const setting = {
   ),
   limit: countFlag("limit", "Requests of each trace to replay, from its start. Default: all.", Infinity),
   skipBad: skipBadFlag,
-  workers: countFlag("workers", "Workers, all alike. Default: 8.", 8),
+  workers: countFlag("workers", "Workers, all alike, at most 10000. Default: 8.", 8, WORKERS_MAX),
   engine: Flag.Literals("engine", Object.keys(presets) as ReadonlyArray<keyof typeof presets>).pipe(
     Flag.withDescription("Model and hardware of a worker. Default: 8b-h100."),
     Flag.withDefault("8b-h100" as const)
@@ -60,13 +66,17 @@ const setting = {
   ),
   workersMax: Flag.Int("workers-max").pipe(
     Flag.withDescription("The most workers that --scale may have."),
+    Flag.filter(
+      (count) => count >= 1 && count <= WORKERS_MAX,
+      () => `from 1 to ${WORKERS_MAX}`
+    ),
     Flag.map((count): number | undefined => count),
     Flag.withDefault(undefined)
   ),
-  coldStart: Flag.String("cold-start").pipe(
-    Flag.withDescription("How long a worker that --scale starts takes to join. Default: 30s."),
-    Flag.withMetavar("time"),
-    Flag.withDefault("30s")
+  coldStart: textFlag(
+    "cold-start",
+    "How long a worker that --scale starts takes to join. Default: 30s.",
+    "time"
   ),
   policies: Flag.String("policies").pipe(
     Flag.withDescription(
@@ -88,12 +98,18 @@ const setting = {
     0.9
   ),
   seed: countFlag("seed", "First seed. Default: 1.", 1),
-  seeds: countFlag("seeds", "How many seeds to replay; more than one gives intervals. Default: 1.", 1),
+  seeds: countFlag(
+    "seeds",
+    "How many seeds to replay; more than one gives intervals. Default: 1.",
+    1,
+    SEEDS_MAX
+  ),
   json: jsonFlag("one document with all figures"),
   jobs: countFlag(
     "jobs",
     "Replays at a time, each in a thread of its own; 1: in none. Default: as many as there are cores.",
-    navigator.hardwareConcurrency
+    navigator.hardwareConcurrency,
+    JOBS_MAX
   ),
   report: textFlag("report", "Page to write, with plots and all figures: one HTML file by itself.", "path")
 }
@@ -119,7 +135,7 @@ export const simulateCommand = Command.make(
   "simulate",
   {
     ...setting,
-    speed: factorFlag("speed", "How many times closer together requests arrive. Default: 1.", 1),
+    speed: speedFlag,
     closedLoop: switchFlag(
       "closed-loop",
       "Clients wait: a request of a session comes so long after the one before has ended as its client thinks."

@@ -2,11 +2,12 @@ import * as Effect from "effect/Effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { type Lengths, outlineOf, type TraceOutline } from "../../domain/traces/outline.ts"
 import { traceWriters } from "../../domain/traces/writeTrace.ts"
+import { checkWritable } from "../checkWritable.ts"
 import { readTrace } from "../readTrace.ts"
 import { type WrittenFormat, writeTrace } from "../writeTrace.ts"
 import { countFlag, jsonFlag, skipBadFlag, traceFormats } from "./flags.ts"
 import { jsonLine } from "./jsonLine.ts"
-import { Shell } from "./Shell.ts"
+import { write } from "./Shell.ts"
 
 const input = Argument.String("in").pipe(Argument.withDescription(`File in the format ${traceFormats}.`))
 const limit = countFlag("limit", "Requests to read, from the start. Default: all.", Infinity)
@@ -30,6 +31,7 @@ const convert = Command.make(
     skipBad: skipBadFlag
   },
   Effect.fnUntraced(function* ({ format, input, limit, output, skipBad }) {
+    yield* checkWritable(output)
     yield* writeTrace(output, format, yield* readTrace(input, { limit, skipBad }))
   })
 ).pipe(
@@ -47,8 +49,7 @@ const summary = Command.make(
   { input, limit, skipBad: skipBadFlag, json: jsonFlag("the figures") },
   Effect.fnUntraced(function* ({ input, json, limit, skipBad }) {
     const outline = outlineOf(yield* readTrace(input, { limit, skipBad }))
-    const { out } = yield* Shell
-    yield* Effect.promise(() => out(json ? jsonLine(outline) : `${textOf(outline)}\n`))
+    yield* write(json ? jsonLine(outline) : `${textOf(outline)}\n`)
   })
 ).pipe(
   Command.withDescription(

@@ -1,6 +1,7 @@
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { Command, Flag } from "effect/cli"
+import { isIdentity } from "../../protocol/Message.ts"
 import { loadConfig } from "../loadConfig.ts"
 import { misused } from "./CliFailure.ts"
 import { configFlag, jsonFlag, textFlag } from "./flags.ts"
@@ -28,6 +29,10 @@ export const workerCommand = Command.make(
     engine: engineFlags()
   },
   Effect.fnUntraced(function* ({ config: file, json, name, model: modelName, address, role, engine }) {
+    if (name !== undefined && !isIdentity(name))
+      return yield* misused(
+        "--name must be 1 to 128 letters, digits and ._:@/- that begin with a letter or a digit."
+      )
     const flags = Object.values(engine).flat()
     const first = yield* loadConfig({ file, flags })
     const at = modelName === undefined ? 0 : first.config.models.findIndex(({ name }) => name === modelName)

@@ -4,7 +4,8 @@ import { type AdminConnection, type Client, connect, connectAdmin } from "../../
 import type { Assignment } from "../../domain/config/assign.ts"
 import { type CliFailure, failed, misused } from "../cli/CliFailure.ts"
 import { jsonLine } from "../cli/jsonLine.ts"
-import { Shell } from "../cli/Shell.ts"
+import { write, Shell } from "../cli/Shell.ts"
+import { readAddress } from "../readAddress.ts"
 import { readTrace } from "../readTrace.ts"
 import { SLOW_START_MS } from "../../policies/estimators/SlowStart.ts"
 import { agreement } from "./agreement.ts"
@@ -48,10 +49,12 @@ export const runReplay = Effect.fnUntraced(function* (
   const shell = yield* Shell
   const { speed, timeScale } = flags
   const trace = yield* readTrace(flags.trace, { limit: flags.limit })
+  if (trace.requests.length === 0) return yield* misused(`${flags.trace} has no requests.`)
   if (flags.againstReplay && flags.address !== undefined)
     return yield* misused(
       "--against-replay is for a cluster started for the purpose, whose configuration is known: leave --address out."
     )
+  if (flags.address !== undefined) yield* readAddress(flags.address)
   const own =
     flags.address === undefined
       ? yield* ownTarget({ config: flags.config, flags: flags.options, timeScale })
@@ -81,7 +84,7 @@ export const runReplay = Effect.fnUntraced(function* (
     againstReplay: journal === undefined ? null : against({ ...own!, journal, trace, workers }, slo)
   }
 
-  yield* Effect.promise(() => shell.out(flags.json ? jsonLine(report) : `${reportText(report)}\n`))
+  yield* write(flags.json ? jsonLine(report) : `${reportText(report)}\n`)
   if (report.done === 0) return yield* failed("No request was answered.")
   if (!report.agreement.equal)
     return yield* failed("The workers' own counters differ from the answers that arrived.")

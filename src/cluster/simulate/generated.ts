@@ -7,25 +7,33 @@ interface Setting {
   readonly fallback: number
   readonly minimum: number
   readonly maximum?: number
+  /** Whether it counts something. */
+  readonly isWhole?: boolean
   readonly summary: string
 }
 
 /** What may be said of traffic to make up. */
 const settings = {
   rate: { fallback: Number.NaN, minimum: 0.001, summary: "requests per second" },
-  requests: { fallback: 5000, minimum: 1, summary: "how many" },
+  requests: {
+    fallback: 5000,
+    minimum: 1,
+    maximum: 10_000_000,
+    isWhole: true,
+    summary: "how many"
+  },
   dispersion: { fallback: 1, minimum: 1, summary: "1 is Poisson, more comes in bursts" },
   prompt: { fallback: 1000, minimum: 1, summary: "mean prompt tokens" },
   promptVariation: { fallback: 1, minimum: 0, summary: "their standard deviation over mean" },
   output: { fallback: 200, minimum: 1, summary: "mean output tokens" },
   outputVariation: { fallback: 1, minimum: 0, summary: "their standard deviation over mean" },
-  tenants: { fallback: 1, minimum: 1, maximum: 16_384, summary: "how many" },
+  tenants: { fallback: 1, minimum: 1, maximum: 16_384, isWhole: true, summary: "how many" },
   skew: { fallback: 1, minimum: 0, summary: "tenant i sends in proportion to 1 / i^skew" },
   shared: { fallback: 0, minimum: 0, maximum: 1, summary: "share of prompts that begin alike" },
-  sharedTexts: { fallback: 10, minimum: 1, summary: "how many beginnings" },
-  sharedTokens: { fallback: 2048, minimum: BLOCK_TOKENS, summary: "tokens of one" },
+  sharedTexts: { fallback: 10, minimum: 1, isWhole: true, summary: "how many beginnings" },
+  sharedTokens: { fallback: 2048, minimum: BLOCK_TOKENS, isWhole: true, summary: "tokens of one" },
   sessions: { fallback: 0, minimum: 0, maximum: 1, summary: "share of requests that begin a conversation" },
-  turns: { fallback: 6, minimum: 1, summary: "requests of one" },
+  turns: { fallback: 6, minimum: 1, isWhole: true, summary: "requests of one" },
   think: { fallback: 10_000, minimum: 0, summary: "ms between two of them" }
 } as const satisfies Readonly<Record<string, Setting>>
 
@@ -49,32 +57,34 @@ export const generatedTraffic = (list: string): Omit<TrafficOptions, "seed"> | s
       const hint = didYouMean(name, Object.keys(settings)) ?? `There are ${Object.keys(settings).join(", ")}.`
       return `"${name}" is no setting. ${hint}`
     }
-    const { minimum, maximum = Number.POSITIVE_INFINITY }: Setting = settings[name]
+    if (values.has(name)) return `${name} is given twice.`
+    const { isWhole = false, minimum, maximum = Number.POSITIVE_INFINITY }: Setting = settings[name]
     const value = text === "" ? Number.NaN : Number(text)
-    if (!(value >= minimum && value <= maximum && Number.isFinite(value)))
-      return `${name} must be a number of at least ${minimum}${Number.isFinite(maximum) ? ` and at most ${maximum}` : ""}, as in ${name}=${example(name)}.`
+    const isNumber = isWhole ? Number.isInteger(value) : Number.isFinite(value)
+    if (!(isNumber && value >= minimum && value <= maximum))
+      return `${name} must be a ${isWhole ? "whole " : ""}number of at least ${minimum}${Number.isFinite(maximum) ? ` and at most ${maximum}` : ""}, as in ${name}=${example(name)}.`
     values.set(name, value)
   }
   const of = (name: Name): number => values.get(name) ?? settings[name].fallback
   if (Number.isNaN(of("rate"))) return "rate must be given, as in rate=20."
   return {
-    requests: Math.floor(of("requests")),
+    requests: of("requests"),
     requestsPerSecond: of("rate"),
     dispersion: of("dispersion"),
     promptTokens: { mean: of("prompt"), variation: of("promptVariation") },
     outputTokens: { mean: of("output"), variation: of("outputVariation") },
-    ...(of("tenants") > 1 ? { tenants: { count: Math.floor(of("tenants")), skew: of("skew") } } : {}),
+    ...(of("tenants") > 1 ? { tenants: { count: of("tenants"), skew: of("skew") } } : {}),
     ...(of("shared") > 0
       ? {
           sharedPrefix: {
             share: of("shared"),
-            count: Math.floor(of("sharedTexts")),
-            tokens: Math.floor(of("sharedTokens"))
+            count: of("sharedTexts"),
+            tokens: of("sharedTokens")
           }
         }
       : {}),
     ...(of("sessions") > 0
-      ? { sessions: { share: of("sessions"), turns: Math.floor(of("turns")), thinkMs: of("think") } }
+      ? { sessions: { share: of("sessions"), turns: of("turns"), thinkMs: of("think") } }
       : {})
   }
 }

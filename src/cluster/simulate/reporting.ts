@@ -1,32 +1,17 @@
 import * as Effect from "effect/Effect"
-import { constants } from "node:fs"
-import { access, stat } from "node:fs/promises"
-import { dirname, resolve } from "node:path"
+import { resolve } from "node:path"
 import type * as Pages from "../../simulator/report/page/pages.ts"
 import manifest from "../../../package.json" with { type: "json" }
-import { type CliFailure, failed, misused } from "../cli/CliFailure.ts"
+import { type CliFailure, failed } from "../cli/CliFailure.ts"
 import { jsonLine } from "../cli/jsonLine.ts"
 import { Shell } from "../cli/Shell.ts"
+import { checkWritable } from "../checkWritable.ts"
 import type { SettingFlags } from "./setting.ts"
 import { tracesOf } from "./traffic.ts"
 
 /** Finds out whether a page can be written, before there is one. Nothing is written yet. */
-export const openReport = Effect.fnUntraced(function* ({
-  report
-}: SettingFlags): Effect.fn.Return<void, CliFailure, Shell> {
-  if (report === undefined) return
-  const { directory } = yield* Shell
-  const path = resolve(directory, report)
-  yield* Effect.tryPromise({
-    try: async () => {
-      const there = await stat(path).catch(() => undefined)
-      if (there?.isDirectory() === true) throw new Error("it is a directory")
-      // What is not there yet must have a place: a directory, even when its name ends in a slash.
-      await access(there === undefined ? `${dirname(path)}/` : path, constants.W_OK)
-    },
-    catch: (cause) => misused(`--report: ${report} cannot be written: ${messageOf(cause)}`)
-  })
-})
+export const openReport = ({ report }: SettingFlags): Effect.Effect<void, CliFailure, Shell> =>
+  report === undefined ? Effect.void : checkWritable(report, `--report: ${report}`)
 
 /** What a page tells of a run. */
 export interface Told {

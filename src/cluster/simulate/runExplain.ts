@@ -2,7 +2,7 @@ import * as Effect from "effect/Effect"
 import { explainReplay } from "../../simulator/explain/explainReplay.ts"
 import { workersOf } from "../../simulator/report/ground.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
-import { Shell } from "../cli/Shell.ts"
+import { write, Shell } from "../cli/Shell.ts"
 import { counterfactualText, explanationText } from "../explanationText.ts"
 import type { SimulateFlags } from "./runSimulate.ts"
 import { competitionOf, factsOf, settingOf } from "./setting.ts"
@@ -13,7 +13,7 @@ export const runExplain = Effect.fnUntraced(function* (
   flags: SimulateFlags,
   asked: number
 ): Effect.fn.Return<void, CliFailure, Shell> {
-  const { err, errColumns, out } = yield* Shell
+  const { err, errColumns } = yield* Shell
   const { csv, json, report, seed, speed } = flags
   if (csv || report !== undefined) return yield* misused("--explain is written as text or --json alone.")
   const { contenders } = yield* competitionOf(flags)
@@ -39,5 +39,5 @@ export const runExplain = Effect.fnUntraced(function* (
   const text = json
     ? `${JSON.stringify({ ...factsOf({ ...flags, seeds: 1 }), speed, policy, number: asked, explanation, elsewhere })}\n`
     : `Request ${asked} of ${workload.name} at speed ${speed}, under "${policy}"\n${explanationText(explanation)}${counterfactualText(elsewhere)}`
-  yield* Effect.promise(() => out(text))
+  yield* write(text)
 })

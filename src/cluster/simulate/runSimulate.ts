@@ -3,7 +3,7 @@ import { compare, type Comparison } from "../../simulator/report/compare.ts"
 import { comparisonCsv, tableOf, tableText } from "../../simulator/report/table.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import { jsonLine } from "../cli/jsonLine.ts"
-import { Shell } from "../cli/Shell.ts"
+import { write, type Shell } from "../cli/Shell.ts"
 import { openReport, writeReport } from "./reporting.ts"
 import { concludeAll } from "./runners.ts"
 import { competitionOf, factsOf, type SettingFlags, settingText, targetsOf } from "./setting.ts"
@@ -17,7 +17,6 @@ export interface SimulateFlags extends SettingFlags {
 export const runSimulate = Effect.fnUntraced(function* (
   flags: SimulateFlags
 ): Effect.fn.Return<void, CliFailure, Shell> {
-  const shell = yield* Shell
   const { csv, json, speed } = flags
   if (json && csv) return yield* misused("--json and --csv are two formats: choose one.")
   const competition = yield* competitionOf(flags)
@@ -36,7 +35,7 @@ export const runSimulate = Effect.fnUntraced(function* (
     : csv
       ? comparisonCsv(comparison)
       : `${lead.join("\n")}\n\n${tableText(tableOf(comparison))}\n`
-  yield* Effect.promise(() => shell.out(text))
+  yield* write(text)
 })
 
 const leadOf = (flags: SimulateFlags, { repeatedShare, requests }: Comparison): ReadonlyArray<string> => {

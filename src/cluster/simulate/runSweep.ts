@@ -4,7 +4,7 @@ import { searches, sweepOf } from "../../simulator/report/sweep.ts"
 import { sweepTableOf, tableText } from "../../simulator/report/table.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import { jsonLine } from "../cli/jsonLine.ts"
-import { Shell } from "../cli/Shell.ts"
+import { write, type Shell } from "../cli/Shell.ts"
 import { openReport, writeReport } from "./reporting.ts"
 import { concludeAll } from "./runners.ts"
 import { competitionOf, factsOf, type SettingFlags, settingText } from "./setting.ts"
@@ -18,7 +18,6 @@ export interface SweepFlags extends SettingFlags {
 export const runSweep = Effect.fnUntraced(function* (
   flags: SweepFlags
 ): Effect.fn.Return<void, CliFailure, Shell> {
-  const shell = yield* Shell
   const { generate, goal, json, trace } = flags
   const workers = mostWorkers(flags)
   const competition = yield* competitionOf(flags)
@@ -36,7 +35,7 @@ export const runSweep = Effect.fnUntraced(function* (
   const text = json
     ? jsonLine(document)
     : [title, settingText(flags), "", tableText(sweepTableOf(sweep, workers)), ""].join("\n")
-  yield* Effect.promise(() => shell.out(text))
+  yield* write(text)
 })
 
 /** Traffic that takes no time has no rate, at whatever speed. */

@@ -20,8 +20,11 @@ export interface WorldFlags {
   /** A policy that decides how many workers there are, up to how many, and how long one takes to start. */
   readonly scale: string | undefined
   readonly workersMax: number | undefined
-  readonly coldStart: string
+  readonly coldStart: string | undefined
 }
+
+/** How long a worker takes to start where nothing is said. */
+const COLD_START = "30s"
 
 /** Workers there may be. */
 export const mostWorkers = ({ workers, workersMax = workers }: WorldFlags & Fleet): number =>
@@ -44,7 +47,7 @@ export const worldFacts = (
     slow: flags.slow,
     scale,
     workersMax: flags.workersMax,
-    coldStart: scale === undefined ? undefined : coldStart,
+    coldStart: scale === undefined ? undefined : (coldStart ?? COLD_START),
     closedLoop: closedLoop === true ? true : undefined,
     clients: Number.isFinite(clients) ? clients : undefined
   }
@@ -127,17 +130,18 @@ const scalingOf = ({
   workersMax
 }: WorldFlags & Fleet): Effect.Effect<World["scaling"], CliFailure> => {
   const wrong = (text: string) => Effect.fail(misused(text))
-  if (scale === undefined)
-    return workersMax === undefined
-      ? Effect.undefined
-      : wrong("--workers-max is for --scale: say which policy decides, as in --scale queue-driven.")
+  if (scale === undefined) {
+    if (workersMax === undefined && coldStart === undefined) return Effect.undefined
+    const flag = workersMax === undefined ? "--cold-start" : "--workers-max"
+    return wrong(`${flag} is for --scale: say which policy decides, as in --scale queue-driven.`)
+  }
   if (workersMax === undefined || workersMax < workers)
     return wrong(
       `--scale: give --workers-max as well, at least as many as --workers, as in --workers-max ${2 * workers}.`
     )
   const policy = scalingChoice(scale)
   if (typeof policy === "string") return wrong(`--scale: ${policy}`)
-  const coldStartMs = lengthOf(coldStart)
+  const coldStartMs = lengthOf(coldStart ?? COLD_START)
   if (coldStartMs === undefined) return wrong(`--cold-start: "${coldStart}" ${LENGTH_RULE}.`)
   return Effect.succeed({ policy, least: workers, coldStartMs })
 }

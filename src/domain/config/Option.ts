@@ -158,7 +158,7 @@ export const boolean = (options: { readonly fallback: boolean } & Doc): Leaf<boo
   suffix: "",
   rule: "true or false",
   decode: decodeWith(Schema.Boolean),
-  fix: () => "Write it without quotes."
+  fix: (value) => (value === "true" || value === "false" ? "Write it without quotes." : "Use true or false.")
 })
 
 /** Text that matches a pattern; `rule` says which in words. */

@@ -44,7 +44,8 @@ const unknownVariable = (schema: Node, name: string): Problem => {
     shown,
     "is not an option",
     "environment",
-    didYouMean(name, known) ?? "Unset it; `config docs` lists those there are."
+    didYouMean(known.find((each) => each.startsWith(`${name}_`)) ?? name, known) ??
+      "Unset it; `config docs` lists those there are."
   )
 }
 

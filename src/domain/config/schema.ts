@@ -490,7 +490,8 @@ const record = section(
         fallback: "recordings",
         pattern: /^\P{Cc}{1,1024}$/u,
         rule: "1 to 1024 characters without control characters",
-        summary: "Where to, from the working directory. It is made if it is not there.",
+        summary:
+          "Directory that recordings are written to, from the working directory. It is made if it is not there.",
         consequence:
           "Files of the cluster's name are begun and removed there: clusters of one name need directories of their own."
       }),

@@ -2,8 +2,8 @@
 export const PROBLEMS_MAX = 5
 
 /**
- * A request, or the header, on a line of a file that holds a trace. Its readers note a problem and give a stand-in for a field that breaks
- * its rule.
+ * A request, or the header, on a line of a file that holds a trace. Its readers note a problem for a field that breaks its rule, and give
+ * what breaks no other: NaN for a number.
  */
 export class TraceLine {
   private readonly fields: Readonly<Record<string, unknown>>
@@ -43,14 +43,14 @@ export class TraceLine {
     const value = this.fields[field]
     if (isCount(value) && value >= minimum) return value
     this.problem(field, `must be a whole number of at least ${minimum}`)
-    return minimum
+    return Number.NaN
   }
 
   decimal(field: string, minimum: number): number {
     const value = this.fields[field]
     if (typeof value === "number" && Number.isFinite(value) && value >= minimum) return value
     this.problem(field, `must be a number of at least ${minimum}`)
-    return minimum
+    return Number.NaN
   }
 
   /** Milliseconds from 1970 on of a date and a time as in `2023-11-16 18:17:03.9799600`, UTC where nothing is said. */
@@ -61,10 +61,11 @@ export class TraceLine {
       const away =
         parts[7] === undefined ? 0 : (parts[7] === "-" ? -1 : 1) * (60 * Number(parts[8]) + Number(parts[9]))
       const wholeMinutes = (daysFrom1970(year!, month!, day!) * 24 + hours!) * 60 + minutes! - away
-      return wholeMinutes * 60_000 + seconds! * 1000
+      if (isDate(year!, month!, day!) && hours! < 24 && minutes! < 60 && seconds! < 60)
+        return wholeMinutes * 60_000 + seconds! * 1000
     }
     this.problem(field, "must be a date and a time, as 2023-11-16 18:17:03.979")
-    return 0
+    return Number.NaN
   }
 
   integers(field: string): ReadonlyArray<number> {
@@ -88,7 +89,13 @@ const isCount = (value: unknown): value is number => Number.isSafeInteger(value)
 
 const MOMENT = /^(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d(?:\.\d+)?)(?:Z|([+-])(\d\d):(\d\d))?$/
 
-/** Of a date of the Gregorian calendar. Source: Howard Hinnant, chrono-compatible low-level date algorithms, 2013. */
+const isDate = (year: number, month: number, day: number): boolean =>
+  month >= 1 &&
+  month <= 12 &&
+  day >= 1 &&
+  day <= daysFrom1970(year, month + 1, 1) - daysFrom1970(year, month, 1)
+
+/** Of a date of the Gregorian calendar; month 13 is the next January. Source: Howard Hinnant, chrono-compatible low-level date algorithms, 2013. */
 const daysFrom1970 = (year: number, month: number, day: number): number => {
   // Years begin in March, so that the leap day is the last.
   const shifted = month <= 2 ? year - 1 : year

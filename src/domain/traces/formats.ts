@@ -26,8 +26,12 @@ export interface TraceFormat {
   readonly isRelative: boolean
 }
 
-/** The format of a file, by its first line that is not empty: llm-trace/1 unless that says otherwise. */
-export const formatOf = (first: string): TraceFormat => {
+/** How the formats begin, to be read after "must be". */
+export const FIRST_LINES =
+  "an object with format (llm-trace/1), input_length (Mooncake) or input_lens (vllm bench serve), or the names of columns with TIMESTAMP, ContextTokens, GeneratedTokens (Azure) or Timestamp, Request tokens, Response tokens (BurstGPT)"
+
+/** The format of a file, by its first line that is not empty; undefined when it is none that is known. */
+export const formatOf = (first: string): TraceFormat | undefined => {
   const columns = first.split(",").map((column) => column.trim())
   const csv = (table: Table): TraceFormat | undefined =>
     table.columns.every((column) => columns.includes(column)) ? tableFormat(table, columns) : undefined
@@ -36,7 +40,7 @@ export const formatOf = (first: string): TraceFormat => {
   const fields = jsonFields(first) ?? {}
   if ("format" in fields) return llmTrace
   if ("input_length" in fields) return mooncake
-  return "request_throughput" in fields || "input_lens" in fields ? vllmBench : llmTrace
+  return "request_throughput" in fields || "input_lens" in fields ? vllmBench : undefined
 }
 
 const jsonFields = (text: string): Readonly<Record<string, unknown>> | undefined => {
@@ -76,7 +80,10 @@ const llmTrace: TraceFormat = {
   rowsOf: jsonRow,
   rule: "a JSON object",
   readHeader: (line) => {
-    if (line.value("format") !== LLM_TRACE) line.problem("format", `must be "${LLM_TRACE}"`)
+    if (line.value("format") !== LLM_TRACE) {
+      line.problem("format", `must be "${LLM_TRACE}"`)
+      return unknown
+    }
     const about = line.others(headerFields)
     const blockSize = line.value("blockSize") === null ? null : line.integer("blockSize", 1)
     return {

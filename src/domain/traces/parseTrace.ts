@@ -1,5 +1,5 @@
 import type { Trace, TraceRequest } from "../Trace.ts"
-import { formatOf, type TraceRow } from "./formats.ts"
+import { FIRST_LINES, formatOf } from "./formats.ts"
 import { PROBLEMS_MAX, TraceLine } from "./TraceLine.ts"
 
 export interface ParseOptions {
@@ -19,7 +19,7 @@ export interface ParsedTrace {
 
 /**
  * Reads the text of a trace in any format of `formatOf`, as its first line tells. Gives the trace, or what is wrong with the text, as
- * `line:field: rule`, the five first ones. Fields it does not know are ignored. Cost: one pass.
+ * `line:field: rule`, one for a line that is none of its format, the five first ones. Fields it does not know are ignored. Cost: one pass.
  */
 export const parseTrace = (
   text: string,
@@ -30,13 +30,11 @@ export const parseTrace = (
   let next = lines.next()
   if (next.done === true) return ["1: the file is empty"]
   const format = formatOf(next.value.text)
-  const read = ({ number, text }: NumberedText): ReadonlyArray<TraceLine> => {
-    const rows = format.rowsOf(text)
-    if (rows === undefined) problems.push(`${number}: must be ${format.rule}`)
-    return (rows ?? noRows).map(({ fields, place }) => new TraceLine(fields, number, problems, place))
-  }
+  if (format === undefined) return [`${next.value.number}: must be ${FIRST_LINES}`]
+  const read = ({ number, text }: NumberedText): ReadonlyArray<TraceLine> | undefined =>
+    format.rowsOf(text)?.map(({ fields, place }) => new TraceLine(fields, number, problems, place))
 
-  const header = format.readHeader?.(read(next.value)[0]!) ?? { ...format.header, name }
+  const header = format.readHeader?.(read(next.value)![0]!) ?? { ...format.header, name }
   if (problems.length > 0) return problems
   if (!format.startsAtOnce) next = lines.next()
   const requests: Array<TraceRequest> = []
@@ -45,14 +43,22 @@ export const parseTrace = (
   let lastMs = Number.NEGATIVE_INFINITY
   const goesOn = (): boolean => requests.length < limit && problems.length < PROBLEMS_MAX
   for (; next.done !== true && goesOn(); next = lines.next()) {
-    const before = problems.length
-    for (const line of read(next.value)) {
+    const rows = read(next.value)
+    if (rows === undefined) {
+      if (skipBad) skipped++
+      else problems.push(`${next.value.number}: must be ${format.rule}`)
+      continue
+    }
+    for (const line of rows) {
       if (!goesOn()) break
+      const before = problems.length
       const request = format.readRequest(line, header)
       if (request.arrivalMs < lastMs) line.problem(format.timeField, "must not be before the line above it")
-      if (skipBad && problems.length > before) {
-        problems.length = before
-        skipped++
+      if (problems.length > before) {
+        if (skipBad) {
+          problems.length = before
+          skipped++
+        }
         continue
       }
       lastMs = request.arrivalMs
@@ -62,9 +68,6 @@ export const parseTrace = (
   }
   return problems.length === 0 ? { trace: { header, requests }, skipped } : problems
 }
-
-/** In place of a line that is not of the format: every field that is needed is missing. */
-const noRows: ReadonlyArray<TraceRow> = [{ fields: {} }]
 
 interface NumberedText {
   readonly text: string

@@ -59,10 +59,11 @@ const displaced = [
 ] as const
 
 const mooncake: TraceWriter = {
+  // Its own files begin at 0.
   lines: ({ header, requests }) =>
     requests.map((request) =>
       JSON.stringify({
-        timestamp: request.arrivalMs,
+        timestamp: request.arrivalMs - requests[0]!.arrivalMs,
         input_length: request.promptTokens,
         output_length: request.outputTokens,
         hash_ids: inBlocksOf(MOONCAKE_BLOCK, header.blockSize, request)

@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
 import { join } from "node:path"
 import type { Trace } from "../../../src/domain/Trace.ts"
+import { FIRST_LINES } from "../../../src/domain/traces/formats.ts"
 import { parseTrace } from "../../../src/domain/traces/parseTrace.ts"
 import { BLOCK_TOKENS, traceChain } from "../../../src/domain/traceChain.ts"
 import { makeConversations } from "../../fixtures/makeConversations.ts"
@@ -77,14 +78,7 @@ describe("a trace", () => {
 
   test.each([
     ["", ["1: the file is empty"]],
-    [
-      "{",
-      [
-        "1: must be a JSON object",
-        '1:format: must be "llm-trace/1"',
-        "1:blockSize: must be a whole number of at least 1"
-      ]
-    ],
+    ["{", [`1: must be ${FIRST_LINES}`]],
     [textOf({ ...header, format: "csv" }), ['1:format: must be "llm-trace/1"']],
     [textOf(header, { t: 1, in: 0, out: 1 }), ["2:in: must be a whole number of at least 1"]],
     [
