@@ -143,6 +143,8 @@ export class BalancerLink implements ConnectionHandler, Task {
         failed: (reason, message) => this.fail(attempt, reason, message)
       }
     )
+    // The end may have come before there was a way to stop the engine.
+    if (attempt.ended) attempt.stopEngine()
   }
 
   private refuse(stream: number, number: number, epoch: number, reason: Reason): void {

@@ -37,6 +37,8 @@ const HEARTBEAT_MS = 250
 /** A balancer silent for so long is given up, and with it all the work it gave: by then it has given that work to others, or is gone. */
 const PING_MS = 500
 const SILENCE_MS = 2_000
+/** The kernel would try for two minutes, ever more rarely: a balancer that is back meanwhile has to be found. */
+const CONNECT_MS = 2_000
 /** The dial after n failures in a row waits a random part of min(cap, base · 2ⁿ). */
 const BACKOFF_BASE_MS = 50
 const BACKOFF_CAP_MS = 1_000
@@ -103,6 +105,7 @@ export class Worker {
       context: this.context,
       host: address.host,
       port: address.port,
+      connectMs: CONNECT_MS,
       introduction: { hello, credential },
       welcomed: (connection) => {
         greeted = true

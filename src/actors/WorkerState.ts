@@ -34,7 +34,7 @@ export interface Attempt {
   readyBytes: number
   /** Tokens beyond the credit. */
   held: Array<string>
-  /** When a sweep first saw tokens held, -1 while there are none. */
+  /** When a sweep first saw tokens held of which none has left since, -1 while there are none. */
   heldSinceMs: number
   creditUpTo: number
   creditUpToBytes: number
@@ -61,6 +61,7 @@ export class WorkerState {
   private readonly attempts = new Map<number, Attempt>()
   /** By stream and attempt number, oldest first: when the CANCEL came. */
   private readonly earlyCancels = new Map<number, number>()
+  /** The latest on this connection. */
   private epoch = 0
   /** Attempts of which only the KV cache is kept. */
   private kept = 0
@@ -186,6 +187,8 @@ export class WorkerState {
     const all = [...this.attempts.values()]
     for (const attempt of all) this.end(attempt)
     this.earlyCancels.clear()
+    // Epochs go by the wall clock of the balancer's machine, which may have been set back when it starts again.
+    this.epoch = 0
     return all
   }
 }
@@ -197,7 +200,7 @@ const release = (attempt: Attempt): boolean => {
   while (count < held.length && joins(attempt, held[count]!)) count++
   if (count === 0) return false
   held.splice(0, count)
-  if (held.length === 0) attempt.heldSinceMs = -1
+  attempt.heldSinceMs = -1
   return true
 }
 

@@ -1,3 +1,4 @@
+import { identityPattern } from "../domain/identity.ts"
 import { Reason } from "../domain/Outcome.ts"
 import { bunTransport } from "../protocol/BunTransport.ts"
 import { defaultLimits, type Limits } from "../protocol/Limits.ts"
@@ -80,6 +81,11 @@ export class Client {
     this.turn = options.turn ?? new Turn()
     this.randomU32 = options.randomU32 ?? randomU32
     const incarnation = this.randomU32()
+    const identity = options.identity ?? `client-${incarnation.toString(16)}`
+    if (!identityPattern.test(identity))
+      throw new RangeError(
+        "identity must be 1 to 128 letters, digits and . _ : @ / -, beginning with a letter or digit"
+      )
     const violation = (hint: string) => {
       this.protocolViolations++
       this.lastViolation = hint
@@ -96,7 +102,7 @@ export class Client {
       connectMs: options.connectMs ?? 5_000,
       hello: {
         role: "client" as const,
-        identity: options.identity ?? `client-${incarnation.toString(16)}`,
+        identity,
         incarnation
       },
       credential: options.credential
@@ -142,8 +148,10 @@ export class Client {
   }
 
   /** Sends a request whose tokens are read one by one. Throws a `RangeError` for a request that cannot be meant. */
-  generate(request: GenerateRequest): Generation {
-    return new Generation((listener) => this.begin(request, listener, true))
+  generate({ signal, ...request }: GenerateRequest): Generation {
+    const generation = new Generation((listener) => this.begin(request, listener, true))
+    if (signal !== undefined) cancelWith(signal, generation)
+    return generation
   }
 
   /**
@@ -156,13 +164,16 @@ export class Client {
 
   /** Ends every request as cancelled, says GOODBYE, and waits until the sockets are gone (5 s at most). */
   close(): Promise<void> {
-    this.closing ??= Promise.all(
-      this.links.map((link) => {
-        const { promise, resolve } = Promise.withResolvers<void>()
-        link.close(resolve)
-        return promise
-      })
-    ).then(() => undefined)
+    if (this.closing === undefined) {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      // First of all: who hears that a request has ended may make another one.
+      this.closing = promise
+      let open = this.links.length
+      const gone = () => {
+        if (--open === 0) resolve()
+      }
+      for (const link of this.links) link.close(gone)
+    }
     return this.closing
   }
 
@@ -202,16 +213,19 @@ export class Client {
     this.turn.soon({ run })
   }
 
-  /** The next link in turn that is connected, or else the next one. */
+  /** The next link in turn. If it has lost its connection and another one has not, that one, while this one's is made again. */
   private pickLink(): Link {
     const { links } = this
     const first = this.nextLink
+    const due = links[first]!
     this.nextLink = (first + 1) % links.length
     for (let i = 0; i < links.length; i++) {
       const link = links[(first + i) % links.length]!
-      if (link.isOpen) return link
+      if (!link.isOpen) continue
+      due.reopen()
+      return link
     }
-    return links[first]!
+    return due
   }
 
   private hold(): void {
@@ -228,6 +242,14 @@ export class Client {
     this.stopSweeping?.()
     this.stopSweeping = undefined
   }
+}
+
+/** Not only its request: the iteration ends with it. */
+const cancelWith = (signal: AbortSignal, generation: Generation): void => {
+  if (signal.aborted) return generation.cancel()
+  const cancel = () => generation.cancel()
+  signal.addEventListener("abort", cancel)
+  void generation.ended.then(() => signal.removeEventListener("abort", cancel))
 }
 
 const hex = (value: number): string => value.toString(16).padStart(8, "0")

@@ -5,9 +5,9 @@ import { promptChain } from "./promptChain.ts"
 export interface GenerateRequest {
   /** Left out: the first model the balancer serves. */
   readonly model?: string | undefined
-  /** Text; null or left out when only its length counts (a replayed trace). */
+  /** Text that is not empty; null or left out when only its length counts (a replayed trace). */
   readonly prompt?: string | null | undefined
-  /** Left out: a quarter of the prompt's UTF-8 bytes, rounded up. */
+  /** At least 1. Left out: a quarter of the prompt's UTF-8 bytes, rounded up. */
   readonly promptTokens?: number | undefined
   /** Most tokens to produce, at least 1. */
   readonly maxTokens: number
@@ -66,7 +66,7 @@ export const factsOf = (request: GenerateRequest, tenant: string | undefined): R
     model: name("model", request.model),
     tenant: name("tenant", request.tenant ?? tenant),
     prompt,
-    promptTokens: integer("promptTokens", promptTokens, 0, U32_MAX),
+    promptTokens: integer("promptTokens", promptTokens, 1, U32_MAX),
     maxTokens: integer("maxTokens", request.maxTokens, 1, U32_MAX),
     class: integer("class", request.class ?? 0, 0, 255),
     sessionHigh: session.high,

@@ -53,7 +53,8 @@ export class Link implements ConnectionHandler, Task {
       opened: (connection, welcome) => this.opened(connection, welcome),
       rested: () => this.ask(),
       gaveUp: (why) => {
-        for (const request of this.waiting) this.drop(request, Reason.connectionLost, why)
+        // Who hears of an ending may submit at once, so only those who wait by now: here, in `close` and in `run`.
+        for (const request of [...this.waiting]) this.drop(request, Reason.connectionLost, why)
       }
     })
   }
@@ -67,9 +68,15 @@ export class Link implements ConnectionHandler, Task {
     return this.waiting.size + this.streams.size
   }
 
-  /** Connects now; `connected` hears undefined, or why it failed. */
+  /** Connects now, unless it is connected; `connected` hears undefined, or why it failed. */
   open(connected: (why: string | undefined) => void): void {
-    this.redial.dial(connected)
+    if (this.isOpen) connected(undefined)
+    else this.redial.dial(connected)
+  }
+
+  /** Makes a lost connection again, though no request waits for it. */
+  reopen(): void {
+    if (!this.isOpen) this.redial.dial()
   }
 
   /** Takes a request on. It is sent when there is a connection that takes it. */
@@ -119,7 +126,7 @@ export class Link implements ConnectionHandler, Task {
   /** Ends every request and says GOODBYE; `gone` runs when no socket is left. */
   close(gone: () => void): void {
     const nowMs = this.nowMs()
-    for (const request of this.waiting) this.drop(request, Reason.cancelled, "the client was closed")
+    for (const request of [...this.waiting]) this.drop(request, Reason.cancelled, "the client was closed")
     for (const request of this.streams.values())
       request.fail(Reason.cancelled, "the client was closed", nowMs)
     this.connection?.goodbye("done", "")
@@ -134,7 +141,9 @@ export class Link implements ConnectionHandler, Task {
     const nowMs = this.nowMs()
     // What the kernel has not taken stays below half of what the outbox holds: a burst makes requests wait, and cuts no connection.
     const pendingMax = this.options.introduction.context.limits.outboxBytes / 2
+    let left = this.waiting.size
     for (const request of this.waiting) {
+      if (left-- === 0) return
       if (request.dueMs > nowMs) continue
       if (this.connection === undefined || this.connection.outbox.pending > pendingMax) return
       this.waiting.delete(request)

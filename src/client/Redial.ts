@@ -74,9 +74,10 @@ export class Redial {
     return Math.min(capMs, baseMs * 2 ** failures) * (this.options.randomU32() / 0x1_0000_0000)
   }
 
-  /** Stops dialling and waiting; `gone` runs once, when no socket is left. */
+  /** Stops dialling and waiting for good; `gone` runs once, when no socket is left. */
   close(gone: () => void): void {
     this.stop?.()
+    this.stop = () => undefined
     this.whenGone = gone
     this.settle()
   }

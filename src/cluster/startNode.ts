@@ -60,7 +60,7 @@ export const startNode = Effect.fnUntraced(function* ({ config, violation, defec
     host: {
       name: config.cluster.name,
       incarnation: randomU32(),
-      // Seconds: two processes that follow each other have different ones, and the later one the larger.
+      // Tells the processes apart that follow each other: a balancer takes longer than a second to come back.
       epoch: Math.floor(wallMs / 1000) >>> 0,
       timeScale,
       context,

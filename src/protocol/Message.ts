@@ -1,6 +1,7 @@
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
+import { identityPattern } from "../domain/identity.ts"
 import { idleLoad, type WorkerLoad } from "../domain/WorkerLoad.ts"
 import { locate, pack, parts, unpack } from "./Codec.ts"
 import type { Limits } from "./Limits.ts"
@@ -9,7 +10,7 @@ import { roles } from "./Roles.ts"
 /** This build speaks 1.0. A peer with the same major and any minor is understood; another major gets GOODBYE. */
 export const version = { major: 1, minor: 0 } as const
 
-const identity = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$/))
+const identity = Schema.String.check(Schema.isPattern(identityPattern))
 /** Model and tenant names: visible characters, at most 128. */
 const label = Schema.String.check(Schema.isPattern(/^[\x21-\x7e]{1,128}$/))
 /** The float −0 is no count: it prints and divides unlike 0. */
@@ -171,8 +172,7 @@ export const Finished = Schema.Struct({
 })
 export type Finished = typeof Finished.Type
 
-/** Whether a peer may call itself so. */
-export const isIdentity = Schema.is(identity)
+const isIdentity = Schema.is(identity)
 
 /** The name of the worker that read the prompt, from the extras of a DONE; undefined when they are not what they should be. */
 export const unpackReader = (

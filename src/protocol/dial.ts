@@ -13,6 +13,8 @@ export interface DialOptions {
   readonly context: ConnectionContext
   readonly host: string
   readonly port: number
+  /** How long the connection may take to be made, greeting not included; left out, as long as the machine tries. */
+  readonly connectMs?: number
   readonly introduction: Introduction
   /** The greeting is over: returns who handles what comes. */
   readonly welcomed: (connection: Connection, welcome: Welcome) => ConnectionHandler
@@ -22,11 +24,23 @@ export interface DialOptions {
 
 /** Connects and greets. The connection's deadlines are kept until it is gone. */
 export const dial = (options: DialOptions): void => {
-  const { context } = options
+  const { connectMs, context } = options
+  let over = false
+  const gone = (why: string): void => {
+    if (over) return
+    over = true
+    stopWaiting()
+    options.gone(why)
+  }
+  const stopWaiting =
+    connectMs === undefined
+      ? () => undefined
+      : context.timers.after(connectMs, () => gone(`no connection within ${connectMs} ms`))
   options.transport.connect(
     options.host,
     options.port,
     (socket) => {
+      stopWaiting()
       const connection = Connection.open(
         socket,
         context,
@@ -34,12 +48,13 @@ export const dial = (options: DialOptions): void => {
         options.welcomed,
         (_, why) => {
           stopSweeping()
-          options.gone(why)
+          gone(why)
         }
       )
       const stopSweeping = context.timers.every(SWEEP_MS, () => connection.sweep(context.timers.nowMs()))
+      if (over) connection.cut("too late")
       return connection
     },
-    options.gone
+    gone
   )
 }

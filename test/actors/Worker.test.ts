@@ -427,6 +427,15 @@ describe("a worker and its balancer", () => {
     ])
   })
 
+  test("an engine that fails while it takes a request is stopped as at any other time", () => {
+    const { world, balancer, engine } = makeRig()
+    engine.eager = 256 + 4096 + 1
+    balancer.assign(1)
+    world.settle()
+    expect(ended(balancer, 1)).toEqual([{ type: Type.error, a: Reason.slowConsumer, c: 256 }])
+    expect(engine.runs[0]!.cancels).toBe(1)
+  })
+
   test("a full worker refuses; it takes work again when an attempt has ended", () => {
     const { world, balancer, engine } = makeRig()
     for (let stream = 1; stream <= 9; stream++) balancer.assign(stream)
@@ -494,6 +503,19 @@ describe("a worker and its balancer", () => {
     world.refusing = false
     world.advance(1001)
     expect(balancer.hellos.length).toBe(2)
+  })
+
+  test("a balancer that does not answer a dial is dialled again; an answer that comes too late is no second link", () => {
+    const { world, balancer, states } = makeRig({}, {}, undefined, false)
+    world.silent = true
+    world.advance(2_000)
+    expect(states).toEqual(["lost: no connection within 2000 ms"])
+    world.answerDials()
+    world.settle()
+    expect(balancer.frames).toEqual([])
+    world.advance(1_000)
+    expect(states).toEqual(["lost: no connection within 2000 ms", "ready"])
+    expect(balancer.frames.filter(({ type }) => type === Type.register)).toHaveLength(1)
   })
 
   test("it proves its credential, and is refused with another one", () => {

@@ -212,6 +212,7 @@ describe("the rules of a worker", () => {
           else {
             rig.clear()
             early.clear()
+            epoch = 0
           }
           expect(rig.state.size).toBe(rig.known.filter(({ attempt }) => !attempt.ended).length)
           expect(rig.count(false)).toBeLessThanOrEqual(CAPACITY)
@@ -296,16 +297,32 @@ describe("the rules of a worker", () => {
     expect(rig.live(3)).toBeDefined()
   })
 
-  test("a draining worker takes nothing; a newer epoch shuts out the older", () => {
+  test("a client that reads slowly, and never all there is, is not given up", () => {
+    const rig = new Rig()
+    rig.assign(1, 1, 1)
+    rig.tokens(1, FIRST_CREDIT + 1000)
+    for (let read = 100; read < 1000; read += 100) {
+      rig.sweep(HELD_MS_MAX / 2)
+      rig.sweep(HELD_MS_MAX / 4)
+      rig.credit(1, 1, FIRST_CREDIT + read)
+      rig.turn()
+    }
+    expect(rig.live(1)).toMatchObject({ sent: FIRST_CREDIT + 900 })
+    rig.sweep(1)
+    rig.sweep(HELD_MS_MAX + 1)
+    expect(rig.live(1)).toBeUndefined()
+  })
+
+  test("a draining worker takes nothing; a newer epoch shuts out the older, for as long as the connection lasts", () => {
     const rig = new Rig()
     rig.assign(1, 1, 5)
     rig.state.draining = true
     expect(rig.assign(2, 1, 5)).toBe(Reason.draining)
     expect(rig.assign(2, 1, 4)).toBe(Reason.staleEpoch)
-    rig.clear()
     rig.state.draining = false
-    expect(rig.assign(2, 1, 4)).toBe(Reason.staleEpoch)
     expect(rig.assign(2, 1, 6)).toMatchObject({ epoch: 6 })
     expect(rig.assign(3, 1, 5)).toBe(Reason.staleEpoch)
+    rig.clear()
+    expect(rig.assign(3, 1, 4)).toMatchObject({ epoch: 4 })
   })
 })

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test"
 import { ConnectFailed } from "../../src/client/ConnectFailed.ts"
+import type { GenerateRequest } from "../../src/client/GenerateRequest.ts"
 import { promptChain } from "../../src/client/promptChain.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
 import { Flag } from "../../src/protocol/Header.ts"
@@ -155,6 +156,7 @@ describe("one request", () => {
     [{ model: "a b" }, "model must be 1 to 128 visible ASCII characters"],
     [{ tenant: "x".repeat(129) }, "tenant must be 1 to 128 visible ASCII characters"],
     [{ prompt: null }, "promptTokens is needed when there is no prompt"],
+    [{ prompt: "" }, "promptTokens must be an integer from 1 to 4294967295"],
     [{ chain: new Uint8Array(7) }, "chain must hold eight bytes for each block"]
   ])("%o is a mistake in the program", (request, message) => {
     const { client, start } = virtualClient()
@@ -490,6 +492,64 @@ describe("a lost connection", () => {
   })
 })
 
+describe("a listener that answers every ending with another request", () => {
+  /** Says in which turn each of them ended, and stops after the fifth. */
+  const relentless = (
+    { world, client }: ReturnType<typeof virtualClient>,
+    request: Partial<GenerateRequest> = {}
+  ) => {
+    let turn = 0
+    const turns: Array<number> = []
+    const start = (): void => {
+      client.start(
+        { prompt: "hello", maxTokens: 1, ...request },
+        {
+          ended: () => {
+            turns.push(turn)
+            world.turn.soon({ run: () => void turn++ })
+            if (turns.length < 5) start()
+          }
+        }
+      )
+    }
+    start()
+    return turns
+  }
+
+  test("does not keep the client from giving up", () => {
+    const rig = virtualClient({ reconnect: { attemptsMax: 1 } })
+    rig.world.refusing = true
+    expect(relentless(rig)).toEqual([])
+    rig.world.settle()
+    expect(rig.world.dials).toBe(5)
+  })
+
+  test.each([
+    ["a request that is too long", {}, { prompt: "x".repeat(2 * 1024 * 1024) }],
+    ["no model", { models: [] }, {}]
+  ])("leaves the sockets their turn: %s", (_, fake, request) => {
+    const rig = virtualClient({}, fake)
+    const turns = relentless(rig, request)
+    rig.world.settle()
+    expect(turns).toEqual([0, 1, 2, 3, 4])
+  })
+
+  test.each([true, false])(
+    "does not keep the client from closing, connected or not (%j)",
+    async (connected) => {
+      const rig = virtualClient()
+      rig.world.silent = !connected
+      const turns = relentless(rig)
+      rig.world.settle()
+      let closed = false
+      void rig.client.close().then(() => (closed = true))
+      await rig.world.rest()
+      expect(turns).toEqual([0, 1, 2, 3, 4])
+      expect([closed, rig.client.inFlight, rig.world.dials]).toEqual([true, 0, 1])
+    }
+  )
+})
+
 describe("several connections", () => {
   test("are used in turn, and a lost one is passed over", async () => {
     const { world, balancer, client, start } = virtualClient({ connections: 3 })
@@ -510,9 +570,27 @@ describe("several connections", () => {
     expect(balancer.requests.filter(({ timeoutMs }) => timeoutMs === 9).length).toBe(6)
     expect(balancer.requests.slice(6).every(({ connection }) => connection !== lost)).toBe(true)
   })
+
+  test("that were all lost are all made again, one request in its turn after the other", async () => {
+    const { world, balancer, client, start } = virtualClient({ connections: 3 })
+    const opening = client.open()
+    await world.rest()
+    await opening
+    world.cutAll()
+    for (let i = 0; i < 4; i++) {
+      start()
+      world.advance(100)
+    }
+    expect(balancer.connections.size).toBe(3)
+    expect(balancer.requests.length).toBe(4)
+  })
 })
 
 describe("open and close", () => {
+  test("a name that no balancer greets is a mistake in the program", () => {
+    expect(() => virtualClient({ identity: "my app" })).toThrow(RangeError)
+  })
+
   test("open says who cannot be reached", async () => {
     const { world, client } = virtualClient()
     world.refusing = true
@@ -548,6 +626,16 @@ describe("open and close", () => {
     expect(after.endings).toMatchObject([
       { outcome: "error", reason: "connection_lost", message: "the client is closed" }
     ])
+  })
+
+  test("a client that is open opens no second time", async () => {
+    const { world, client } = virtualClient({ connections: 2 })
+    for (let i = 0; i < 2; i++) {
+      const opening = client.open()
+      await world.rest()
+      await opening
+    }
+    expect(world.dials).toBe(2)
   })
 
   test("close during a dial abandons it", async () => {

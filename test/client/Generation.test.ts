@@ -87,6 +87,25 @@ describe("Generation", () => {
     expect(await read).toEqual({ done: true, value: undefined })
   })
 
+  test("so does its signal, in time or too early, and what was not read is gone", async () => {
+    const { world, client, balancer } = virtualClient()
+    const abort = new AbortController()
+    const start = () => client.generate({ prompt: "hello", maxTokens: 9, signal: abort.signal })
+    const [waiting, behind] = [start(), start()]
+    const read = waiting.next()
+    world.settle()
+    balancer.token(balancer.requests[1]!)
+    world.settle()
+    abort.abort()
+    expect(await read).toEqual({ done: true, value: undefined })
+    expect(await behind.next()).toEqual({ done: true, value: undefined })
+    const late = start()
+    expect(await late.next()).toEqual({ done: true, value: undefined })
+    expect(await late.ended).toMatchObject({ outcome: "cancelled" })
+    world.settle()
+    expect(balancer.requests.map(({ cancels }) => cancels)).toEqual([1, 1])
+  })
+
   test("a reader gets all tokens in order however it reads, and the worker is never more than a window ahead", async () => {
     await fc.assert(
       fc.asyncProperty(

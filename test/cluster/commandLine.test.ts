@@ -56,6 +56,7 @@ describe("the command line", () => {
       /^listen.port must be .*\(--port\).*\nmodels\[0\].workers must be .*\(--workers\)/
     ],
     [["worker", "--model", "absent"], /^--model must be one of sim\.\n$/],
+    [["worker", "--name", "my worker"], /^--name must be 1 to 128 letters, digits and /],
     [["worker", "--time-scale", "0"], /^models\[0\].engine.timeScale must be .*\(--time-scale\)/],
     [["config", "check", "--config", "absent.ts"], /^absent.ts does not exist/]
   ])("%j is refused on standard error with exit code 2", async (args, err) => {

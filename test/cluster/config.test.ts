@@ -351,6 +351,10 @@ describe("rules between options", () => {
     [{ listen: { port: 0, httpPort: 0 } }, []],
     [{ models: [{}, {}] }, ["models"]],
     [{ models: [{}, { name: "other" }] }, []],
+    [{ models: [{ name: "meta/llama-3:8b@q4" }, { name: "base+lora" }] }, ["models[1].name"]],
+    [{ models: [{ name: "m".repeat(115) }, { name: "n".repeat(116) }] }, ["models[1].name"]],
+    [{ models: [{ name: "base+lora", workers: 0, decodeWorkers: 1 }] }, ["models[0].name"]],
+    [{ models: [{ name: "base+lora", workers: 0 }] }, []],
     [{ listen: { host: "0.0.0.0" } }, ["listen.host"]],
     [{ listen: { host: "0.0.0.0" }, auth: { clients: credentials, workers: credentials } }, ["listen.host"]],
     [

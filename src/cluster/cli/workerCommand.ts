@@ -1,7 +1,8 @@
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { Command, Flag } from "effect/cli"
-import { isIdentity } from "../../protocol/Message.ts"
+import { identityPattern } from "../../domain/identity.ts"
+import { heartbeatMsOf } from "../heartbeatMsOf.ts"
 import { loadConfig } from "../loadConfig.ts"
 import { misused } from "./CliFailure.ts"
 import { configFlag, jsonFlag, textFlag } from "./flags.ts"
@@ -29,9 +30,9 @@ export const workerCommand = Command.make(
     engine: engineFlags()
   },
   Effect.fnUntraced(function* ({ config: file, json, name, model: modelName, address, role, engine }) {
-    if (name !== undefined && !isIdentity(name))
+    if (name !== undefined && !identityPattern.test(name))
       return yield* misused(
-        "--name must be 1 to 128 letters, digits and ._:@/- that begin with a letter or a digit."
+        "--name must be 1 to 128 letters, digits and . _ : @ / -, beginning with a letter or digit."
       )
     const flags = Object.values(engine).flat()
     const first = yield* loadConfig({ file, flags })
@@ -55,7 +56,7 @@ export const workerCommand = Command.make(
       json,
       credential: credential === undefined ? undefined : Redacted.value(credential),
       engine: engineConfig,
-      heartbeatMs: config.failure.heartbeatMs,
+      heartbeatMs: heartbeatMsOf(config),
       drainTimeoutMs: config.drain.timeoutMs,
       frameBytes: config.limits.frameBytes,
       log: config.log

@@ -1,4 +1,5 @@
 import type { Config } from "../Config.ts"
+import { identityPattern } from "../identity.ts"
 
 /** A rule between options. */
 interface Relation {
@@ -9,6 +10,9 @@ interface Relation {
 }
 
 const unless = (holds: boolean, path: string): ReadonlyArray<string> => (holds ? [] : [path])
+
+/** The end of the longest name that a cluster gives to a worker of its own; the beginning is its model's. */
+const LONGEST_END = "-prefill:9999"
 
 /** Whether nobody but this machine can reach the address. */
 export const isLoopback = (host: string): boolean =>
@@ -73,6 +77,17 @@ const relations: ReadonlyArray<Relation> = [
     broken: ({ models }) => unless(new Set(models.map(({ name }) => name)).size === models.length, "models"),
     rule: "must have different names",
     fix: "Rename one of the models with equal names."
+  },
+  {
+    broken: ({ models }) =>
+      models.flatMap(({ name, workers, prefillWorkers, decodeWorkers }, index) =>
+        unless(
+          workers + prefillWorkers + decodeWorkers === 0 || identityPattern.test(name + LONGEST_END),
+          `models[${index}].name`
+        )
+      ),
+    rule: "must be letters, digits and . _ : @ / -, at most 115, beginning with a letter or digit: workers are called by it",
+    fix: "Rename the model, or make workers 0 and start them elsewhere, under names of their own."
   }
 ]
 

@@ -228,7 +228,8 @@ const model = (presets: ReadonlyArray<string>) =>
       pattern: /^[\x21-\x7e]{1,128}$/,
       rule: "1 to 128 visible characters",
       summary: "What clients ask for.",
-      consequence: "Requests for a model that is not listed are rejected with `unknown_model`."
+      consequence:
+        "Requests for a model that is not listed are rejected with `unknown_model`. Workers of this machine are called by it: with any, it is at most 115 letters, digits and `. _ : @ / -`, beginning with a letter or digit."
     }),
     workers: integer({
       fallback: 4,

@@ -34,6 +34,7 @@ export class VirtualWorld {
   readonly hopMs: number
   private readonly timersSet = new Set<Timer>()
   private deferred: Array<() => void> = []
+  private hung: Array<() => void> = []
   private readonly ends: Array<End> = []
   private readonly rng: ReturnType<typeof makeRng> | undefined
   private accept: ((socket: TransportSocket) => SocketEvents) | undefined
@@ -58,16 +59,23 @@ export class VirtualWorld {
     },
     connect: (_host, _port, opened, failed) => {
       this.dials++
-      this.deferred.push(() => {
-        if (this.silent) return
+      const answer = (): void => {
+        if (this.silent) return void this.hung.push(answer)
         if (this.refusing || this.accept === undefined) return failed("connection refused")
         const [near, far] = [this.makeEnd(), this.makeEnd()]
         near.peer = far
         far.peer = near
         far.events = this.accept(this.socket(far))
         near.events = opened(this.socket(near))
-      })
+      }
+      this.deferred.push(answer)
     }
+  }
+
+  /** Dials that hung are answered after all. */
+  answerDials(): void {
+    this.silent = false
+    this.deferred.push(...this.hung.splice(0))
   }
 
   /** Timers that would run if time went on. */
