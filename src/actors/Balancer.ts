@@ -35,7 +35,9 @@ export const startBalancer = (options: BalancerOptions) =>
       totals: host.totals,
       effects: links,
       settleSoon: () => balancer.tell(settle),
-      wakeAt: (atMs) => timers.after(atMs / timeScale - dispatcher.lookedMs, () => balancer.tell(tick)),
+      // Rounded up, for timers cut off what is less than a millisecond.
+      wakeAt: (atMs) =>
+        timers.after(Math.ceil(atMs / timeScale - dispatcher.lookedMs), () => balancer.tell(tick)),
       pipeline: (model) => host.options.pipeline(host.models.nameOf(model)),
       prefixes: (model) => host.prefixesOf(model),
       blockTokens: host.options.blockTokens,

@@ -40,7 +40,7 @@ export interface BalancerStateOptions {
   readonly effects: BalancerEffects
   /** Asks for `settle` once all that has happened at this moment was told. */
   readonly settleSoon: () => void
-  /** Asks for `tick` at `atMs`, besides the usual ones. */
+  /** Asks for `tick` at `atMs` or soon after, besides the usual ones. */
   readonly wakeAt: (atMs: number) => void
   /** The policies of a new pool, and what is known of its workers' prefix caches, in blocks of so many tokens. */
   readonly pipeline: (model: number) => Pipeline
@@ -92,6 +92,8 @@ export class BalancerState {
   private tellMs = 0
   /** No deadline is earlier. */
   private earliestMs = Number.POSITIVE_INFINITY
+  /** The earliest `tick` that was asked for and has not come. */
+  private wakeMs = Number.POSITIVE_INFINITY
   /** New requests are refused: the process is about to stop. */
   draining = false
   queued = 0
@@ -247,6 +249,7 @@ export class BalancerState {
    */
   tick(nowMs: number): void {
     this.nowMs = nowMs
+    if (nowMs >= this.wakeMs) this.wakeMs = Number.POSITIVE_INFINITY
     this.expire(nowMs)
     const isToTell = nowMs >= this.tellMs
     if (isToTell) this.tellMs = (Math.floor(nowMs / TELL_MS) + 1) * TELL_MS
@@ -382,17 +385,20 @@ export class BalancerState {
     const { batching, placement } = pool.policies
     while (pool.hasRoom && pool.queuedCount > 0) {
       const closesAtMs = batching.closesAtMs(pool, this.nowMs)
-      if (closesAtMs > this.nowMs) return this.options.wakeAt(closesAtMs)
+      if (closesAtMs > this.nowMs) return this.wakeAt(closesAtMs)
       const size = Math.min(batching.sizeMax(), pool.queuedCount)
       if (size > 1 && placement.pickBatch !== undefined) {
         if (!this.placeTogether(pool, size)) return
-      } else {
-        const request = this.takeNext(pool)
-        if (request === undefined) return
-        this.place(request, pool)
-      }
+      } else this.placeEach(pool, size)
       pool.sinceMs = this.nowMs
     }
+  }
+
+  /** A `tick` that comes earlier asks again: else each request that waits would add one for as long as others do. */
+  private wakeAt(atMs: number): void {
+    if (atMs >= this.wakeMs) return
+    this.wakeMs = atMs
+    this.options.wakeAt(atMs)
   }
 
   /** The next request that is worth placing; undefined when there is none. */
@@ -406,6 +412,15 @@ export class BalancerState {
       this.fail(request, Reason.shed)
     }
     return undefined
+  }
+
+  /** Places the next `size` requests one after the other, while a worker has room. */
+  private placeEach(pool: BalancerPool, size: number): void {
+    for (let left = size; left > 0 && pool.hasRoom; left--) {
+      const request = this.takeNext(pool)
+      if (request === undefined) return
+      this.place(request, pool)
+    }
   }
 
   /** Places the next `size` requests with one decision. False when it placed none of them. */

@@ -114,5 +114,9 @@ const holdsSecretForOthers = (path: string, values: unknown): boolean => {
   const text = readFileSync(path, "utf8")
   return Object.values(auth)
     .flat()
-    .some((secret) => typeof secret === "string" && secret !== "" && text.includes(secret))
+    .some((secret) => typeof secret === "string" && secret !== "" && isWritten(secret, text))
 }
+
+/** Whether `text` holds a secret, as it is or as a quoted text spells it. */
+const isWritten = (secret: string, text: string): boolean =>
+  text.includes(secret) || text.includes(JSON.stringify(secret).slice(1, -1))

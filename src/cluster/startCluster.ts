@@ -12,8 +12,7 @@ import { scaledTimers, systemTimers } from "../protocol/Timers.ts"
 import { makeRng } from "../structures/Rng.ts"
 import { nodeCredential } from "../protocol/credentials.ts"
 import { type CliFailure, failed } from "./cli/CliFailure.ts"
-import { ownedCommand } from "./cli/WorkerOptions.ts"
-import { heartbeatMsOf } from "./heartbeatMsOf.ts"
+import { configured, ownedCommand } from "./cli/WorkerOptions.ts"
 import { workerNameOf } from "./workerNames.ts"
 import { type RunningBalancer, startBalancer } from "./startBalancer.ts"
 
@@ -133,18 +132,13 @@ const workerCommand = (
   const secret = config.auth.workers[0]
   const name = workerNameOf(model.name, role, index)
   return ownedCommand({
+    ...configured(config, model),
     name,
-    model: model.name,
     role,
     address,
     credential:
       secret === undefined
         ? undefined
-        : nodeCredential(Redacted.value(secret), { role: "worker", identity: name }),
-    engine: model.engine,
-    heartbeatMs: heartbeatMsOf(config),
-    drainTimeoutMs: config.drain.timeoutMs,
-    frameBytes: config.limits.frameBytes,
-    log: config.log
+        : nodeCredential(Redacted.value(secret), { role: "worker", identity: name })
   })
 }

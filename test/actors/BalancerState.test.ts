@@ -131,6 +131,8 @@ class World implements BalancerEffects {
   core: BalancerState
   /** Whether `settle` was asked for. */
   settling = false
+  /** Ticks that were asked for, by their times. */
+  readonly wakes: Array<number> = []
   /** What the policies of the live core were told. */
   told = new Told()
   private readonly adapt: (pipeline: Pipeline) => Pipeline
@@ -180,7 +182,7 @@ class World implements BalancerEffects {
       settleSoon: () => {
         this.settling = true
       },
-      wakeAt: () => undefined,
+      wakeAt: (atMs) => void this.wakes.push(atMs),
       pipeline: () => this.adapt({ ...made, admissions: [...made.admissions, this.told] }),
       prefixes: () => this.prefixes,
       blockTokens: 4,
@@ -1028,6 +1030,32 @@ test("decisions are timed now and then, those about several requests as one", ()
     for (const slot of slots) together.done(slot)
   }
   expect(counts(together)).toEqual([2, 1])
+})
+
+test("a batch that closes is placed as a whole, also by a policy that picks for one request at a time", () => {
+  const world = new World("least-connections", 64, adaptations["with batches"])
+  world.member(0, true)
+  const [first, second] = [world.submit(), world.submit()]
+  world.core.settle(world.nowMs)
+  expect(world.core.queued).toBe(2)
+  world.nowMs = 30
+  world.tick()
+  expect(new Set(world.holders.keys())).toEqual(new Set([first, second]))
+})
+
+test("a batch that waits asks for one tick, however many come and go before that", () => {
+  const world = new World("least-connections", 64, adaptations["with batches"])
+  world.member(0, true)
+  for (; world.nowMs < 50; world.nowMs++) {
+    world.submit()
+    world.core.settle(world.nowMs)
+  }
+  expect(world.wakes).toEqual([30])
+  world.tick()
+  expect([world.core.queued, ...world.wakes]).toEqual([2, 30, 78])
+  world.nowMs = 78
+  world.tick()
+  expect([world.core.queued, ...world.wakes]).toEqual([0, 30, 78])
 })
 
 test("a draining balancer refuses new requests and finishes the others", () => {

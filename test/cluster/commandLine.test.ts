@@ -1,12 +1,22 @@
 import { describe, expect, test } from "bun:test"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
 import * as Effect from "effect/Effect"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
+import { catalogue } from "../../src/cluster/catalogue.ts"
 import { commandLine } from "../../src/cluster/cli/commandLine.ts"
-import { ownedCommand, readOwned, type WorkerOptions } from "../../src/cluster/cli/WorkerOptions.ts"
+import {
+  configured,
+  ownedCommand,
+  readOwned,
+  type WorkerOptions
+} from "../../src/cluster/cli/WorkerOptions.ts"
 import manifest from "../../package.json" with { type: "json" }
 import { FakeBalancer } from "../client/support/FakeBalancer.ts"
 import { root } from "../support/repository.ts"
+import { resolveConfig } from "../../src/domain/config/resolveConfig.ts"
 import { nodeCredential } from "../../src/protocol/credentials.ts"
+import { assert } from "../../src/structures/assert.ts"
 import { run, spawn } from "./support/commands.ts"
 
 describe("the command line", () => {
@@ -184,6 +194,22 @@ describe("the command line", () => {
   })
 })
 
+describe("worker", () => {
+  test("does not listen, and is not held to the rules for who does", async () => {
+    const ran = await run(["worker", "--address", "nowhere"], { PARALLAX_LISTEN_HOST: "0.0.0.0" })
+    expect(ran).toMatchObject({ exitCode: 2, out: "", err: expect.stringMatching(/^--address: /) })
+  })
+
+  test("has its flags checked against the model that it serves", async () => {
+    const file = join(mkdtempSync(join(tmpdir(), "parallax-worker-")), "two.json")
+    writeFileSync(file, JSON.stringify({ models: [{}, { name: "b", engine: { maxSequences: 64 } }] }))
+    const worker = ["worker", "--config", file, "--batch-tokens", "100", "--address", "nowhere"]
+    expect((await run([...worker, "--model", "b"])).err).toMatch(/^--address: /)
+    expect((await run(worker)).err).toMatch(/^models\[0\]\.engine\.batchTokens must be more/)
+    rmSync(dirname(file), { recursive: true })
+  })
+})
+
 describe("replay-live", () => {
   test("sends a trace through a cluster of its own, whose workers counted the same, and every figure is explained", async () => {
     const flags = ["--limit", "60", "--time-scale", "20", "--workers", "2", "--slo-ttft", "60000"]
@@ -275,6 +301,16 @@ test("what a parent hands to a worker arrives as it was, and not on the command 
   expect(command).toEqual([process.execPath, join(root, "src/cluster/main.ts"), "worker", "--owned"])
   expect(readOwned(env)).toEqual({ ...options, owned: true, json: false })
   expect(readOwned({})).toBeUndefined()
+})
+
+test("workers beat at the pace of their cluster, whoever starts them", () => {
+  const resolved = resolveConfig(
+    catalogue,
+    [{ values: { cluster: { timeScale: 5 } }, origin: () => "" }],
+    false
+  )
+  assert(resolved._tag === "Valid", "the configuration is valid")
+  expect(configured(resolved.config, resolved.config.models[0]!).heartbeatMs).toBe(50)
 })
 
 /** Every key of a document, at any depth. */

@@ -264,7 +264,12 @@ describe("environment", () => {
       "random",
       'PARALLAX_PIPELINE_PLACEMENT is not an option (environment). Did you mean "PARALLAX_PIPELINE_PLACEMENT_POLICY"?'
     ],
-    ["PARALLAX_LISTEN", "1", expect.stringMatching(/^PARALLAX_LISTEN is not an option/)]
+    ["PARALLAX_LISTEN", "1", expect.stringMatching(/^PARALLAX_LISTEN is not an option/)],
+    [
+      "PARALLAX_MODELS_00_NAME",
+      "a",
+      'PARALLAX_MODELS_00_NAME is not an option (environment). Did you mean "PARALLAX_MODELS_0_NAME"?'
+    ]
   ])("%s=%s is a slip", (name, text, message) => {
     expect(environment({ [name]: text }).problems.map((problem) => problem.message)).toEqual([message])
   })
@@ -291,6 +296,10 @@ describe("messages", () => {
       "listen must be a group of options, got the number 7420 (cluster.config.ts). Write { … }."
     ],
     [{ models: [] }, "models must have 1 to 64 entries, got 0 (cluster.config.ts). Change the list."],
+    [
+      { models: { "00": { name: "a" } } },
+      "models[00] does not exist, the list has 1 (cluster.config.ts). Add it in the file."
+    ],
     [7, "the configuration must be a group of options, got the number 7 (cluster.config.ts). Write { … }."],
     [
       { failure: { heartbeat: 250 } },
@@ -355,6 +364,8 @@ describe("rules between options", () => {
     [{ models: [{ name: "m".repeat(115) }, { name: "n".repeat(116) }] }, ["models[1].name"]],
     [{ models: [{ name: "base+lora", workers: 0, decodeWorkers: 1 }] }, ["models[0].name"]],
     [{ models: [{ name: "base+lora", workers: 0 }] }, []],
+    [{ tenants: [{ name: "a" }, { name: "b" }, { name: "a", weight: 2 }] }, ["tenants"]],
+    [{ tenants: [{ name: "a" }, { name: "b" }] }, []],
     [{ listen: { host: "0.0.0.0" } }, ["listen.host"]],
     [{ listen: { host: "0.0.0.0" }, auth: { clients: credentials, workers: credentials } }, ["listen.host"]],
     [

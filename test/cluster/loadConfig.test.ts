@@ -27,6 +27,7 @@ beforeAll(() => {
     "empty.ts": "export const config = {}",
     "wrong.ts": "export default { lisen: {}, drain: { timeout: 5 } }",
     "secret.ts": secret,
+    "escaped.json": '{ "auth": { "clients": ["\\"quoted\\"-0123456789"] } }',
     "private.ts": secret,
     "fromEnvironment.ts": 'export default { auth: { clients: ["0123456789abcdef" + "0123"] } }'
   }
@@ -83,7 +84,8 @@ describe("the file", () => {
     [
       "secret.ts",
       "secret.ts holds a credential and others may read it. Run chmod 600 secret.ts, or set PARALLAX_AUTH_… in its place."
-    ]
+    ],
+    ["escaped.json", expect.stringMatching(/^escaped\.json holds a credential and others may read it/)]
   ])("%s is refused with exit code 2", async (file, message) => {
     expect(await load({ file })).toMatchObject({ _tag: "CliFailure", exitCode: 2, message })
   })

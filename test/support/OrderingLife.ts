@@ -84,6 +84,11 @@ export class OrderingLife {
     this.ordering.placed?.(this.at(slot), worker, this.pool, this.nowMs)
   }
 
+  /** A split request whose prompt was read at worker 0 goes on at another one. */
+  handOver(slot: number, worker: number): void {
+    this.ordering.handedOver?.(this.at(slot), 0, worker, this.pool, this.nowMs)
+  }
+
   /** The attempt of a placed request is lost; the request goes back into the queue. */
   lose(slot: number): void {
     this.placed.delete(slot)

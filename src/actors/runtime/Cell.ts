@@ -174,7 +174,7 @@ class Cell<M> implements ActorRef<M>, ActorContext<M> {
     const fiber = this.dispatcher.fork(effect)
     const exit = fiber.pollUnsafe()
     if (exit !== undefined) {
-      if (Exit.isFailure(exit)) this.end(exit)
+      if (Exit.isFailure(exit)) this.crash(exit)
       return
     }
     this.state = SUSPENDED
@@ -186,8 +186,13 @@ class Cell<M> implements ActorRef<M>, ActorContext<M> {
   /** The effect of a handler has ended. */
   private resume(exit: Exit.Exit<void, unknown>): void {
     this.fiber = undefined
-    if (Exit.isFailure(exit)) this.end(this.killed ? this.ending! : exit)
+    if (Exit.isFailure(exit)) this.crash(exit)
     else this.ready()
+  }
+
+  /** The effect of a handler has failed; of one that was killed that is no word about its end. */
+  private crash(exit: Exit.Exit<void, unknown>): void {
+    this.end(this.killed ? this.ending! : exit)
   }
 
   private wake(): void {

@@ -290,13 +290,13 @@ class Loop<R> {
     })
   }
 
-  /** False when it did not start: that counts as a crash, and is taken care of. */
+  /** False when it did not start and will be tried again, which is taken care of: that counts as a crash. */
   private restartOne(child: Child<R>) {
     return Effect.gen({ self: this }, function* () {
       const exit = yield* this.start(child, "Restarted")
       if (Exit.isSuccess(exit)) return true
       yield* this.settle(child, exit)
-      return false
+      return !isRestarted(child.spec, exit)
     })
   }
 

@@ -1,6 +1,6 @@
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import { Killed, nextIncarnation, type Process } from "./Process.ts"
+import { Killed, nextIncarnation, type Process, Watchers } from "./Process.ts"
 
 /**
  * A fiber as a process. `interrupt` and `kill` both interrupt it, which it may delay or refuse; the one that was killed is down as
@@ -8,7 +8,12 @@ import { Killed, nextIncarnation, type Process } from "./Process.ts"
  */
 export const processOfFiber = (id: string, fiber: Fiber.Fiber<unknown, unknown>): Process => {
   const incarnation = nextIncarnation()
+  // A fiber goes on to call observers that were taken back meanwhile, and not those behind one that throws.
+  const watchers = new Watchers()
   let killed = false
+  fiber.addObserver((exit) =>
+    watchers.announce({ id, incarnation, exit: killed ? Exit.fail(new Killed({ id })) : exit })
+  )
   return {
     id,
     interrupt: () => fiber.interruptUnsafe(),
@@ -16,9 +21,6 @@ export const processOfFiber = (id: string, fiber: Fiber.Fiber<unknown, unknown>)
       killed = true
       fiber.interruptUnsafe()
     },
-    watch: (onDown) =>
-      fiber.addObserver((exit) =>
-        onDown({ id, incarnation, exit: killed ? Exit.fail(new Killed({ id })) : exit })
-      )
+    watch: (onDown) => watchers.watch(onDown)
   }
 }

@@ -1,5 +1,6 @@
-import type { Config, EngineConfig } from "../../domain/Config.ts"
+import type { Config, EngineConfig, ModelConfig } from "../../domain/Config.ts"
 import type { Register } from "../../protocol/Message.ts"
+import { heartbeatMsOf } from "../heartbeatMsOf.ts"
 
 /** All that one worker process must know. Plain data, so that a parent can hand it over as JSON. */
 export interface WorkerOptions {
@@ -21,6 +22,19 @@ export interface WorkerOptions {
   readonly frameBytes: number
   readonly log: Config["log"]
 }
+
+/** What a worker of `model` takes over from the configuration, whoever starts it. */
+export const configured = (
+  config: Config,
+  { engine, name }: ModelConfig
+): Pick<WorkerOptions, "model" | "engine" | "heartbeatMs" | "drainTimeoutMs" | "frameBytes" | "log"> => ({
+  model: name,
+  engine,
+  heartbeatMs: heartbeatMsOf(config),
+  drainTimeoutMs: config.drain.timeoutMs,
+  frameBytes: config.limits.frameBytes,
+  log: config.log
+})
 
 /** Where a parent puts the options of a worker it starts: an environment variable, since a command line is public. */
 const VARIABLE = "PARALLAX_WORKER"

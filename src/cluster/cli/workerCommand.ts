@@ -1,12 +1,13 @@
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { Command, Flag } from "effect/cli"
+import type { Assignment } from "../../domain/config/assign.ts"
 import { identityPattern } from "../../domain/identity.ts"
-import { heartbeatMsOf } from "../heartbeatMsOf.ts"
 import { loadConfig } from "../loadConfig.ts"
 import { misused } from "./CliFailure.ts"
 import { configFlag, jsonFlag, textFlag } from "./flags.ts"
 import { engineFlags } from "./optionFlag.ts"
+import { configured } from "./WorkerOptions.ts"
 
 /** `parallax worker`: one worker in this process, which dials a balancer. */
 export const workerCommand = Command.make(
@@ -34,32 +35,27 @@ export const workerCommand = Command.make(
       return yield* misused(
         "--name must be 1 to 128 letters, digits and . _ : @ / -, beginning with a letter or digit."
       )
-    const flags = Object.values(engine).flat()
-    const first = yield* loadConfig({ file, flags })
-    const at = modelName === undefined ? 0 : first.config.models.findIndex(({ name }) => name === modelName)
+    // It does not listen, so that the rules for who does are not its own.
+    const load = (flags: ReadonlyArray<Assignment>) => loadConfig({ file, flags, insecure: true })
+    const { models } = (yield* load([])).config
+    const at = modelName === undefined ? 0 : models.findIndex(({ name }) => name === modelName)
     if (at === -1)
-      return yield* misused(
-        `--model must be one of ${first.config.models.map(({ name }) => name).join(", ")}.`
-      )
+      return yield* misused(`--model must be one of ${models.map(({ name }) => name).join(", ")}.`)
     // Engine flags are written for the first model; they belong to the one that is served.
-    const moved = flags.map((flag) => ({ ...flag, keys: ["models", String(at), ...flag.keys.slice(2)] }))
-    const { config } = at === 0 ? first : yield* loadConfig({ file, flags: moved })
-    const { name: model, engine: engineConfig } = config.models[at]!
+    const flags = Object.values(engine).flat()
+    const { config } = yield* load(
+      flags.map((flag) => ({ ...flag, keys: ["models", String(at), ...flag.keys.slice(2)] }))
+    )
     const credential = config.auth.workers[0]
     const { runWorker } = yield* Effect.promise(() => import("../runWorker.ts"))
     yield* runWorker({
+      ...configured(config, config.models[at]!),
       name: name ?? `worker-${process.pid}`,
-      model,
       role,
       address: address ?? `${config.listen.host}:${config.listen.port}`,
       owned: false,
       json,
-      credential: credential === undefined ? undefined : Redacted.value(credential),
-      engine: engineConfig,
-      heartbeatMs: heartbeatMsOf(config),
-      drainTimeoutMs: config.drain.timeoutMs,
-      frameBytes: config.limits.frameBytes,
-      log: config.log
+      credential: credential === undefined ? undefined : Redacted.value(credential)
     })
   })
 ).pipe(

@@ -70,7 +70,7 @@ const find = (node: Node, rest: string): Found | undefined => {
             rest
           )
     case "list": {
-      const index = /^\d+(?=_|$)/.exec(rest)?.[0]
+      const index = /^(0|[1-9]\d*)(?=_|$)/.exec(rest)?.[0]
       return index === undefined ? undefined : under(index, find(node.item, rest.slice(index.length + 1)))
     }
   }

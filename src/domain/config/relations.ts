@@ -88,6 +88,12 @@ const relations: ReadonlyArray<Relation> = [
       ),
     rule: "must be letters, digits and . _ : @ / -, at most 115, beginning with a letter or digit: workers are called by it",
     fix: "Rename the model, or make workers 0 and start them elsewhere, under names of their own."
+  },
+  {
+    broken: ({ tenants }) =>
+      unless(new Set(tenants.map(({ name }) => name)).size === tenants.length, "tenants"),
+    rule: "must have different names, or only the first weight of a name would count",
+    fix: "Leave out one of the tenants with equal names."
   }
 ]
 

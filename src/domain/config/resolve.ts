@@ -139,7 +139,7 @@ class Resolver {
     const patches = this.records(path, given.slice(from + 1))
     for (const { value, layer } of patches)
       for (const key of Object.keys(value))
-        if (!/^\d+$/.test(key) || Number(key) >= items.length)
+        if (!/^(0|[1-9]\d*)$/.test(key) || Number(key) >= items.length)
           this.unknownEntry(`${path}[${key.slice(0, KEY_LENGTH_MAX)}]`, items.length, layer)
     return items.slice(0, countMax).map((item, index) => {
       const own = base === undefined ? [] : [{ value: item, layer: base.layer }]

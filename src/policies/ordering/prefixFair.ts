@@ -75,7 +75,7 @@ export const prefixFair = defineOrdering(
     const agingPerMs = aging / 1000
     const deficits = new TenantDeficits(quantum, (a, b) => queues.before(queues.first(a), queues.first(b)))
     const pairs = new PairDeficits()
-    /** By slot, the worker it was placed on last. */
+    /** By slot, the worker it is at: the one it was placed on last, or handed over to. */
     let workerOf = new Int32Array(0)
     const ledger = new TokenLedger(
       { inputPrice, outputPrice, charge: "uncached", predict: false },
@@ -167,6 +167,9 @@ export const prefixFair = defineOrdering(
         if (slot >= workerOf.length) workerOf = grow(workerOf, slot, (length) => new Int32Array(length))
         workerOf[slot] = worker
         chargePair(request, worker, inputPrice * uncachedTokens)
+      },
+      handedOver: ({ slot }, _from, worker) => {
+        if (workerQuantum > 0) workerOf[slot] = worker
       },
       started: (request) => ledger.start(request),
       produced: (request, tokens) => {

@@ -244,6 +244,20 @@ describe("ends", () => {
     }
   )
 
+  test("an actor that kills itself is down as killed, also when its effect is interrupted in the same call", () => {
+    const { actor, drain } = setUp()
+    const ref = actor<string>((_, { self }) =>
+      Effect.andThen(
+        Effect.sync(() => self.kill()),
+        Effect.interrupt
+      )
+    )
+    const downs = downsOf(ref)
+    ref.tell("go")
+    drain()
+    expect(downs.map(({ exit }) => exit)).toEqual([Exit.fail(new Killed({ id: "a" }))])
+  })
+
   test("an actor that kills itself runs no effect it returns, and cuts short the one it runs", () => {
     const { actor, drain } = setUp()
     const seen: Array<string> = []
@@ -358,6 +372,27 @@ describe("a fiber as a process", () => {
     process[how]?.()
     expect(downs.map(({ exit }) => isNormal(exit))).toEqual([normal])
     expect(downsOf(process)).toEqual(downs)
+    process.kill?.()
+    expect(downsOf(process)).toEqual(downs)
+  })
+
+  test("a watch taken back by an earlier one is not told", () => {
+    const process = processOfFiber("fiber", Effect.runFork(Effect.never))
+    let told = 0
+    process.watch(() => second())
+    const second = process.watch(() => told++)
+    process.interrupt()
+    expect(told).toBe(0)
+  })
+
+  test("a watch that throws keeps nobody else from hearing", () => {
+    const process = processOfFiber("fiber", Effect.runFork(Effect.never))
+    process.watch(() => {
+      throw bug
+    })
+    const downs = downsOf(process)
+    expect(process.interrupt).toThrow(bug)
+    expect(downs).toHaveLength(1)
   })
 })
 

@@ -246,6 +246,23 @@ describe("strategy", () => {
     }))
 })
 
+describe.each(["oneForAll", "restForOne"] as const)("%s", (strategy) => {
+  it("a transient child whose start is interrupted is forgotten, and the rest of its group started", () =>
+    Effect.gen(function* () {
+      const stage = new Stage()
+      const { ids } = yield* setUp(
+        [stage.child("a"), stage.child("b", { restart: "transient" }), stage.child("c")],
+        { strategy }
+      )
+      stage.interrupting.add("b")
+      stage.take()
+      stage.end("a")
+      yield* settle
+      expect(stage.take()).toBe("~a -c ~c -b ~b +a !b ~b +c")
+      expect(ids()).toEqual(["a", "c"])
+    }))
+})
+
 describe("restart intensity", () => {
   it("allows `intensity` restarts within the period; one more stops everyone and escalates", () =>
     Effect.gen(function* () {

@@ -16,7 +16,7 @@ const how = fc.constantFrom(...(Object.keys(ends) as Array<End>))
 const restart = fc.constantFrom("permanent" as const, "transient" as const, "temporary" as const)
 const step = fc.oneof(
   { weight: 6, arbitrary: fc.record({ do: fc.constant("end" as const), id, how }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant("fail" as const), id }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("fail" as const, "interrupt" as const), id }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("start" as const), id, restart }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constantFrom("stop" as const, "restart" as const), id }) },
   {
@@ -84,6 +84,7 @@ const play = Effect.fnUntraced(function* (
     const logged = stage.log.length
     if (step.do === "end") stage.live.get(step.id)?.end(step.how)
     else if (step.do === "fail") stage.failing.set(step.id, 1)
+    else if (step.do === "interrupt") stage.interrupting.add(step.id)
     else if (step.do === "wait") yield* TestClock.adjust(step.ms)
     else if (step.do === "start") yield* Effect.ignore(supervisor.startChild(make(step.id, step.restart)))
     else if (step.do === "stop") yield* Effect.ignore(supervisor.stopChild(step.id))

@@ -28,6 +28,8 @@ export class Stage {
   readonly live = new Map<string, { readonly process: Process; readonly end: (how: End) => void }>()
   /** Starts that are to fail from now on, by child; counted down. */
   readonly failing = new Map<string, number>()
+  /** Children whose next start is interrupted from within. */
+  readonly interrupting = new Set<string>()
 
   /** A child that ends as soon as it is interrupted or killed, unless it `ignores` that. */
   child(
@@ -45,6 +47,10 @@ export class Stage {
           this.failing.set(id, failing - 1)
           this.log.push(`!${id}`)
           return yield* Effect.fail("no start")
+        }
+        if (this.interrupting.delete(id)) {
+          this.log.push(`!${id}`)
+          return yield* Effect.interrupt
         }
         this.log.push(`+${id}`)
         return this.enter(id, ignores)

@@ -69,3 +69,14 @@ test("with a quantum at each worker a prefix counts while its tenant has somethi
   // Each has spent its quantum at the worker that holds most after one request; then both are left with the 2 blocks of the other.
   expect(order).toEqual([0, 10, 1, 2])
 })
+
+test("the answer of a split request is charged where it is produced", () => {
+  const life = begin({ workerQuantum: 500, aging: 0, outputPrice: 2 }, holding(8, 2))
+  life.arriveAtOnce(0, { promptTokens: 100 }, 10)
+  life.handOver(0, 1)
+  life.start(0)
+  life.produce(0, 250)
+  for (const [slot, blocks] of [2, 8].entries())
+    life.arrive(slot + 1, { promptTokens: 4096, chain: chain(blocks) })
+  expect([life.take(), life.take()]).toEqual([2, 1])
+})
