@@ -157,18 +157,22 @@ export class BalancerState {
     const progress = this.progressOf(slot)
     if (progress.state === State.placed) this.first(slot, nowMs)
     assert(progress.state === State.streaming, "a request that is done was placed")
-    const { totals } = this
     const request = this.table.at(slot)
+    this.countDone(request)
+    const furtherTokens = request.outputTokens - 1
+    const furtherMs = nowMs - progress.firstMs
+    if (furtherTokens > 0 && furtherMs >= 0) this.totals.tpotMs.record(furtherMs / furtherTokens)
+    this.discharge(request, Reason.none)
+    this.end(request, Reason.none)
+  }
+
+  private countDone(request: Request): void {
+    const { totals } = this
     totals.done++
     totals.outputTokens += request.outputTokens
     totals.cachedTokens += request.cachedTokens
     totals.promptTokens += request.promptTokens
-    totals.e2eMs.record(nowMs - request.arrivedMs)
-    const furtherTokens = request.outputTokens - 1
-    const furtherMs = nowMs - progress.firstMs
-    if (furtherTokens > 0 && furtherMs >= 0) totals.tpotMs.record(furtherMs / furtherTokens)
-    this.discharge(request, Reason.none)
-    this.end(request, Reason.none)
+    totals.e2eMs.record(this.nowMs - request.arrivedMs)
   }
 
   /** One of two tied attempts is over, the other is the live one: releases the first, and lets policies hear of a copy that lives on. */
@@ -304,7 +308,7 @@ export class BalancerState {
     const request = table.at(slot)
     if (request.phase === Phase.ended) {
       // Its DONE was relayed; the word of it was lost with the earlier core.
-      this.totals.done++
+      this.countDone(request)
       return table.release(slot)
     }
     if (request.accepted) this.takeOver(request, worker, tied)

@@ -1,4 +1,4 @@
-import { identityPattern } from "../domain/identity.ts"
+import { IDENTITY_RULE, identityPattern } from "../domain/identity.ts"
 import { Reason } from "../domain/Outcome.ts"
 import { bunTransport } from "../protocol/BunTransport.ts"
 import { defaultLimits, type Limits } from "../protocol/Limits.ts"
@@ -82,10 +82,7 @@ export class Client {
     this.randomU32 = options.randomU32 ?? randomU32
     const incarnation = this.randomU32()
     const identity = options.identity ?? `client-${incarnation.toString(16)}`
-    if (!identityPattern.test(identity))
-      throw new RangeError(
-        "identity must be 1 to 128 letters, digits and . _ : @ / -, beginning with a letter or digit"
-      )
+    if (!identityPattern.test(identity)) throw new RangeError(`identity must be ${IDENTITY_RULE}`)
     const violation = (hint: string) => {
       this.protocolViolations++
       this.lastViolation = hint

@@ -29,6 +29,9 @@ const NODE_KEY = /^key:([0-9a-f]{64})$/
 export const nodeCredential = (secret: string, { role, identity }: Omit<Claim, "incarnation">): string =>
   `key:${keyOf(secret, role, identity).toString("hex")}`
 
+/** Whether it lets in one peer alone. */
+export const isNodeCredential = (credential: string): boolean => NODE_KEY.test(credential)
+
 /** What answers `nonce` for a claim, with a secret of its role or the credential of this one peer. */
 export const proofOf = (credential: string, claim: Claim, nonce: Uint8Array): Buffer => {
   const key = NODE_KEY.exec(credential)?.[1]

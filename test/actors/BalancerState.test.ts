@@ -747,6 +747,18 @@ describe("a request", () => {
     expect([tpotMs.count, tpotMs.sum]).toEqual([1, 50 / 4])
   })
 
+  test("whose end an earlier core did not hear of counts with its tokens", () => {
+    const world = twoWorkers()
+    const slot = world.submit()
+    world.token(slot)
+    world.late = true
+    world.done(slot)
+    world.restart()
+    const { done, e2eMs, outputTokens, promptTokens } = world.totals
+    expect([done, outputTokens, e2eMs.count]).toEqual([1, 1, 1])
+    expect(promptTokens).toBeGreaterThan(0)
+  })
+
   test("that streamed before a restart has no known first token; the next in its slot has", () => {
     const world = twoWorkers()
     const [streaming, waiting] = [world.submit(), world.submit()]

@@ -106,6 +106,15 @@ describe("the command line", () => {
       err: "",
       out: `${nodeCredential(secret, claim)}\n`
     })
+    const key = nodeCredential(secret, { role: "worker", identity: "w1" })
+    expect(await run(["config", "key", "worker", "w2"], { PARALLAX_AUTH_WORKERS: key })).toMatchObject({
+      exitCode: 2,
+      err: "auth.workers holds the key of one peer: give the secret that keys are made of.\n"
+    })
+    expect(await run(["config", "key", "worker", "w 2"], { PARALLAX_AUTH_WORKERS: secret })).toMatchObject({
+      exitCode: 2,
+      err: expect.stringMatching(/^The name must be 1 to 128 letters/)
+    })
     expect(await run(["config", "key", "admin", "x"])).toMatchObject({
       exitCode: 2,
       out: "",

@@ -187,3 +187,31 @@ test("replay-live sends a trace through a cluster of its own, and agrees with th
   expect(sent).toBeGreaterThan(0)
   expect(report).toMatchObject({ done: sent, failed: 0, rejected: 0, agreement: { equal: true } })
 }, 60_000)
+
+test("replay-live reports what it saw of a cluster that is gone before the end", async () => {
+  const own = await ClusterProcess.start(["--workers", "1"])
+  const replay = Bun.spawn(
+    [
+      process.execPath,
+      "src/cluster/main.ts",
+      "replay-live",
+      "test/fixtures/small.jsonl",
+      "--address",
+      own.ready.tcp,
+      "--speed",
+      "20",
+      "--json"
+    ],
+    { cwd: root, stdin: "ignore", stdout: "pipe", stderr: "ignore" }
+  )
+  const admin = await connectAdmin({ address: own.ready.tcp })
+  await eventually("a request is done", async () => (await admin.snapshot()).done > 0 || undefined)
+  await own.stop("SIGKILL")
+  const report: unknown = await new Response(replay.stdout).json()
+  expect(await replay.exited).toBe(0)
+  expect(report).toMatchObject({
+    sent: 80,
+    reasons: { connection_lost: expect.any(Number) },
+    agreement: { differences: [], lost: ["sim-0"] }
+  })
+}, 60_000)

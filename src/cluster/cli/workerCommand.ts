@@ -2,7 +2,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { Command, Flag } from "effect/cli"
 import type { Assignment } from "../../domain/config/assign.ts"
-import { identityPattern } from "../../domain/identity.ts"
+import { IDENTITY_RULE, identityPattern } from "../../domain/identity.ts"
 import { loadConfig } from "../loadConfig.ts"
 import { misused } from "./CliFailure.ts"
 import { configFlag, jsonFlag, textFlag } from "./flags.ts"
@@ -32,9 +32,7 @@ export const workerCommand = Command.make(
   },
   Effect.fnUntraced(function* ({ config: file, json, name, model: modelName, address, role, engine }) {
     if (name !== undefined && !identityPattern.test(name))
-      return yield* misused(
-        "--name must be 1 to 128 letters, digits and . _ : @ / -, beginning with a letter or digit."
-      )
+      return yield* misused(`--name must be ${IDENTITY_RULE}.`)
     // It does not listen, so that the rules for who does are not its own.
     const load = (flags: ReadonlyArray<Assignment>) => loadConfig({ file, flags, insecure: true })
     const { models } = (yield* load([])).config

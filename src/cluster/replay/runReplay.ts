@@ -2,6 +2,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type AdminConnection, type Client, connect, connectAdmin } from "../../client/index.ts"
 import type { Assignment } from "../../domain/config/assign.ts"
+import type { BalancerSnapshot } from "../../domain/Snapshot.ts"
 import { type CliFailure, failed, misused } from "../cli/CliFailure.ts"
 import { jsonLine } from "../cli/jsonLine.ts"
 import { write, Shell } from "../cli/Shell.ts"
@@ -75,7 +76,7 @@ export const runReplay = Effect.fnUntraced(function* (
   if (journal !== undefined) yield* Effect.sleep(SLOW_START_MS / timeScale)
   yield* sendTrace({ client, trace, modelOf, compression: speed * timeScale, tally, journal, shell })
   const figures = yield* counted(tally)
-  const workers = (yield* attempt(() => admin.snapshot())).workers.map(({ name }) => name)
+  const workers = Object.keys(figures.workers)
   const report: ReplayReport = {
     trace: trace.header.name,
     speed,
@@ -113,16 +114,23 @@ const modelChoice = Effect.fnUntraced(function* (
   return (recorded) => (recorded !== undefined && served.includes(recorded) ? recorded : model)
 })
 
-/** Looks at the workers' counters now, and gives what compares them later: when they agree, or had every chance to. */
+/**
+ * Looks at the workers' counters now, and gives what compares them later: when they agree, or had every chance to. Those of a cluster that
+ * is gone by then are lost with it.
+ */
 const counters = Effect.fnUntraced(function* (admin: AdminConnection) {
   const before = yield* attempt(() => admin.snapshot())
   return Effect.fnUntraced(function* (tally: Tally) {
     for (let waitedMs = 0; ; waitedMs += COUNTERS_POLL_MS) {
-      const after = yield* attempt(() => admin.snapshot())
-      const figures = tally.figures(after.workers.map(({ name }) => name))
+      const after = yield* Effect.orElseSucceed(
+        attempt(() => admin.snapshot()),
+        (): BalancerSnapshot => ({ ...before, workers: [] })
+      )
+      const isGone = after.workers.length === 0
+      const figures = tally.figures((isGone ? before : after).workers.map(({ name }) => name))
       const found = agreement(figures, before, after)
       const isSettled = found.equal && found.surplus.length === 0 && found.lost.length === 0
-      if (isSettled || waitedMs >= COUNTERS_WAIT_MS) return { ...figures, agreement: found }
+      if (isSettled || isGone || waitedMs >= COUNTERS_WAIT_MS) return { ...figures, agreement: found }
       yield* Effect.sleep(COUNTERS_POLL_MS)
     }
   })
