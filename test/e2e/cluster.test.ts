@@ -128,26 +128,32 @@ describe("a cluster started from the command line", () => {
 })
 
 describe("Ctrl-C", () => {
-  test("lets requests in flight finish, refuses new ones, leaves no process behind, and exits with 0", async () => {
-    const own = await ClusterProcess.start(["--workers", "2"])
-    const pids = own.workerPids()
-    expect(pids).toHaveLength(2)
-    const user = await connect({ address: own.ready.tcp })
-    const seen = consume(user.generate({ prompt: "long", maxTokens: 60 }))
-    await eventually("in flight", async () => {
-      const admin = await connectAdmin({ address: own.ready.tcp })
-      const { inFlight } = await admin.snapshot()
-      await admin.close()
-      return inFlight === 1 ? true : undefined
-    })
-    const exited = own.stop()
-    const { ending, indices } = await seen
-    expect(ending.outcome).toBe("done")
-    expect(indices).toHaveLength(60)
-    expect(await exited).toBe(0)
-    for (const pid of pids) expect(() => process.kill(pid, 0)).toThrow()
-    await user.close()
-  }, 60_000)
+  // As a terminal sends it that is closed.
+  test.each(["SIGINT", "SIGHUP"] as const)(
+    "%s lets requests in flight finish, leaves no process behind, and exits with 0",
+    async (signal) => {
+      const own = await ClusterProcess.start(["--workers", "2"])
+      const pids = own.workerPids()
+      expect(pids).toHaveLength(2)
+      const user = await connect({ address: own.ready.tcp })
+      const seen = consume(user.generate({ prompt: "long", maxTokens: 60 }))
+      await eventually("in flight", async () => {
+        const admin = await connectAdmin({ address: own.ready.tcp })
+        const { inFlight } = await admin.snapshot()
+        await admin.close()
+        return inFlight === 1 ? true : undefined
+      })
+      for (const pid of pids) process.kill(pid, signal)
+      const exited = own.stop(signal)
+      const { ending, indices } = await seen
+      expect(ending.outcome).toBe("done")
+      expect(indices).toHaveLength(60)
+      expect(await exited).toBe(0)
+      for (const pid of pids) expect(() => process.kill(pid, 0)).toThrow()
+      await user.close()
+    },
+    60_000
+  )
 
   test("kills with SIGKILL leave no worker behind either", async () => {
     const own = await ClusterProcess.start(["--workers", "2"])

@@ -9,8 +9,8 @@ const CUT_SHORT = 130
 /**
  * Runs a command as the life of this process. Messages of failures go to standard error, and the exit code says which kind it was.
  *
- * The first SIGINT or SIGTERM interrupts an orderly command, which may take its time; a second one ends the process at once. Any other
- * command ends at once, by the signal itself: a handler would not run while it computes.
+ * The first SIGINT, SIGTERM or SIGHUP interrupts an orderly command, which may take its time; a second one ends the process at once. Any
+ * other command ends at once, by the signal itself: a handler would not run while it computes.
  */
 export const runMain = (
   command: Effect.Effect<void, CliFailure>,
@@ -19,7 +19,7 @@ export const runMain = (
     readonly endless: boolean
     /** Whether the command has something to end in order. */
     readonly orderly: boolean
-    /** Leaves SIGINT to a parent: Ctrl-C reaches all processes of a terminal, and it is the parent that stops us. */
+    /** Leaves SIGINT and SIGHUP to a parent: a terminal sends them to all its processes, and it is the parent that stops us. */
     readonly owned?: boolean
   }
 ): void => {
@@ -31,8 +31,10 @@ export const runMain = (
     fiber.interruptUnsafe()
   }
   if (options.orderly) {
-    process.on("SIGINT", options.owned === true ? () => {} : stop)
+    for (const signal of ["SIGINT", "SIGHUP"]) process.on(signal, options.owned === true ? () => {} : stop)
     process.on("SIGTERM", stop)
+    // Nobody reads the log of a terminal that is closed.
+    process.stderr.on("error", () => undefined)
   }
   // The process would end as if all were well.
   process.on("beforeExit", () => {
