@@ -26,6 +26,8 @@ export interface FleetOptions {
 
 /** Weight of the newest of the times that workers took to start. */
 const NEWEST_WEIGHT = 0.5
+/** How long a process that has lost its connection may take to make it again, beside the wait between two starts. */
+const LOST_MS = 60_000
 
 const isReady = (state: Sighting["state"]): boolean => state === "ready"
 
@@ -41,6 +43,8 @@ export class FleetState {
   private readonly leaving = new Map<number, number>()
   /** Those that were ordered and were not ready yet, since when. */
   private readonly ordered = new Map<number, number>()
+  /** When each of those that have ever been connected was seen so last. */
+  private readonly connectedMs = new Map<number, number>()
   private startsAfterMs = Number.NEGATIVE_INFINITY
   /** From the order to start a worker until it was ready; NaN before there was one. */
   coldStartMs = Number.NaN
@@ -80,6 +84,7 @@ export class FleetState {
     this.wanted ??= Math.min(Math.max(staying.length, least), most)
     return [
       ...this.hurry(seen, nowMs),
+      ...this.giveUp(nowMs),
       ...this.start(this.wanted - staying.length, seen, nowMs),
       ...this.shrink(staying.length - this.wanted, staying, chooseVictim, nowMs)
     ]
@@ -88,6 +93,7 @@ export class FleetState {
   private learn(seen: ReadonlyArray<Sighting>, nowMs: number): void {
     const states = new Map(seen.map(({ index, state }) => [index, state]))
     for (const index of this.leaving.keys()) if (!states.has(index)) this.leaving.delete(index)
+    for (const index of this.connectedMs.keys()) if (!states.has(index)) this.connectedMs.delete(index)
     for (const [index, orderedMs] of this.ordered) {
       const state = states.get(index)
       if (state !== undefined && !isReady(state)) continue
@@ -98,8 +104,10 @@ export class FleetState {
         ? tookMs
         : this.coldStartMs + NEWEST_WEIGHT * (tookMs - this.coldStartMs)
     }
-    for (const [index, state] of states)
+    for (const [index, state] of states) {
       if (state === "draining" && !this.leaving.has(index)) this.leaving.set(index, nowMs)
+      if (state !== "absent") this.connectedMs.set(index, nowMs)
+    }
   }
 
   /** Sees to it that those on their way out go: one that was restarted meanwhile knows nothing of it. */
@@ -110,6 +118,14 @@ export class FleetState {
       if (state === "absent" || nowMs - sinceMs > this.options.drainMs) return [{ _tag: "Stop", index }]
       return state === "draining" ? [] : [{ _tag: "Drain", index }]
     })
+  }
+
+  /** Ends those that do not come back, as one that is frozen: the next look starts others. */
+  private giveUp(nowMs: number): ReadonlyArray<FleetOrder> {
+    const longestMs = LOST_MS + this.options.retryMs
+    return [...this.connectedMs].flatMap(([index, lastMs]): ReadonlyArray<FleetOrder> =>
+      nowMs - lastMs > longestMs && !this.leaving.has(index) ? [{ _tag: "Stop", index }] : []
+    )
   }
 
   private start(count: number, seen: ReadonlyArray<Sighting>, nowMs: number): ReadonlyArray<FleetOrder> {

@@ -238,6 +238,23 @@ describe("the worker processes of a model", () => {
     expect(fleet.look(sights("ready", "draining"), last, DRAIN_MS + 1)).toEqual([{ _tag: "Stop", index: 1 }])
   })
 
+  test("one that has lost its connection and does not come back is given up, and another one started", () => {
+    const fleet = new FleetState({ least: 1, most: 2, drainMs: DRAIN_MS, retryMs: RETRY_MS })
+    const look = (nowMs: number, ...seen: ReadonlyArray<Sighting>) => fleet.look(seen, () => 0, nowMs)
+    const ready = { index: 0, state: "ready" } as const
+    const absent = { index: 0, state: "absent" } as const
+    // One that has never been there may take its time.
+    expect(look(0, absent)).toEqual([])
+    expect(look(200_000, absent)).toEqual([])
+    look(300_000, ready)
+    expect(look(340_000, absent)).toEqual([])
+    // It was back for a moment.
+    look(350_000, ready)
+    expect(look(410_000 + RETRY_MS, absent)).toEqual([])
+    expect(look(410_250 + RETRY_MS, absent)).toEqual([{ _tag: "Stop", index: 0 }])
+    expect(look(410_500 + RETRY_MS)).toEqual([{ _tag: "Start", index: 0 }])
+  })
+
   test("one that was started again while it drained is told again", () => {
     const fleet = fleetOf(1)
     fleet.look(sights("ready", "ready"), last, 0)
