@@ -60,7 +60,7 @@ export const startNode = Effect.fnUntraced(function* ({ config, violation, defec
     host: {
       name: config.cluster.name,
       incarnation: randomU32(),
-      // Tells the processes apart that follow each other: a balancer takes longer than a second to come back.
+      // Seconds. Two processes may share one: what the first was about does not outlive its connections.
       epoch: Math.floor(wallMs / 1000) >>> 0,
       timeScale,
       context,
