@@ -215,7 +215,7 @@ const admitting = ({ make }: AdmissionEntry): Subject => {
   const admission = make({}, makeRng(1))
   const requests = requestsOf(64)
   const pool = makePool(nobody, 64)
-  const queue = { queuedCount: 10, queuedPromptTokens: 1000, expectedWaitMs: 20 }
+  const queue = { queuedCount: 10, queuedPromptTokens: 1000, expectedWaitMs: 20, ceiling: () => 1 }
   return {
     decide: (i) => (admission.decide(requests[i % REQUESTS]!, pool, queue, i) === null ? 0 : 1)
   }

@@ -1,9 +1,12 @@
-import type { Reason } from "../domain/Outcome.ts"
+import { Reason } from "../domain/Outcome.ts"
 import { type Forecast, type PoolView, Role } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
 import type { QueueView, Rejection } from "../policies/Admission.ts"
 import type { BatchView } from "../policies/Batching.ts"
+import { classCeiling } from "../policies/ceilings.ts"
 import { Estimates } from "../policies/estimators/Estimates.ts"
+import { QueuePace } from "../policies/estimators/QueuePace.ts"
+import { TenantShares } from "../policies/estimators/TenantShares.ts"
 import type { Pipeline } from "../policies/pipelines.ts"
 import type { PolicyEvents } from "../policies/Policy.ts"
 import type { PrefixIndex, PrefixMatch } from "../structures/PrefixIndex.ts"
@@ -25,8 +28,6 @@ export interface BalancerPoolOptions {
   readonly stopwatches?: Stopwatches | undefined
 }
 
-/** Weight of the newest gap in the moving average of gaps between departures. */
-const GAP_WEIGHT = 0.05
 /** Retries that may be saved up while nothing fails, beyond which no more are; and what a new pool starts with. */
 const RETRIES_MAX = 50
 const RETRIES_START = 3
@@ -69,8 +70,8 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
   private readonly decisions: DecisionLog | undefined
   private readonly stopwatches: Stopwatches | undefined
   private retries = RETRIES_START
-  private gapMs = 0
-  private departedMs = -1
+  private readonly pace = new QueuePace()
+  private readonly shares = new TenantShares()
   /** The request of the last `match`, as long as nothing has changed since; its tokens by worker; and who has any. */
   private matched: RequestView | undefined
   private readonly held: Float64Array
@@ -173,7 +174,11 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
   /** Queue length × the usual gap between departures; 0 while a worker has room or nothing was measured. */
   get expectedWaitMs(): number {
     if (this.hasRoom) return 0
-    return this.isServed ? (this.queuedCount + 1) * this.gapMs : Infinity
+    return this.isServed ? (this.queuedCount + 1) * this.pace.gapMs : Infinity
+  }
+
+  ceiling(request: RequestView): number {
+    return classCeiling(request.class) * this.shares.ceiling(request)
   }
 
   /** The first refusal of an admission policy, or null when all let the request in. */
@@ -181,6 +186,7 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
     this.stopwatches?.admission.begin()
     const refusal = this.firstRefusal(request, nowMs)
     this.stopwatches?.admission.end()
+    if (refusal !== null && refusal.reason !== Reason.rateLimited) this.shares.refused(request, nowMs)
     return refusal
   }
 
@@ -338,14 +344,10 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
     this.retries--
   }
 
-  /** An attempt ended. Says whether requests wait; the gaps between such ends tell how fast the queue moves. */
+  /** An attempt ended. Says whether requests wait. */
   departed(nowMs: number): boolean {
     const waiting = this.queuedCount > 0
-    if (waiting && this.departedMs >= 0) {
-      const gap = nowMs - this.departedMs
-      this.gapMs = this.gapMs === 0 ? gap : this.gapMs + GAP_WEIGHT * (gap - this.gapMs)
-    }
-    this.departedMs = waiting ? nowMs : -1
+    this.pace.departed(nowMs, waiting)
     return waiting
   }
 
@@ -356,6 +358,7 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
   }
 
   tellPlaced(request: RequestView, worker: number, nowMs: number): void {
+    this.shares.placed(request, nowMs)
     const { placed } = this.listeners
     for (let i = 0; i < placed.length; i++) placed[i]!(request, worker, this, nowMs)
   }
@@ -381,6 +384,7 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
   }
 
   tellEnded(request: RequestView, reason: Reason, nowMs: number): void {
+    this.shares.ended(request, nowMs)
     const { ended } = this.listeners
     for (let i = 0; i < ended.length; i++) ended[i]!(request, reason, this, nowMs)
   }

@@ -9,6 +9,8 @@ export interface QueueView {
   readonly queuedPromptTokens: number
   /** Expected time until a request that joins now is placed; 0 while a worker is eligible, Infinity when nothing ends. */
   readonly expectedWaitMs: number
+  /** Share of every bound that the request may fill, by its class and by what its tenant was served. */
+  readonly ceiling: (request: RequestView) => number
 }
 
 /** `retryAfterMs` is never 0. */

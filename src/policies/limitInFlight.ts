@@ -2,7 +2,7 @@ import { Reason } from "../domain/Outcome.ts"
 import { grow } from "../structures/grow.ts"
 import type { Rng } from "../structures/Rng.ts"
 import type { Admission } from "./Admission.ts"
-import { classCeiling } from "./classCeiling.ts"
+import { ceilingRule } from "./ceilings.ts"
 import type { ConcurrencyLimit } from "./estimators/ConcurrencyLimit.ts"
 import type { OptionSpecs } from "./Policy.ts"
 import { retryAfterMs } from "./retryAfter.ts"
@@ -52,9 +52,9 @@ export const limitRange = ({ initial, min, max }: { initial: number; min: number
 
 /** The rule that both limits share, for definitions. */
 export const limitRule =
-  "Rejects with concurrency_limit when as many requests are in the pool, waiting or placed, as the limit allows each ready worker. Class 0 " +
-  "may fill it, class 1 nine tenths of it, all others seven tenths; one request is always let in. Retry-after is the expected wait or, " +
-  "where that is longer, the usual time in which as many requests end as are too many"
+  "Rejects with concurrency_limit when as many requests are in the pool, waiting or placed, as the limit allows each ready worker. " +
+  `${ceilingRule} One request is always let in. Retry-after is the expected wait or, where that is longer, the usual time in which as many ` +
+  "requests end as are too many"
 
 /** Requests of which a time per token is told, so that one odd request is no trend. */
 const SAMPLES_MIN = 10
@@ -91,11 +91,11 @@ export const limitInFlight = ({ limit, windowMs, timeoutMs }: LimitedOptions, rn
   }
 
   return {
-    decide: ({ class: requestClass }, { eligibleCount }, { expectedWaitMs }) => {
-      const allowed = limit.limit * workersOf(eligibleCount) * classCeiling(requestClass)
+    decide: (request, { eligibleCount }, queue) => {
+      const allowed = limit.limit * workersOf(eligibleCount) * queue.ceiling(request)
       if (inFlight < allowed) return null
       window.limited = true
-      const untilMs = Math.max(expectedWaitMs, (inFlight - allowed + 1) * gapMs)
+      const untilMs = Math.max(queue.expectedWaitMs, (inFlight - allowed + 1) * gapMs)
       return { reason: Reason.concurrencyLimit, retryAfterMs: retryAfterMs(untilMs, rng) }
     },
     admitted: ({ slot }, _pool, nowMs) => {

@@ -4,7 +4,15 @@ import type { PoolView } from "../../src/domain/PoolView.ts"
 import type { RequestView } from "../../src/domain/RequestView.ts"
 import type { Admission, QueueView, Rejection } from "../../src/policies/Admission.ts"
 import { candidates, request } from "../support/arbitraries.ts"
-import { type Candidate, charge, poolOf, prefilled, release, setEligible } from "../support/pools.ts"
+import {
+  type Candidate,
+  charge,
+  emptyQueue,
+  poolOf,
+  prefilled,
+  release,
+  setEligible
+} from "../support/pools.ts"
 
 type Act = "arrive" | "start" | "produce" | "end" | "cancel" | "fail" | "expire" | "leave" | "join"
 
@@ -96,6 +104,7 @@ export class AdmissionLife {
   get queue(): QueueView {
     const waiting = this.live.filter(({ worker }) => worker < 0)
     return {
+      ...emptyQueue,
       queuedCount: waiting.length,
       queuedPromptTokens: waiting.reduce((sum, { request }) => sum + request.promptTokens, 0),
       expectedWaitMs: this.pool.eligibleCount > 0 ? 0 : (waiting.length + 1) * GAP_MS

@@ -46,10 +46,11 @@ const defects: ReadonlyArray<Planted<AdmissionMaker>> = [
   [
     "takes an expected wait for the longest",
     "overload-retries",
-    blinded(same, ({ queuedCount, queuedPromptTokens, expectedWaitMs }) => ({
+    blinded(same, ({ queuedCount, queuedPromptTokens, expectedWaitMs, ceiling }) => ({
       queuedCount,
       queuedPromptTokens,
-      expectedWaitMs: expectedWaitMs / 2
+      expectedWaitMs: expectedWaitMs / 2,
+      ceiling
     }))
   ]
 ]

@@ -8,6 +8,7 @@ import { TtftRatio } from "../../src/policies/estimators/TtftRatio.ts"
 import { makeRng, type Rng } from "../../src/structures/Rng.ts"
 import {
   charge,
+  emptyQueue,
   equalWorkers,
   oneRequest,
   poolOf,
@@ -115,6 +116,7 @@ export const overloaded = ({
   let [inTime, done, refused, late] = [0, 0, 0, 0]
 
   const queue: QueueView = {
+    ceiling: emptyQueue.ceiling,
     get queuedCount() {
       return waiting.length
     },

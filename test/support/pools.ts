@@ -1,5 +1,7 @@
 import type { Forecast, PoolView, WorkerColumns } from "../../src/domain/PoolView.ts"
 import type { RequestView } from "../../src/domain/RequestView.ts"
+import type { QueueView } from "../../src/policies/Admission.ts"
+import { classCeiling } from "../../src/policies/ceilings.ts"
 import { pendingStepsMs } from "../../src/policies/costs.ts"
 import type { Estimates } from "../../src/policies/estimators/Estimates.ts"
 import { hash64, mix } from "../../src/structures/hash.ts"
@@ -250,4 +252,12 @@ export const oneRequest: RequestView = {
   deadlineMs: 60_000,
   attempt: 1,
   outputTokens: 0
+}
+
+/** Nobody waits, and all tenants were served alike. */
+export const emptyQueue: QueueView = {
+  queuedCount: 0,
+  queuedPromptTokens: 0,
+  expectedWaitMs: 0,
+  ceiling: (request) => classCeiling(request.class)
 }

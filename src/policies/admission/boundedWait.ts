@@ -1,6 +1,6 @@
 import { Reason } from "../../domain/Outcome.ts"
 import { defineAdmission } from "../Admission.ts"
-import { classCeiling, classCeilingRule } from "../classCeiling.ts"
+import { classCeiling, ceilingRule } from "../ceilings.ts"
 import { retryAfterMs, retryAfterRule } from "../retryAfter.ts"
 
 /**
@@ -15,7 +15,7 @@ export const boundedWait = defineAdmission(
     definition:
       "Rejects with wait_too_long when the expected wait is above the allowed one: interval, or target once the queue has not been empty " +
       "at any arrival for an interval. Drops with shed what has waited longer than that when its turn comes, unless it was placed before. " +
-      `${classCeilingRule} While nothing ends the wait is unknown, and all are let in. Retry-after is the expected ` +
+      `${ceilingRule} While nothing ends the wait is unknown, and all are let in. Retry-after is the expected ` +
       `wait, ${retryAfterRule}.`,
     cost: "O(1)",
     source: "Maurer, Fail at Scale, ACM Queue 13(8), 2015, after CoDel, RFC 8289",
@@ -42,18 +42,20 @@ export const boundedWait = defineAdmission(
   ({ interval, target }, rng) => {
     /** When the queue was last seen empty, or first seen. */
     let emptyMs = Number.NaN
-    const allowedMs = (requestClass: number, nowMs: number): number => {
+    const allowedMs = (nowMs: number): number => {
       const stands = nowMs - emptyMs > interval
-      return (stands ? Math.min(target, interval) : interval) * classCeiling(requestClass)
+      return stands ? Math.min(target, interval) : interval
     }
     return {
-      decide: ({ class: requestClass }, _pool, { queuedCount, expectedWaitMs }, nowMs) => {
+      decide: (request, _pool, queue, nowMs) => {
+        const { queuedCount, expectedWaitMs } = queue
         if (queuedCount === 0 || Number.isNaN(emptyMs)) emptyMs = nowMs
-        if (expectedWaitMs <= allowedMs(requestClass, nowMs) || !Number.isFinite(expectedWaitMs)) return null
+        if (expectedWaitMs <= allowedMs(nowMs) * queue.ceiling(request) || !Number.isFinite(expectedWaitMs))
+          return null
         return { reason: Reason.waitTooLong, retryAfterMs: retryAfterMs(expectedWaitMs, rng) }
       },
       isOverdue: ({ arrivedMs, attempt, class: requestClass }, nowMs) =>
-        attempt === 1 && nowMs - arrivedMs > allowedMs(requestClass, nowMs)
+        attempt === 1 && nowMs - arrivedMs > allowedMs(nowMs) * classCeiling(requestClass)
     }
   }
 )

@@ -3,7 +3,7 @@ import type { PoolView } from "../../domain/PoolView.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
 import { grow } from "../../structures/grow.ts"
 import { defineAdmission } from "../Admission.ts"
-import { classCeiling, classCeilingRule } from "../classCeiling.ts"
+import { ceilingRule } from "../ceilings.ts"
 import { roomMs } from "../costs.ts"
 import { KvBatch } from "../KvBatch.ts"
 import { retryAfterMs, retryAfterRule } from "../retryAfter.ts"
@@ -33,7 +33,7 @@ export const kvHeadroom = defineAdmission(
       "as shared, by what those held. Requests let in and not placed yet count with prompt and answer, in " +
       "equal parts at every such worker. Lets the request in when the sum is at most the KV size less the watermark at one worker, or " +
       "when one has nothing on it and nothing waits, or says no KV size, or when there is no such worker; else rejects with kv_full. " +
-      `${classCeilingRule} Retry-after is the shortest wait for KV space, ${retryAfterRule}. With n requests on a worker it costs ` +
+      `${ceilingRule} Retry-after is the shortest wait for KV space, ${retryAfterRule}. With n requests on a worker it costs ` +
       "O(log n), and O(n) once in 10 ms and after each that comes or goes.",
     cost: "O(N)",
     source: "ModelTC/lightllm, docs/EN/source/framework/router.rst; llm-d's priority ceilings",
@@ -81,13 +81,13 @@ export const kvHeadroom = defineAdmission(
     }
 
     return {
-      decide: (request, pool, _queue, nowMs) => {
+      decide: (request, pool, queue, nowMs) => {
         const { eligible, eligibleCount, decode, decodeCount, workers, forecast } = pool
         const count = eligibleCount + decodeCount
         if (count === 0) return null
         const { promptTokens } = request
         const outputTokens = Math.ceil(forecast.outputTokens(request, quantile))
-        const usable = (1 - watermark) * classCeiling(request.class)
+        const usable = (1 - watermark) * queue.ceiling(request)
         const aheadTokens = waitingTokens / count
         let waitMs = Number.POSITIVE_INFINITY
         for (let i = 0; i < count; i++) {

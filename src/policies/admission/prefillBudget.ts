@@ -1,7 +1,7 @@
 import { Reason } from "../../domain/Outcome.ts"
 import type { WorkerColumns } from "../../domain/PoolView.ts"
 import { defineAdmission } from "../Admission.ts"
-import { classCeiling, classCeilingRule } from "../classCeiling.ts"
+import { ceilingRule } from "../ceilings.ts"
 import { decodeStepMs, prefillMs } from "../costs.ts"
 import { mostCached } from "../mostCached.ts"
 import { retryAfterMs, retryAfterRule } from "../retryAfter.ts"
@@ -26,7 +26,7 @@ export const prefillBudget = defineAdmission(
       "ms, by 1 while no answer is produced there; who leaves before its first token takes its part along. Lets the request in where what is in the budget, its own prefill, and its equal share of " +
       "the prompts that are queued fit in at one worker. Also where a worker has nothing on it, the queue is empty, and nobody would save more than ttft of " +
       "the prefill by what it has cached; and where no worker may be picked that does whole requests. Else rejects with slo_infeasible. " +
-      `${classCeilingRule} Retry-after is the shortest time until there is room, ${retryAfterRule}.`,
+      `${ceilingRule} Retry-after is the shortest time until there is room, ${retryAfterRule}.`,
     cost: "O(N)",
     source:
       "token bucket, in prefill time; the interference of prefill with decoding is that of Agrawal et al., Sarathi-Serve, arXiv 2403.02310",
@@ -92,7 +92,7 @@ export const prefillBudget = defineAdmission(
         const { decodeContextMs, decodeSequenceMs, inFlight } = workers
         const cachedTokens = pool.cachedTokens(request)
         const outputTokens = forecast.meanOutputTokens(request)
-        const ceiling = classCeiling(request.class)
+        const ceiling = queue.ceiling(request)
         const aheadTokens = queue.queuedPromptTokens / eligibleCount
         let waitMs = Number.POSITIVE_INFINITY
         for (let i = 0; i < eligibleCount; i++) {

@@ -1,6 +1,6 @@
 import { Reason } from "../../domain/Outcome.ts"
 import { defineAdmission, type Rejection } from "../Admission.ts"
-import { classCeiling, classCeilingRule } from "../classCeiling.ts"
+import { ceilingRule } from "../ceilings.ts"
 import { retryAfterMs, retryAfterRule } from "../retryAfter.ts"
 
 /**
@@ -16,7 +16,7 @@ export const queueBounds = defineAdmission(
       "Rejects when the queue is too long or the expected wait too high; a burst below the bounds is queued.",
     definition:
       "Rejects with queue_full when queued requests have reached maxQueued, unless none is queued and a worker has room, then with " +
-      `wait_too_long when the expected wait is above maxWait. ${classCeilingRule} While nothing ends the wait is unknown and only maxQueued holds. Retry-after is the expected wait ` +
+      `wait_too_long when the expected wait is above maxWait. ${ceilingRule} While nothing ends the wait is unknown and only maxQueued holds. Retry-after is the expected wait ` +
       `(maxWait when unknown), ${retryAfterRule}.`,
     cost: "O(1)",
     source:
@@ -49,8 +49,9 @@ export const queueBounds = defineAdmission(
       retryAfterMs: retryAfterMs(Number.isFinite(expectedWaitMs) ? expectedWaitMs : maxWait, rng)
     })
     return {
-      decide: ({ class: requestClass }, { eligibleCount }, { queuedCount, expectedWaitMs }) => {
-        const ceiling = classCeiling(requestClass)
+      decide: (request, { eligibleCount }, queue) => {
+        const { queuedCount, expectedWaitMs } = queue
+        const ceiling = queue.ceiling(request)
         const queues = queuedCount > 0 || eligibleCount === 0
         if (queues && queuedCount >= maxQueued * ceiling) return reject(Reason.queueFull, expectedWaitMs)
         if (expectedWaitMs > maxWait * ceiling && Number.isFinite(expectedWaitMs))

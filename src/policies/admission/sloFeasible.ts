@@ -2,7 +2,7 @@ import { Reason } from "../../domain/Outcome.ts"
 import type { PoolView, WorkerColumns } from "../../domain/PoolView.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
 import { defineAdmission, type QueueView } from "../Admission.ts"
-import { classCeiling, classCeilingRule } from "../classCeiling.ts"
+import { ceilingRule } from "../ceilings.ts"
 import { CHUNK_TOKENS, decodeStepMs, prefillMs, roomMs, stepsMs, waitMs } from "../costs.ts"
 import { mostCached } from "../mostCached.ts"
 import { retryAfterMs, retryAfterRule } from "../retryAfter.ts"
@@ -31,7 +31,7 @@ export const sloFeasible = defineAdmission(
       "in when a worker can, else rejects with slo_infeasible. When none may be picked twice the expected wait counts in place of the " +
       "queued prompts, before the first token at the worker that was best for the last request that found any; when there was none, or while " +
       "nothing ends and the wait is unknown, all are let in. " +
-      `${classCeilingRule} Where reading and producing are split, (1) is asked of the former workers and (2) of the latter. Retry-after ` +
+      `${ceilingRule} Where reading and producing are split, (1) is asked of the former workers and (2) of the latter. Retry-after ` +
       "is the time by which the nearest worker is too late, or where its steps are too long the usual time until a request there ends, " +
       `${retryAfterRule}.`,
     cost: "O(N)",
@@ -113,7 +113,7 @@ class Question {
     this.promptTokens = request.promptTokens
     this.outputTokens = pool.forecast.meanOutputTokens(request)
     this.ratio = pool.forecast.ttftRatio
-    this.ceiling = classCeiling(request.class)
+    this.ceiling = queue.ceiling(request)
     this.nowMs = nowMs
     this.leftMs = request.deadlineMs - nowMs
     this.waitMs = count === 0 ? queue.expectedWaitMs : 0

@@ -6,7 +6,7 @@ import { findAdmission } from "../../../src/policies/registry.ts"
 import { makeRng } from "../../../src/structures/Rng.ts"
 import { holds } from "../../support/arbitraries.ts"
 import { findsAll, keepsAll, type Planted } from "../../support/planted.ts"
-import { equalWorkers, oneRequest, poolOf } from "../../support/pools.ts"
+import { emptyQueue, equalWorkers, oneRequest, poolOf } from "../../support/pools.ts"
 
 type Make = () => Admission
 
@@ -39,7 +39,7 @@ const laws = [
           for (const [i, { pauseMs, queuedCount, expectedWaitMs, rank }] of arrivals.entries()) {
             nowMs += pauseMs
             if (i === 0 || queuedCount === 0) emptyAtMs.push(nowMs)
-            const queue = { queuedCount, queuedPromptTokens: 0, expectedWaitMs }
+            const queue = { ...emptyQueue, queuedCount, expectedWaitMs }
             const refusal = admission.decide({ ...oneRequest, class: rank }, pool, queue, nowMs)
             const stands = emptyAtMs.every((atMs) => nowMs - atMs > INTERVAL_MS)
             const allowedMs = (stands ? TARGET_MS : INTERVAL_MS) * [1, 0.9, 0.7, 0.7][rank]!
@@ -106,7 +106,7 @@ describe("planted defects", () => findsAll(laws, defects))
 
 test("what has waited longer than a new request may is dropped, unless it was placed before", () => {
   const policy = bounded()
-  const queue = (queuedCount: number) => ({ queuedCount, queuedPromptTokens: 0, expectedWaitMs: 0 })
+  const queue = (queuedCount: number) => ({ ...emptyQueue, queuedCount })
   const waited = { ...oneRequest, arrivedMs: 0 }
   policy.decide(oneRequest, pool, queue(0), 0)
   expect(policy.isOverdue!(waited, INTERVAL_MS)).toBe(false)

@@ -7,7 +7,7 @@ import { findAdmission } from "../../../src/policies/registry.ts"
 import { makeRng } from "../../../src/structures/Rng.ts"
 import { holds } from "../../support/arbitraries.ts"
 import { findsAll, keepsAll, type Planted } from "../../support/planted.ts"
-import { charge, equalWorkers, oneRequest, poolOf } from "../../support/pools.ts"
+import { charge, emptyQueue, equalWorkers, oneRequest, poolOf } from "../../support/pools.ts"
 
 type Batch = Pick<KvBatch, "add" | "remove" | "started" | "observed" | "fits" | "peakWith">
 type Make = () => Batch
@@ -351,7 +351,6 @@ describe("the formula", () => keepsAll(laws, plain()))
 describe("planted defects", () => findsAll(laws, defects))
 
 describe("kv-headroom", () => {
-  const queue = { queuedCount: 0, queuedPromptTokens: 0, expectedWaitMs: 0 }
   const options = { quantile: 0.5, watermark: 0 }
 
   /** Expects half of `maxTokens`. */
@@ -372,7 +371,7 @@ describe("kv-headroom", () => {
       admission.placed?.(placed, worker, pool, 0)
       return placed
     }
-    const ask = (one: RequestView) => admission.decide(one, pool, queue, 0)
+    const ask = (one: RequestView) => admission.decide(one, pool, emptyQueue, 0)
     return { pool, admission, admit, ask }
   }
 

@@ -14,7 +14,7 @@ import { findAdmission } from "../../../src/policies/registry.ts"
 import { makeRng } from "../../../src/structures/Rng.ts"
 import { holds } from "../../support/arbitraries.ts"
 import { findsAll, keepsAll, type Planted } from "../../support/planted.ts"
-import { equalWorkers, oneRequest, poolOf } from "../../support/pools.ts"
+import { emptyQueue, equalWorkers, oneRequest, poolOf } from "../../support/pools.ts"
 
 type Make = (range: LimitRange) => ConcurrencyLimit
 
@@ -112,8 +112,7 @@ const inQueue = (make: Make, servers: number, load: number, seconds: number): Re
       nextMs += exponential(gapMs)
       const outputTokens = Math.ceil(exponential(MEAN_TOKENS))
       const request = { ...oneRequest, slot: slot++ % 4096, arrivedMs: nowMs, outputTokens }
-      const queue = { queuedCount: 0, queuedPromptTokens: 0, expectedWaitMs: 0 }
-      if (admission.decide(request, pool, queue, nowMs) === null) {
+      if (admission.decide(request, pool, emptyQueue, nowMs) === null) {
         admission.admitted?.(request, pool, nowMs)
         waiting.push(request)
       }
@@ -212,7 +211,7 @@ describe.each(["gradient-limit", "aimd-limit"])("%s", (name) => {
       let admitted = 0
       for (let slot = 0; slot < 100; slot++) {
         const request = { ...oneRequest, slot, class: rank }
-        const queue = { queuedCount: admitted, queuedPromptTokens: 0, expectedWaitMs: 400 }
+        const queue = { ...emptyQueue, queuedCount: admitted, expectedWaitMs: 400 }
         const refusal = admission.decide(request, pool, queue, 0)
         if (refusal === null) {
           admission.admitted?.(request, pool, 0)

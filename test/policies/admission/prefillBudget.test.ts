@@ -9,9 +9,16 @@ import { makeRng } from "../../../src/structures/Rng.ts"
 import { holds } from "../../support/arbitraries.ts"
 import { answerOf, cachedOf, naiveCosts as naive } from "../../support/naiveCosts.ts"
 import { findsAll, keepsAll, type Planted } from "../../support/planted.ts"
-import { type Candidate, chainOf, charge, equalWorkers, oneRequest, poolOf } from "../../support/pools.ts"
+import {
+  type Candidate,
+  chainOf,
+  charge,
+  emptyQueue,
+  equalWorkers,
+  oneRequest,
+  poolOf
+} from "../../support/pools.ts"
 
-const empty = { queuedCount: 0, queuedPromptTokens: 0, expectedWaitMs: 0 }
 const options = { ttft: 5000, itl: 100, rate: 0.8, burst: 0.3 }
 const make = (): Admission => findAdmission("prefill-budget").make(options, makeRng(1))
 
@@ -146,7 +153,7 @@ const laws = [
             else if (each.act === "end" && placed !== undefined) life.end(placed)
             else if (each.act === "ask") {
               const one = life.asked(each)
-              const queue = { ...empty, queuedCount: 1, queuedPromptTokens: each.queuedPromptTokens }
+              const queue = { ...emptyQueue, queuedCount: 1, queuedPromptTokens: each.queuedPromptTokens }
               const refusal = life.admission.decide(one, life.pool, queue, life.nowMs)
               expect(refusal === null).toBe(life.fits(one, each.queuedPromptTokens))
               if (refusal === null) {
@@ -187,7 +194,7 @@ const laws = [
             for (const [slot, { promptTokens, gapMs }] of arrivals.entries()) {
               nowMs += gapMs
               const one = { ...oneRequest, slot, promptTokens, maxTokens: 4000 }
-              if (admission.decide(one, pool, empty, nowMs) !== null) continue
+              if (admission.decide(one, pool, emptyQueue, nowMs) !== null) continue
               admission.placed?.(charge(pool, 0, one), 0, pool, nowMs)
               placed.push({ atMs: nowMs, ownMs: naive.ownMs(row!, promptTokens, 0) })
             }
@@ -254,7 +261,7 @@ describe("where the line is", () => {
     make().decide(
       { ...oneRequest, ...one },
       poolOf(equalWorkers(1, { baseMs: 20, decodeSequenceMs: 0, ...row })),
-      { ...empty, queuedCount },
+      { ...emptyQueue, queuedCount },
       0
     )
 
@@ -286,7 +293,7 @@ describe("where the line is", () => {
       ])
     }
     const one = { ...oneRequest, promptTokens: 256_001, chain }
-    const asked = (cachedTokens: number) => make().decide(one, pool(cachedTokens), empty, 0)
+    const asked = (cachedTokens: number) => make().decide(one, pool(cachedTokens), emptyQueue, 0)
     expect(asked(159_744)).toBeNull()
     expect(asked(160_256)?.reason).toBe(Reason.sloInfeasible)
   })
@@ -299,7 +306,7 @@ describe("where the line is", () => {
     admission.placed!(placed, 0, pool, 0)
     admission.started!(placed, 0, pool, 0)
     // 4000 ms of 2400, which drain by 0.8 · 0.8 a ms.
-    const { retryAfterMs } = admission.decide({ ...one, slot: 1 }, pool, empty, 0)!
+    const { retryAfterMs } = admission.decide({ ...one, slot: 1 }, pool, emptyQueue, 0)!
     expect(retryAfterMs).toBeGreaterThanOrEqual(2500)
     expect(retryAfterMs).toBeLessThanOrEqual(5000)
   })

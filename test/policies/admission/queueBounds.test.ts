@@ -5,7 +5,7 @@ import type { Rejection } from "../../../src/policies/Admission.ts"
 import { findAdmission } from "../../../src/policies/registry.ts"
 import { makeRng } from "../../../src/structures/Rng.ts"
 import { holds } from "../../support/arbitraries.ts"
-import { equalWorkers, oneRequest, poolOf } from "../../support/pools.ts"
+import { emptyQueue, equalWorkers, oneRequest, poolOf } from "../../support/pools.ts"
 
 const queueBounds = findAdmission("queue-bounds")
 const busy = poolOf(equalWorkers(4, { eligible: false }))
@@ -25,7 +25,7 @@ const decide = (
 ): Rejection | null =>
   queueBounds
     .make(options, makeRng(seed))
-    .decide({ ...oneRequest, class: rank }, pool, { queuedCount, queuedPromptTokens: 0, expectedWaitMs }, 0)
+    .decide({ ...oneRequest, class: rank }, pool, { ...emptyQueue, queuedCount, expectedWaitMs }, 0)
 
 describe("the bounds are exact", () => {
   test.each([
@@ -82,7 +82,7 @@ describe("retry-after", () => {
 
   test("differs between clients refused at the same moment", () => {
     const admission = queueBounds.make({}, makeRng(1))
-    const view = { queuedCount: 4096, queuedPromptTokens: 0, expectedWaitMs: 1000 }
+    const view = { ...emptyQueue, queuedCount: 4096, expectedWaitMs: 1000 }
     const waits = Array.from({ length: 100 }, () => admission.decide(oneRequest, busy, view, 0)!.retryAfterMs)
     expect(new Set(waits).size).toBeGreaterThan(80)
   })

@@ -9,9 +9,8 @@ import { findAdmission } from "../../../src/policies/registry.ts"
 import { makeRng } from "../../../src/structures/Rng.ts"
 import { candidates, holds, request } from "../../support/arbitraries.ts"
 import { findsAll, keepsAll, type Planted } from "../../support/planted.ts"
-import { chainOf, equalWorkers, oneRequest, poolOf, quietForecast } from "../../support/pools.ts"
+import { chainOf, emptyQueue, equalWorkers, oneRequest, poolOf, quietForecast } from "../../support/pools.ts"
 
-const empty = { queuedCount: 0, queuedPromptTokens: 0, expectedWaitMs: 0 }
 const options = { ttft: 5000, stretch: 2, itl: 25 }
 const make = (given: Readonly<Record<string, number>> = {}) =>
   findAdmission("slo-feasible").make(given, makeRng(1))
@@ -64,11 +63,7 @@ const laws = [
           (rows, one, ttftRatio, queuedPromptTokens, pauseMs) => {
             const pool = withForecast(poolOf(rows), ttftRatio)
             fc.pre(pool.eligibleCount > 0)
-            const queue = {
-              queuedCount: queuedPromptTokens > 0 ? 3 : 0,
-              queuedPromptTokens,
-              expectedWaitMs: 0
-            }
+            const queue = { ...emptyQueue, queuedCount: queuedPromptTokens > 0 ? 3 : 0, queuedPromptTokens }
             const nowMs = one.arrivedMs + pauseMs
             const refusal = given().decide(one, pool, queue, nowMs)
             expect(refusal === null).toBe(feasible(one, pool, queuedPromptTokens, nowMs))
@@ -122,7 +117,7 @@ describe("where the line is", () => {
     poolOf(
       equalWorkers(1, { inFlight: 3, prefilling: 3, pendingPrefillTokens: pending, baseMs: 2 ** -20, ...row })
     )
-  const ask = (pool: PoolView, one: Partial<RequestView> = {}, queue = empty) =>
+  const ask = (pool: PoolView, one: Partial<RequestView> = {}, queue = emptyQueue) =>
     make().decide({ ...oneRequest, promptTokens: 0, ...one }, pool, queue, 0)
 
   test.each([
@@ -180,12 +175,14 @@ describe("where the line is", () => {
         { ...second!, inFlight: 0 }
       ])
     expect(ask(pool(159_744), one)).toBeNull()
-    expect(make({ stretch: 1 }).decide({ ...oneRequest, ...one }, pool(160_256), empty, 0)).not.toBeNull()
+    expect(
+      make({ stretch: 1 }).decide({ ...oneRequest, ...one }, pool(160_256), emptyQueue, 0)
+    ).not.toBeNull()
   })
 
   test("prompts in the queue count in equal parts", () => {
     const pool = poolOf(equalWorkers(4, { inFlight: 1, baseMs: 2 ** -20 }))
-    const queued = (queuedPromptTokens: number) => ({ queuedCount: 9, queuedPromptTokens, expectedWaitMs: 0 })
+    const queued = (queuedPromptTokens: number) => ({ ...emptyQueue, queuedCount: 9, queuedPromptTokens })
     expect(ask(pool, {}, queued(630_000))).toBeNull()
     expect(ask(pool, {}, queued(650_000))).not.toBeNull()
   })
@@ -194,10 +191,10 @@ describe("where the line is", () => {
     const rows = equalWorkers(2, { inFlight: 3, baseMs: 2 ** -20, pendingPrefillTokens: 32_000 })
     const full = poolOf(rows.map((row) => ({ ...row, eligible: false })))
     const one = { ...oneRequest, promptTokens: 0 }
-    const waiting = (expectedWaitMs: number) => ({ queuedCount: 5, queuedPromptTokens: 0, expectedWaitMs })
+    const waiting = (expectedWaitMs: number) => ({ ...emptyQueue, queuedCount: 5, expectedWaitMs })
     const admission = make()
     expect(admission.decide(one, full, waiting(1e6), 0)).toBeNull()
-    expect(admission.decide(one, poolOf(rows), empty, 0)).toBeNull()
+    expect(admission.decide(one, poolOf(rows), emptyQueue, 0)).toBeNull()
     expect(admission.decide(one, full, waiting(1990), 0)).toBeNull()
     expect(admission.decide(one, full, waiting(2010), 0)?.reason).toBe(Reason.sloInfeasible)
     expect(admission.decide(one, full, waiting(Number.POSITIVE_INFINITY), 0)).toBeNull()

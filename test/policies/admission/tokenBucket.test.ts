@@ -8,7 +8,7 @@ import { findAdmission } from "../../../src/policies/registry.ts"
 import { makeRng } from "../../../src/structures/Rng.ts"
 import { holds } from "../../support/arbitraries.ts"
 import { findsAll, keepsAll, type Planted } from "../../support/planted.ts"
-import { equalWorkers, oneRequest, poolOf, quietForecast } from "../../support/pools.ts"
+import { emptyQueue, equalWorkers, oneRequest, poolOf, quietForecast } from "../../support/pools.ts"
 
 /** Tokens a second, and at once, of a tenant of weight 1. */
 interface Rate {
@@ -23,7 +23,6 @@ const real: Make = (options) => findAdmission("token-bucket").make({ ...options 
 const pool: PoolView = Object.assign(poolOf(equalWorkers(1)), {
   forecast: { ...quietForecast, meanOutputTokens: ({ maxTokens }: RequestView) => maxTokens }
 })
-const queue = { queuedCount: 0, queuedPromptTokens: 0, expectedWaitMs: 0 }
 
 interface Asking {
   readonly pauseMs: number
@@ -83,7 +82,7 @@ const play = (admission: Admission, asked: ReadonlyArray<Asking>, exact: boolean
       open.splice(open.indexOf(each), 1)
       end(each)
     }
-    if (admission.decide(request, pool, queue, nowMs) !== null) continue
+    if (admission.decide(request, pool, emptyQueue, nowMs) !== null) continue
     admission.admitted?.(request, pool, nowMs)
     entries.push({ atMs: nowMs, tenant, charged: promptTokens + maxTokens })
     open.push({ request, asking, until: i + asking.endsAfter })
@@ -114,7 +113,7 @@ const freeAtMs = (admission: Admission, cost: number, fromMs: number): number =>
   let [low, high] = [fromMs - 1, fromMs + 1_000_000]
   while (high - low > 1) {
     const middle = Math.floor((low + high) / 2)
-    if (admission.decide(request, pool, queue, middle) === null) high = middle
+    if (admission.decide(request, pool, emptyQueue, middle) === null) high = middle
     else low = middle
   }
   return high
@@ -164,9 +163,9 @@ const laws = [
           play(admission, asked, false)
           const nowMs = asked.reduce((sum, { pauseMs }) => sum + pauseMs, 0)
           const request = { ...oneRequest, slot: 999, promptTokens: cost - 1, maxTokens: 1 }
-          const refusal = admission.decide(request, pool, queue, nowMs)
+          const refusal = admission.decide(request, pool, emptyQueue, nowMs)
           fc.pre(refusal !== null)
-          expect(admission.decide(request, pool, queue, nowMs + refusal.retryAfterMs)).toBeNull()
+          expect(admission.decide(request, pool, emptyQueue, nowMs + refusal.retryAfterMs)).toBeNull()
         })
       )
   },
@@ -189,15 +188,15 @@ const laws = [
               maxTokens: 1
             }
             const [first, second] = [
-              light.decide(one, pool, queue, nowMs),
-              heavy.decide(many, pool, queue, nowMs)
+              light.decide(one, pool, emptyQueue, nowMs),
+              heavy.decide(many, pool, emptyQueue, nowMs)
             ]
             expect(second === null).toBe(first === null)
             if (first !== null) continue
             light.admitted?.(one, pool, nowMs)
             heavy.admitted?.(many, pool, nowMs)
           }
-          expect(light.decide({ ...oneRequest, tenant: 1 }, pool, queue, nowMs)).toBeNull()
+          expect(light.decide({ ...oneRequest, tenant: 1 }, pool, emptyQueue, nowMs)).toBeNull()
         })
       )
   }

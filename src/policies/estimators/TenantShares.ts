@@ -1,0 +1,80 @@
+import type { RequestView } from "../../domain/RequestView.ts"
+import { grow } from "../../structures/grow.ts"
+
+/** Most that is kept free for others, as a share of a bound. */
+const KEPT_MOST = 0.3
+/** What a refusal adds, as a share of what could be kept beyond what is, where the tenant was served nothing. */
+const KEPT_STEP = 0.5
+/** After so long what was served, and what is kept, counts half. */
+const HALF_LIFE_MS = 30_000
+/** As in Sheng et al.: a token of an answer is the price of two of a prompt. */
+const OUTPUT_PRICE = 2
+/** How long one scale serves, which is then 0.2 % off at most. */
+const SCALE_MS = 100
+/** Past this everything is scaled down. */
+const SCALE_MOST = 2 ** 40
+
+/**
+ * What the tenants of a pool were served lately, in tokens per weight, and what those that were served most have to leave free.
+ *
+ * Where one bound counts for all, a tenant that floods fills it, and everybody is refused at the same rate. So a refusal has whoever was
+ * served more than its tenant leave a part of every bound free, in proportion to what they were served: that tenant is let in until it
+ * has caught up. While nobody is refused, or only who was served most, nothing is kept: a tenant alone has everything, at any time.
+ *
+ * O(1); 8 bytes a tenant. Counters do not decay: what comes later counts for more, so that the greatest of them is known.
+ */
+export class TenantShares {
+  private served = new Float64Array(0)
+  /** Of the tenant that was served most. */
+  private most = 0
+  private scale = 1
+  private scaledMs = 0
+  private sinceMs = 0
+  private kept = 0
+  private keptMs = 0
+
+  /** Share of a bound that the tenant of a request may fill. */
+  ceiling({ tenant }: RequestView): number {
+    return 1 - this.kept * this.shareOf(tenant)
+  }
+
+  /** For want of room. */
+  refused({ tenant }: RequestView, nowMs: number): void {
+    const left = this.kept * 2 ** ((this.keptMs - nowMs) / HALF_LIFE_MS)
+    this.kept = left + KEPT_STEP * (KEPT_MOST - left) * (1 - this.shareOf(tenant))
+    this.keptMs = nowMs
+  }
+
+  placed({ tenant, uncachedTokens, weight }: RequestView, nowMs: number): void {
+    this.add(tenant, uncachedTokens / weight, nowMs)
+  }
+
+  ended({ outputTokens, tenant, weight }: RequestView, nowMs: number): void {
+    this.add(tenant, (OUTPUT_PRICE * outputTokens) / weight, nowMs)
+  }
+
+  /** Of what was served to whom most was; 1 while nobody was served. */
+  private shareOf(tenant: number): number {
+    return this.most === 0 ? 1 : (this.served[tenant] ?? 0) / this.most
+  }
+
+  private add(tenant: number, amount: number, nowMs: number): void {
+    if (tenant >= this.served.length) this.served = grow(this.served, tenant, float64)
+    if (nowMs >= this.scaledMs + SCALE_MS) this.rescale(nowMs)
+    const served = this.served[tenant]! + amount * this.scale
+    this.served[tenant] = served
+    if (served > this.most) this.most = served
+  }
+
+  private rescale(nowMs: number): void {
+    this.scaledMs = nowMs
+    this.scale = 2 ** ((nowMs - this.sinceMs) / HALF_LIFE_MS)
+    if (this.scale < SCALE_MOST) return
+    for (let tenant = 0; tenant < this.served.length; tenant++) this.served[tenant]! /= this.scale
+    this.most /= this.scale
+    this.sinceMs = nowMs
+    this.scale = 1
+  }
+}
+
+const float64 = (length: number): Float64Array<ArrayBuffer> => new Float64Array(length)
