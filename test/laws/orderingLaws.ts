@@ -26,6 +26,7 @@ type Step =
   | "take"
   | "place"
   | "putBack"
+  | "drop"
   | "lose"
   | "hedge"
   | "start"
@@ -45,7 +46,17 @@ const call = (...steps: ReadonlyArray<Step>) =>
 /** Few requests wait, and much happens to those that are placed. */
 export const swiftCalls = fc.array(
   call(
-    ...(["arrive", "arriveAtOnce", "arriveAtOnce", "take", "place", "place", "putBack", "lose"] as const),
+    ...([
+      "arrive",
+      "arriveAtOnce",
+      "arriveAtOnce",
+      "take",
+      "place",
+      "place",
+      "putBack",
+      "drop",
+      "lose"
+    ] as const),
     ...(["hedge", "hedge", "start", "produce", "produce", "end"] as const)
   ),
   { maxLength: 80, size: "max" }
@@ -58,7 +69,7 @@ const crowdedCalls = fc
     fc.array(
       call(
         ...(["arrive", "arrive", "arrive", "take", "take", "take", "place", "place"] as const),
-        ...(["putBack", "lose", "hedge", "start", "produce", "end"] as const)
+        ...(["putBack", "drop", "lose", "hedge", "start", "produce", "end"] as const)
       ),
       { maxLength: 80, size: "max" }
     )
@@ -140,6 +151,10 @@ export const live = ({ make }: OrderingSubject, told: Calls, telling: Telling = 
     if (step === "place" && taken !== undefined)
       life.place(taken, Math.min(uncachedTokens, life.at(taken).promptTokens))
     if (step === "putBack" && taken !== undefined) life.putBack(taken)
+    if (step === "drop" && taken !== undefined) {
+      life.drop(taken)
+      free.push(taken)
+    }
     if (step === "lose" && placed !== undefined) life.lose(placed)
     if (step === "hedge" && placed !== undefined) life.hedge(placed)
     if (step === "start" && placed !== undefined) life.start(placed)

@@ -248,8 +248,10 @@ export const plainTags = (tariff: Tariff, parts: Partial<typeof rightTags> = {})
       }
       taken.set(request.slot, false)
     },
-    ended: ({ slot }) => {
-      taken.delete(slot)
+    ended: (request) => {
+      const isDropped = taken.get(request.slot) === true
+      taken.delete(request.slot)
+      if (isDropped) move(request, -1)
       if (taken.size === 0 && rows.all.length === 0) virtualTime = atRest(virtualTime, lastFinish)
     }
   }
@@ -268,6 +270,8 @@ export const plainTurns = (tariff: Tariff, parts: Partial<typeof rightTurns> = {
   let ring: Array<{ readonly tenant: number; granted: boolean }> = []
   const deficits = new Map<number, number>()
   let weightMax = 0
+  /** What was paid for those that are still to be placed. */
+  const taken = new Map<number, number>()
   const add = (tenant: number, amount: number): void =>
     void deficits.set(tenant, (deficits.get(tenant) ?? 0) + amount)
   const leave = (tenant: number): void => {
@@ -288,6 +292,7 @@ export const plainTurns = (tariff: Tariff, parts: Partial<typeof rightTurns> = {
       if (rows.of(tenant).length === 0) ring.unshift({ tenant, granted: true })
       rows.add(request, true)
       add(tenant, costOf(request, tariff))
+      taken.delete(request.slot)
     },
     next: () => {
       while (ring.length > 0) {
@@ -299,6 +304,7 @@ export const plainTurns = (tariff: Tariff, parts: Partial<typeof rightTurns> = {
         if (cost <= deficits.get(turn.tenant)!) {
           add(turn.tenant, -cost)
           rows.take(row.slot)
+          taken.set(row.slot, cost)
           leave(turn.tenant)
           return row.slot
         }
@@ -312,7 +318,14 @@ export const plainTurns = (tariff: Tariff, parts: Partial<typeof rightTurns> = {
       return row !== undefined
     },
     size: () => rows.all.length,
-    placed: ({ weight }) => void (weightMax = Math.max(weightMax, weight))
+    placed: ({ slot, weight }) => {
+      weightMax = Math.max(weightMax, weight)
+      taken.delete(slot)
+    },
+    ended: ({ slot, tenant }) => {
+      if (rows.of(tenant).length > 0) add(tenant, taken.get(slot) ?? 0)
+      taken.delete(slot)
+    }
   }
 }
 

@@ -72,6 +72,13 @@ export class OrderingLife {
     this.queued.add(slot)
   }
 
+  /** A taken request is not worth placing any more. */
+  drop(slot: number): void {
+    this.taken.delete(slot)
+    this.ordering.ended?.(this.at(slot), Reason.shed, this.pool, this.nowMs)
+    Object.assign(this.at(slot), this.rubbish)
+  }
+
   place(slot: number, uncachedTokens = this.at(slot).promptTokens, worker = 0): void {
     this.taken.delete(slot)
     this.placed.add(slot)

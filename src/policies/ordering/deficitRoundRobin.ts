@@ -24,7 +24,8 @@ export const deficitRoundRobin = defineOrdering(
       "was queued, and at least 1. Tenants that wait stand in a ring, new ones at its end. A turn adds quantum × weight ÷ the largest weight " +
       "seen (at least 1) to the tenant's deficit; while that covers the tenant's first request by arrival, the request is next and its cost is " +
       "taken off; then the turn passes on. A tenant that begins to wait has a deficit of 0. What a requeued request cost is given back, and " +
-      "its tenant, if it does not wait, comes to the front with that alone. O(1) while a turn covers a request; else rounds without a " +
+      "its tenant, if it does not wait, comes to the front with that alone; what one cost that is dropped before it is placed is given " +
+      "back to a tenant that waits. O(1) while a turn covers a request; else rounds without a " +
       "request are counted, not walked, in O(N) tenants.",
     cost: "O(1)",
     source: "Shreedhar and Varghese, Efficient Fair Queuing Using Deficit Round Robin, SIGCOMM 1995",
@@ -140,7 +141,11 @@ export const deficitRoundRobin = defineOrdering(
         know(request)
         costs.place(request.slot)
       },
-      ended: ({ slot }) => void costs.forget(slot)
+      ended: ({ slot, tenant }) => {
+        const isDropped = costs.isTaken(slot)
+        const paid = costs.forget(slot)
+        if (isDropped && waits(tenant)) deficit[tenant]! += paid
+      }
     }
   }
 )

@@ -22,7 +22,7 @@ export const startTimeFair = defineOrdering(
       "was queued, and at least 1. The next request is of the waiting tenant with the least start tag, of equal ones the one whose tag moved " +
       "longest ago; among its own requests a tenant is served by arrival. Virtual time is the largest start tag given out. A tenant that " +
       "begins to wait has the larger of virtual time and its finish tag; each request given out moves its tag on by cost ÷ weight, also one " +
-      "placed without waiting, and a requeued one gives that back. When nothing waits and all that was given out has ended, virtual time " +
+      "placed without waiting, and one that is requeued, or dropped before it is placed, gives that back. When nothing waits and all that was given out has ended, virtual time " +
       "is the largest finish tag.",
     cost: "O(log N)",
     source: "Goyal, Vin, Cheng, Start-time Fair Queueing, SIGCOMM 1996",
@@ -93,8 +93,10 @@ export const startTimeFair = defineOrdering(
         }
         costs.place(slot)
       },
-      ended: ({ slot }) => {
-        forget(slot)
+      ended: ({ slot, tenant, weight }) => {
+        const isDropped = costs.isTaken(slot)
+        const paid = forget(slot)
+        if (isDropped) tags.add(tenant, -paid / weight)
         if (unfinished === 0 && queues.size === 0) virtualTime = lastFinish
       }
     }

@@ -33,3 +33,11 @@ test("a request that found no room, and one that was lost, go first when it is t
   life.lose(0)
   expect(Array.from({ length: 7 }, () => life.take())).toEqual([0, 2, 3, 4, 5, 6, 7])
 })
+
+test("a request that is dropped when its turn has come costs its tenant nothing", () => {
+  const life = begin(20)
+  for (let slot = 0; slot < 8; slot++) life.arrive(slot, { tenant: slot % 2, promptTokens: 20 })
+  expect(life.take()).toBe(0)
+  life.drop(0)
+  expect(Array.from({ length: 4 }, () => life.take())).toEqual([2, 1, 4, 3])
+})

@@ -45,3 +45,12 @@ test("a lost attempt gives its tenant back what it cost, and no more", () => {
   life.lose(2)
   expect(take(life, 6)).toBe("001010")
 })
+
+test("a request that is dropped when its turn has come costs its tenant nothing", () => {
+  const life = begin()
+  life.arrive(0, { tenant: 0, promptTokens: 100 })
+  for (let slot = 1; slot < 8; slot++) life.arrive(slot, { tenant: slot % 2, promptTokens: 10 })
+  expect(life.take()).toBe(0)
+  life.drop(0)
+  expect(take(life, 6)).toBe("101010")
+})
