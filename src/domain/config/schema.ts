@@ -285,7 +285,7 @@ const tenant = section("A tenant whose share differs from that of others.", {
     maximum: 1000,
     summary: "Share relative to other tenants.",
     consequence:
-      "With a fair ordering, twice the weight gets twice the service while both have requests waiting."
+      "Twice the weight gets twice the service while both ask for more than there is: where some are refused, and in a queue with a fair ordering."
   })
 })
 
@@ -623,7 +623,8 @@ export const makeSchema = (catalogue: Catalogue) =>
     pipeline: pipeline(catalogue),
     tenants: {
       node: "list",
-      summary: "Tenants with a weight of their own.",
+      summary:
+        "Tenants with a weight of their own. Whose a request is, its client says: shares hold between tenants whose clients can be believed.",
       item: tenant,
       countMin: 0,
       countMax: 1024
