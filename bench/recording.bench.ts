@@ -31,6 +31,7 @@ interface Cost {
 const nowhere: RecordDisk = {
   names: async () => [],
   create: async () => ({
+    isIntact: async () => true,
     append: async () => undefined,
     cut: async () => undefined,
     close: async () => undefined
@@ -73,8 +74,8 @@ const measured = async (blocks: number, count: number): Promise<Cost> => {
     model: 0,
     sessionHigh: 0,
     sessionLow: rng.int(2 ** 32),
-    idHigh: 0,
-    idLow: slot,
+    idHigh: rng.int(2 ** 32),
+    idLow: rng.int(2 ** 32),
     chain: {
       count: blocks,
       high: Uint32Array.from({ length: blocks }, (_, i) => (i < blocks / 2 ? i : rng.int(2 ** 32))),

@@ -73,5 +73,5 @@ export const windowOf = (trace: Trace, { copies, requests: count }: Extent, seed
     .flat()
     .toSorted((a, b) => a.arrivalMs - b.arrivalMs)
   const from = ((seed - 1) * count) % Math.max(1, requests.length - count + 1)
-  return { ...trace, requests: requests.slice(from, from + count) }
+  return { header: trace.header, requests: requests.slice(from, from + count) }
 }

@@ -146,7 +146,7 @@ export class BalancerHost {
   private clientCount = 0
   /** Registrations of workers there have been. */
   private registrations = 0
-  private readonly startedMs: number
+  readonly startedMs: number
   readonly timeScale: number
   /** Counts of the live core. */
   gauges: Gauges = { queued: 0, inFlight: 0, queuedOf: () => 0, inFlightOf: () => 0 }

@@ -2,6 +2,7 @@ import type { Decision, DecisionWorker, Explanation } from "../domain/Explanatio
 import { reasonName } from "../domain/Outcome.ts"
 import type { PipelineChoice } from "../policies/pipelines.ts"
 import { findPlacement } from "../policies/registry.ts"
+import { hex64 } from "../structures/hex64.ts"
 import { type DecisionLog, type Note, type SeenWorker, standings } from "./DecisionLog.ts"
 
 /** What numbers stand for. */
@@ -47,14 +48,14 @@ export const explain = (
   const { arrivedMs, deadlineMs, sessionHigh, sessionLow } = request
   const entry = findPlacement(choice.placement.policy)
   return {
-    id: hex(idHigh, idLow),
+    id: hex64(idHigh, idLow),
     request: {
       model: modelOf(request.model),
       tenant: tenantOf(request.tenant),
       class: request.class,
       promptTokens: request.promptTokens,
       maxTokens: request.maxTokens,
-      session: sessionHigh === 0 && sessionLow === 0 ? null : hex(sessionHigh, sessionLow),
+      session: sessionHigh === 0 && sessionLow === 0 ? null : hex64(sessionHigh, sessionLow),
       arrivedMs: arrivedMs - startedMs,
       timeoutMs: deadlineMs - arrivedMs
     },
@@ -209,6 +210,3 @@ const outcomeOf = (notes: ReadonlyArray<Note>, arrivedMs: number): Explanation["
     cachedTokens: reason === 0 && !Number.isNaN(cachedTokens) ? cachedTokens : null
   }
 }
-
-const hex = (high: number, low: number): string =>
-  [high, low].map((half) => half.toString(16).padStart(8, "0")).join("")

@@ -5,6 +5,7 @@ import { defaultLimits, type Limits } from "../protocol/Limits.ts"
 import { systemTimers, type Timers } from "../protocol/Timers.ts"
 import type { Transport } from "../protocol/Transport.ts"
 import { Turn } from "../protocol/Turn.ts"
+import { hex64 } from "../structures/hex64.ts"
 import { type Address, formatAddress, parseAddress } from "./address.ts"
 import { ConnectFailed } from "./ConnectFailed.ts"
 import { factsOf, type GenerateRequest } from "./GenerateRequest.ts"
@@ -202,7 +203,7 @@ export class Client {
       signal?.addEventListener("abort", cancel)
       link.submit(open)
     }
-    return { id: hex(open.idHigh) + hex(open.idLow), cancel, read: (count) => link.read(open, count) }
+    return { id: hex64(open.idHigh, open.idLow), cancel, read: (count) => link.read(open, count) }
   }
 
   /** After the call that asked for it, and in the order of asking. */
@@ -248,5 +249,3 @@ const cancelWith = (signal: AbortSignal, generation: Generation): void => {
   signal.addEventListener("abort", cancel)
   void generation.ended.then(() => signal.removeEventListener("abort", cancel))
 }
-
-const hex = (value: number): string => value.toString(16).padStart(8, "0")

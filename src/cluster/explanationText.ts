@@ -1,5 +1,5 @@
 import { formatDuration } from "../domain/config/duration.ts"
-import type { Decision, DecisionWorker, Explanation } from "../domain/Explanation.ts"
+import type { Decision, DecisionWorker, Explanation, LiveExplanation } from "../domain/Explanation.ts"
 import { placements, rivals } from "../policies/registry.ts"
 import type { Counterfactual } from "../simulator/explain/explainReplay.ts"
 import { aligned } from "../simulator/report/table.ts"
@@ -19,6 +19,24 @@ export const explanationText = (explanation: Explanation): string => {
     ""
   ].join("\n")
 }
+
+/** The same of a running cluster; and of a request that it recorded, how to see what would have become of it elsewhere. */
+export const liveExplanationText = (explanation: LiveExplanation): string => {
+  const { decisions, id, outcome, placement, recording } = explanation
+  const first = decisions.find(({ chosen }) => chosen !== null)
+  const text = explanationText(explanation)
+  // What goes on is not recorded yet.
+  if (recording === null || outcome === null || first === undefined) return text
+  const workers = Object.values(first.unlisted).reduce((sum, count) => sum + count, first.workers.length)
+  return `${text}
+What would have become of it elsewhere, by the recording:
+  bun run simulate --trace ${quoted(recording)} --workers ${workers} --policies ${placement.policy} --explain ${id}
+`
+}
+
+/** As one word of a shell. */
+const quoted = (path: string): string =>
+  /^[\w./-]+$/.test(path) ? path : `'${path.replaceAll("'", String.raw`'\''`)}'`
 
 /** What would have become of it elsewhere; the first row is what did. */
 export const counterfactualText = (elsewhere: ReadonlyArray<Counterfactual>): string => {

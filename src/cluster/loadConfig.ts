@@ -4,6 +4,7 @@ import { extname, resolve as absolute } from "node:path"
 import type { Config } from "../domain/Config.ts"
 import { assign, type Assignment } from "../domain/config/assign.ts"
 import { FILE_VARIABLE, readEnvironment } from "../domain/config/environment.ts"
+import { everyOption } from "../domain/config/everyOption.ts"
 import { resolveConfig } from "../domain/config/resolveConfig.ts"
 import { isRecord, type Entry, type Layer } from "../domain/config/resolve.ts"
 import { makeSchema } from "../domain/config/schema.ts"
@@ -81,7 +82,7 @@ const readFile = Effect.fnUntraced(function* (
     return yield* misused(`${name} exports no configuration. Write: export default defineConfig({ … })`)
   if (holdsSecretForOthers(path, values))
     return yield* misused(
-      `${name} holds a credential and others may read it. Run chmod 600 ${name}, or set PARALLAX_AUTH_… in its place.`
+      `${name} holds a secret and others may read it. Run chmod 600 ${name}, or set the variable of the option in its place, as PARALLAX_AUTH_CLIENTS.`
     )
   return { values, origin: () => name }
 })
@@ -107,15 +108,18 @@ const plain = (value: unknown): unknown => {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plain(inner)]))
 }
 
-/** Whether a credential of `auth` stands in the file itself, and the file's mode lets others read it. */
+/** Whether a secret stands in the file itself, and the file's mode lets others read it. */
 const holdsSecretForOthers = (path: string, values: unknown): boolean => {
-  const auth = isRecord(values) ? values["auth"] : undefined
-  if (!isRecord(auth) || (statSync(path).mode & 0o077) === 0) return false
+  if ((statSync(path).mode & 0o077) === 0) return false
   const text = readFileSync(path, "utf8")
-  return Object.values(auth)
-    .flat()
+  return [...everyOption(makeSchema(catalogue))]
+    .filter(({ leaf }) => leaf.kind === "secrets")
+    .flatMap((option) => valueAt(values, option.path.split(".")))
     .some((secret) => typeof secret === "string" && secret !== "" && isWritten(secret, text))
 }
+
+const valueAt = (values: unknown, path: ReadonlyArray<string>): unknown =>
+  path.reduce((value, key) => (isRecord(value) ? value[key] : undefined), values)
 
 /** Whether `text` holds a secret, as it is or as a quoted text spells it. */
 const isWritten = (secret: string, text: string): boolean =>

@@ -1,6 +1,6 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { resolve } from "node:path"
+import { join, resolve } from "node:path"
 import type { BalancerHostOptions } from "../actors/BalancerHost.ts"
 import { randomU32 } from "../client/randomU32.ts"
 import type { Config } from "../domain/Config.ts"
@@ -16,7 +16,7 @@ export const startRecording = Effect.fnUntraced(function* ({
   prefixes,
   record
 }: Config): Effect.fn.Return<
-  Pick<BalancerHostOptions, "recorder"> & Partial<Pick<Recorder, "losses">>,
+  Pick<BalancerHostOptions, "recorder"> & Partial<Pick<Recorder, "losses" | "recordedIn">>,
   never,
   Scope.Scope
 > {
@@ -35,6 +35,10 @@ export const startRecording = Effect.fnUntraced(function* ({
   })
   return {
     losses: recorder.losses,
+    recordedIn: (arrivedMs) => {
+      const name = recorder.recordedIn(arrivedMs)
+      return name && join(record.directory!, name)
+    },
     recorder: ({ modelName, tenantName }) =>
       recorder.begin({
         tenant: (index) => {

@@ -46,7 +46,8 @@ export const startBalancer = Effect.fnUntraced(function* (
     tcp: node.address,
     ready,
     log,
-    recordingLosses: node.recordingLosses
+    recordingLosses: node.recordingLosses,
+    recordedIn: node.recordedIn
   })
   return {
     tcp: node.address,

@@ -6,6 +6,7 @@ import { connect } from "../client/index.ts"
 import type { Config } from "../domain/Config.ts"
 import { makeHttpServer } from "../gateway/HttpServer.ts"
 import { makeMetrics, type MetricSources } from "../observability/Metrics.ts"
+import type { Recorder } from "../observability/Recorder.ts"
 import { thisProcess } from "../observability/ProcessFacts.ts"
 import packageJson from "../../package.json" with { type: "json" }
 import { type CliFailure, failed, portTaken } from "./cli/CliFailure.ts"
@@ -19,6 +20,8 @@ export interface GatewayOptions {
   readonly ready: () => boolean
   readonly log: EventLog
   readonly recordingLosses: MetricSources["recordingLosses"]
+  /** As `Recorder` has it, where requests are recorded. */
+  readonly recordedIn: Recorder["recordedIn"] | undefined
 }
 
 /** Starts the HTTP listener in front of a balancer; gives its `host:port`. It ends with the scope. */
@@ -60,7 +63,12 @@ export const startGateway = Effect.fnUntraced(function* (
     defaultModel: () => host.models.all()[0],
     authorised: (credential) => host.options.gate.isKnown("client", credential),
     isOpen: config.auth.clients.length === 0,
-    explain: (idHigh, idLow) => host.explain(idHigh, idLow),
+    explain: (idHigh, idLow) => {
+      const explanation = host.explain(idHigh, idLow)
+      if (explanation === undefined) return undefined
+      const arrivedMs = host.startedMs * host.timeScale + explanation.request.arrivedMs
+      return { ...explanation, recording: options.recordedIn?.(arrivedMs) ?? null }
+    },
     ready: options.ready,
     metrics
   }).pipe(Effect.catchTag("HttpBindFailed", (error) => portTaken(error.host, error.port, "--http-port")))

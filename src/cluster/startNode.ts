@@ -55,7 +55,7 @@ export const startNode = Effect.fnUntraced(function* ({ config, violation, defec
   )
   const wallMs = yield* Clock.currentTimeMillis
   // Ends after the node, whose last requests it has then heard of.
-  const { losses: recordingLosses, ...recording } = yield* startRecording(config)
+  const { losses: recordingLosses, recordedIn, ...recording } = yield* startRecording(config)
   const node = yield* startBalancerNode({
     host: {
       name: config.cluster.name,
@@ -108,7 +108,7 @@ export const startNode = Effect.fnUntraced(function* ({ config, violation, defec
     })
   )
   const address = `${node.server.host}:${node.server.port}`
-  return { ...node, dispatcher, context, meters, recordingLosses, address }
+  return { ...node, dispatcher, context, meters, recordingLosses, recordedIn, address }
 })
 
 /** Of how many requests decisions are kept, if of any. */

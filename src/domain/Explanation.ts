@@ -51,6 +51,12 @@ export interface Explanation {
   } | null
 }
 
+/** As a running cluster tells it. */
+export interface LiveExplanation extends Explanation {
+  /** The file of the cluster's recording that the request is in, or will be once it and all before it have ended; null where there is none. */
+  readonly recording: string | null
+}
+
 /** One choice of a worker for the request. */
 export interface Decision {
   /** Since the request arrived. */

@@ -32,6 +32,8 @@ export interface Trace {
   readonly header: TraceHeader
   /** In order of arrival. */
   readonly requests: ReadonlyArray<TraceRequest>
+  /** By number of the request: what its client was told as its id, 0 where that is not known. Left out where it is of none. */
+  readonly ids?: BigUint64Array
 }
 
 /** A client states a limit, not the length it is going to get: the length rounded up to a power of two. */

@@ -1,10 +1,11 @@
-import type { Explanation } from "../domain/Explanation.ts"
+import type { LiveExplanation } from "../domain/Explanation.ts"
+import { isRequestId } from "../domain/requestId.ts"
 import { errorResponse, httpError } from "./HttpError.ts"
 import { unauthorised } from "./unauthorised.ts"
 
 export interface DecisionsOptions {
   /** Why a request went where it went, by the halves of its id; undefined where nothing is kept of it. */
-  readonly explain: (idHigh: number, idLow: number) => Explanation | undefined
+  readonly explain: (idHigh: number, idLow: number) => LiveExplanation | undefined
   /** Whether a bearer credential, or none, lets a client in. */
   readonly authorised: (credential: string | undefined) => boolean
   /** Whether any client is let in: then only those of this machine are answered. */
@@ -31,7 +32,7 @@ export const decisions = (
       httpError(403, "not_local", "without credentials for clients, decisions are told to this machine alone")
     )
   const id = new URL(url).pathname.slice(DECISIONS_PATH.length)
-  if (!/^[\da-f]{16}$/i.test(id))
+  if (!isRequestId(id))
     return errorResponse(
       httpError(400, "invalid_value", "the id must be 16 hexadecimal digits", { param: "id" })
     )

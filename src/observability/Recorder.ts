@@ -2,7 +2,7 @@ import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { type RecordDisk, RecordFiles } from "./RecordFiles.ts"
+import { type RecordDisk, RecordFiles, stampOf } from "./RecordFiles.ts"
 import { type RecordLabels, Recording, type RequestRecorder } from "./Recording.ts"
 
 export interface RecorderOptions {
@@ -32,6 +32,8 @@ export interface Recorder {
   readonly begin: (labels: RecordLabels) => RequestRecorder
   /** So far; none becomes less. */
   readonly losses: () => RecordingLosses
+  /** As `RecordFiles.nameAt`. */
+  readonly recordedIn: (arrivedMs: number) => string | undefined
 }
 
 const FLUSH_MS = 1_000
@@ -54,7 +56,7 @@ export const startRecorder = Effect.fnUntraced(function* (
   const files = new RecordFiles({
     disk,
     family: options.name,
-    stamp: stampOf(yield* Clock.currentTimeMillis),
+    stamp: stampOf(yield* DateTime.now),
     fileBytesMax: options.fileBytesMax,
     filesMax: options.filesMax,
     header: {
@@ -141,15 +143,12 @@ export const startRecorder = Effect.fnUntraced(function* (
       unwritten,
       overtaken: recording?.overtaken ?? 0,
       crowded: recording?.crowded ?? 0
-    })
+    }),
+    recordedIn: (arrivedMs) => files.nameAt(arrivedMs)
   }
 })
 
 /** Never goes back, as the wall clock may: waits are measured by it. */
 const monotonicMs = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
-
-/** A moment as 20261121T093000Z: in the order of these are the moments. */
-const stampOf = (wallMs: number): string =>
-  DateTime.formatIso(DateTime.makeUnsafe(wallMs)).replaceAll(/[-:]|\.\d+/g, "")
 
 const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))

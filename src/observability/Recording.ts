@@ -1,6 +1,7 @@
 import { Reason, reasonName } from "../domain/Outcome.ts"
 import type { PrefixChain } from "../domain/PrefixChain.ts"
 import { mix } from "../structures/hash.ts"
+import { hex64 } from "../structures/hex64.ts"
 import { Numbering } from "../structures/Numbering.ts"
 
 /** What a recording looks at in a request. */
@@ -211,8 +212,9 @@ export class Recording implements RequestRecorder {
 
   private textOf(request: RecordedRequest, reason: Reason): string {
     const { blockTokens, labels } = this.options
-    const { chain, model, promptTokens, sessionHigh, sessionLow, tenant } = request
-    let text = `"in":${promptTokens},"out":${this.outputTokens(request, reason)}`
+    const { chain, idHigh, idLow, model, promptTokens, sessionHigh, sessionLow, tenant } = request
+    let text = idHigh === 0 && idLow === 0 ? "" : `"id":"${hex64(idHigh, idLow)}",`
+    text += `"in":${promptTokens},"out":${this.outputTokens(request, reason)}`
     const count = Math.min(chain.count, Math.floor(promptTokens / blockTokens))
     if (count > 0) {
       const numbers = new Array<number>(count)

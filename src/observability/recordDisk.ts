@@ -1,5 +1,5 @@
 import { constants } from "node:fs"
-import { access, mkdir, open, readdir, rm } from "node:fs/promises"
+import { access, mkdir, open, readdir, rm, stat } from "node:fs/promises"
 import { join } from "node:path"
 import type { RecordDisk } from "./RecordFiles.ts"
 
@@ -11,12 +11,17 @@ export const recordDisk = (directory: string): RecordDisk => ({
     return readdir(directory)
   },
   create: async (name) => {
-    const handle = await open(join(directory, name), "wx", 0o600)
+    const path = join(directory, name)
+    const handle = await open(path, "wx", 0o600)
     return {
+      isIntact: async (bytes) => {
+        const [own, found] = await Promise.all([handle.stat(), stat(path).catch(() => undefined)])
+        return found?.ino === own.ino && found.dev === own.dev && own.size === bytes
+      },
       append: (text) => handle.appendFile(text),
       cut: (bytes) => handle.truncate(bytes),
       close: () => handle.close()
     }
   },
-  remove: (name) => rm(join(directory, name))
+  remove: (name) => rm(join(directory, name), { force: true })
 })

@@ -1,9 +1,18 @@
-import { describe, expect, test } from "bun:test"
+import { afterAll, describe, expect, test } from "bun:test"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { counterfactualText, explanationText } from "../../src/cluster/explanationText.ts"
+import {
+  counterfactualText,
+  explanationText,
+  liveExplanationText
+} from "../../src/cluster/explanationText.ts"
 import type { Decision, DecisionWorker, Explanation } from "../../src/domain/Explanation.ts"
 import { root } from "../support/repository.ts"
 import { run } from "./support/commands.ts"
+
+const directory = mkdtempSync(join(tmpdir(), "explain-"))
+afterAll(() => rmSync(directory, { recursive: true }))
 
 const workerOf = (worker: string, more: Partial<DecisionWorker> = {}): DecisionWorker => ({
   worker,
@@ -232,7 +241,32 @@ The same traffic, with this request placed elsewhere at first:
   })
 })
 
+describe("an explanation of a running cluster in words", () => {
+  const recording = "recordings/parallax-20261121T093000Z-000001.jsonl"
+  const live = { ...explanation, decisions: [{ ...decision, unlisted: { draining: 2 } }], recording }
+
+  test("ends with how to see what would have become of the request elsewhere", () => {
+    expect(liveExplanationText(live)).toBe(`${explanationText(live)}
+What would have become of it elsewhere, by the recording:
+  bun run simulate --trace ${recording} --workers 4 --policies predicted-completion --explain 0123456789abcdef
+`)
+    expect(liveExplanationText({ ...live, recording: "my own/a'b" })).toContain(
+      String.raw` --trace 'my own/a'\''b' --workers`
+    )
+  })
+
+  test.each([
+    ["is not recorded", { recording: null }],
+    ["goes on", { outcome: null }],
+    ["went nowhere", { decisions: [] }]
+  ])("says nothing of it where the request %s", (_, more) => {
+    const given = { ...live, ...more }
+    expect(liveExplanationText(given)).toBe(explanationText(given))
+  })
+})
+
 describe("simulate --explain", () => {
+  const numberOrId = "a number of at least 1, or an id of 16 hexadecimal digits"
   const traffic = ["--generate", "rate=40,requests=60,prompt=800,shared=0.5", "--workers", "3"]
 
   test("prints why, and what would have been", async () => {
@@ -270,7 +304,7 @@ describe("simulate --explain", () => {
         : typeof value === "object" && value !== null
           ? Object.entries(value).flatMap(([key, part]) => [key, ...keysOf(part)])
           : []
-    const filled = { ...report, explanation: { ...report.explanation, ...explanation } }
+    const filled = { ...report, explanation: { ...report.explanation, ...explanation }, recording: null }
     const keys = new Set(keysOf({ ...filled, slo: 0, world: 0, options: 0 }))
     const named = ["waitingPrompts", "steps", "externality", "absorbed", "memory", "ttftMs", "tpotMs"]
     for (const name of named) keys.delete(name)
@@ -278,13 +312,46 @@ describe("simulate --explain", () => {
   })
 
   test.each([
-    ["0", 'Invalid value for flag --explain: "0". Expected: at least 1'],
-    ["first", 'Invalid value for flag --explain: "first".'],
-    ["61", "--explain: there is no request 61. Give a number from 1 to 60.\n"]
+    ["0", `Invalid value for flag --explain: "0". Expected: ${numberOrId}`],
+    ["1.5", `Invalid value for flag --explain: "1.5". Expected: ${numberOrId}`],
+    ["first", `Invalid value for flag --explain: "first". Expected: ${numberOrId}`],
+    ["9f3c52d17be04a6", `Invalid value for flag --explain: "9f3c52d17be04a6". Expected: ${numberOrId}`],
+    ["61", "--explain: there is no request 61. Give a number from 1 to 60.\n"],
+    ["123456789012345", "--explain: there is no request 123456789012345. Give a number from 1 to 60.\n"],
+    ["1234567890123456", "--explain: generated-1 has no ids of requests. Give a number from 1 to 60.\n"]
   ])("%s is refused", async (which, message) => {
     const ran = await run(["simulate", ...traffic, "--policies", "random", "--explain", which])
     expect(ran).toMatchObject({ exitCode: 2, out: "" })
     expect(ran.err).toStartWith(message)
+  })
+
+  test("takes the id of a recorded request: the last one that has it, of all files", async () => {
+    const fileOf = async (name: string, ids: ReadonlyArray<string | undefined>): Promise<string> => {
+      const header = { format: "llm-trace/1", name, blockSize: null }
+      const lines = ids.map((id, i) => ({ t: 50 * i, in: 100 + i, out: 4, id }))
+      const path = join(directory, `${name}.jsonl`)
+      await Bun.write(path, [header, ...lines].map((line) => JSON.stringify(line)).join("\n"))
+      return path
+    }
+    const [one, other] = ["00000000000000fe", "fedcba9876543210"] as const
+    const files = [await fileOf("a", [one, undefined, one]), await fileOf("b", [other, undefined])]
+    const explained = (trace: string, which: string) =>
+      run(["simulate", "--trace", trace, "--workers", "2", "--explain", which, "--json"])
+    for (const [trace, which, number, id, promptTokens] of [
+      [files[0]!, one.toUpperCase(), 3, one, 102],
+      // What has none goes by its number, and what has one by its id, however it is asked for.
+      [files[0]!, "2", 2, "0000000000000002", 101],
+      [files[0]!, "1", 1, one, 100],
+      [files.join(), other, 2, other, 100],
+      [files.join(), one, 5, one, 102]
+    ] as const) {
+      const { out } = await explained(trace, which)
+      expect(JSON.parse(out)).toMatchObject({ number, explanation: { id, request: { promptTokens } } })
+    }
+    expect(await explained(files[1]!, one)).toMatchObject({
+      exitCode: 2,
+      err: expect.stringMatching(/^--explain: b has no request of the id 00000000000000fe\. It may be in /)
+    })
   })
 
   test("is written as text or JSON alone", async () => {

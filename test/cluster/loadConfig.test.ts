@@ -28,6 +28,7 @@ beforeAll(() => {
     "wrong.ts": "export default { lisen: {}, drain: { timeout: 5 } }",
     "secret.ts": secret,
     "escaped.json": '{ "auth": { "clients": ["\\"quoted\\"-0123456789"] } }',
+    "salt.ts": `export default { prefixes: { salt: ["${SECRET}"] } }`,
     "private.ts": secret,
     "fromEnvironment.ts": 'export default { auth: { clients: ["0123456789abcdef" + "0123"] } }'
   }
@@ -83,9 +84,10 @@ describe("the file", () => {
     ],
     [
       "secret.ts",
-      "secret.ts holds a credential and others may read it. Run chmod 600 secret.ts, or set PARALLAX_AUTH_… in its place."
+      "secret.ts holds a secret and others may read it. Run chmod 600 secret.ts, or set the variable of the option in its place, as PARALLAX_AUTH_CLIENTS."
     ],
-    ["escaped.json", expect.stringMatching(/^escaped\.json holds a credential and others may read it/)]
+    ["escaped.json", expect.stringMatching(/^escaped\.json holds a secret and others may read it/)],
+    ["salt.ts", expect.stringMatching(/^salt\.ts holds a secret and others may read it/)]
   ])("%s is refused with exit code 2", async (file, message) => {
     expect(await load({ file })).toMatchObject({ _tag: "CliFailure", exitCode: 2, message })
   })

@@ -27,7 +27,8 @@ live("the balancer knows the client that is its own HTTP listener", () =>
       tcp: `127.0.0.1:${balancer.address.port}`,
       ready: () => true,
       log: yield* eventLog,
-      recordingLosses: undefined
+      recordingLosses: undefined,
+      recordedIn: undefined
     })
     expect(balancer.hellos.map(({ identity }) => identity)).toEqual([host.gateway!])
   })

@@ -64,15 +64,17 @@ const written: Readonly<
     head: json([{ format: "llm-trace/1", name: "x", kind: "real", blockSize: 512, partialTail: true }]),
     line: (requests) =>
       json(
-        requests.map(({ arrivalMs, blocks, outputTokens, promptTokens }) => ({
+        requests.map(({ arrivalMs, blocks, outputTokens, promptTokens }, i) => ({
           t: arrivalMs,
+          // Some have one.
+          id: i % 3 === 0 ? undefined : String(i).padStart(16, "abcdef0123456789"),
           in: promptTokens,
           out: outputTokens,
           blocks
         }))
       ),
     hasBlocks: true,
-    bad: '{"t":1,"in":0,"out":1}'
+    bad: '{"t":1,"in":0,"out":1,"id":"fedcba9876543210"}'
   },
   Mooncake: {
     head: [],
@@ -181,6 +183,17 @@ const withRequests = (
   }))
 
 const defects: ReadonlyArray<Planted<Parse>> = [
+  [
+    "keeps the ids of what it skips",
+    "trace-skips",
+    changed(({ skipped, trace }) => ({
+      skipped,
+      trace:
+        trace.ids === undefined
+          ? trace
+          : { ...trace, ids: new BigUint64Array([...new Array<bigint>(skipped).fill(7n), ...trace.ids]) }
+    }))
+  ],
   [
     "takes seconds for ms",
     "trace-formats",
@@ -324,6 +337,13 @@ test.each([
     "Timestamp,Request tokens,Response tokens\n5,1,1\n4,1,1",
     "3:Timestamp: must not be before the line above it"
   ],
+  ...['"12"', '"0000000000000000"', '"x123456789abcdef"', "1234567890123456", "null"].map(
+    (id) =>
+      [
+        `{"format":"llm-trace/1","blockSize":null}\n{"t":0,"in":1,"out":1,"id":${id}}`,
+        "2:id: must be 16 hexadecimal digits, not all of them 0"
+      ] as const
+  ),
   [
     '{"timestamp":0,"input_length":512,"output_length":1,"hash_ids":[1,2]}',
     "1:hash_ids: must not be more than 512 prompt tokens fill"

@@ -41,13 +41,17 @@ const trace: fc.Arbitrary<Trace> = fc
         model: label
       }),
       { minLength: 1, maxLength: 12 }
-    )
+    ),
+    /** 0 of those that have none. */
+    given: fc.array(fc.oneof(fc.constant(0n), fc.bigInt({ min: 1n, max: 2n ** 64n - 1n })), { maxLength: 12 })
   })
-  .map(({ about, blockSize, name, partialTail, requests }) => {
+  .map(({ about, blockSize, given, name, partialTail, requests }) => {
     let arrivalMs = -requests[0]!.gapMs
+    const ids = BigUint64Array.from(requests, (_, number) => given[number] ?? 0n)
     const isPartly = partialTail && blockSize !== null
     return {
       header: { name, kind: "real", blockSize, partialTail: isPartly, ...(about && { about }) },
+      ...(ids.some((id) => id !== 0n) && { ids }),
       requests: requests.map(({ conversation, gapMs, ...request }): TraceRequest => {
         arrivalMs += gapMs
         const whole = blockSize === null ? 0 : Math.floor(request.promptTokens / blockSize)
@@ -116,6 +120,7 @@ const laws = [
             expect(losses.includes(`the ${name} of`)).toBe(
               trace.requests.some((request) => request[field] !== undefined)
             )
+          expect(losses.includes("the id of")).toBe(trace.ids !== undefined)
           // Of no two prompts is more said to be shared than there is, and all of it where blocks can be divided.
           const divides = trace.header.blockSize === 512 || trace.header.blockSize === 1024
           for (let one = 0; one < trace.requests.length; one++)
@@ -179,6 +184,7 @@ const each =
 
 const defects: ReadonlyArray<Planted<Writers>> = [
   ["drops the session", "trace-round-trip", llm(each(() => ({ session: undefined })))],
+  ["drops the id", "trace-round-trip", llm(({ header, requests }) => ({ header, requests }))],
   ["drops the think time", "trace-round-trip", llm(each(() => ({ thinkMs: undefined })))],
   [
     "drops the licence",

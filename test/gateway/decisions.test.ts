@@ -1,10 +1,10 @@
 import { describe, expect, test } from "bun:test"
-import type { Explanation } from "../../src/domain/Explanation.ts"
+import type { LiveExplanation } from "../../src/domain/Explanation.ts"
 import { decisions } from "../../src/gateway/decisions.ts"
 import { gateway } from "./support/gateway.ts"
 
 const id = "0123456789abcdef"
-const known = { id } as Explanation
+const known = { id } as LiveExplanation
 
 const options = {
   explain: (high: number, low: number) => (high === 0x01234567 && low === 0x89abcdef ? known : undefined),

@@ -1,5 +1,20 @@
 import { expect, test } from "bun:test"
 import * as fc from "fast-check"
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync
+} from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { parseTrace } from "../../src/domain/traces/parseTrace.ts"
 import {
   FILE_BYTES_MIN,
@@ -7,6 +22,7 @@ import {
   RecordFiles,
   type RecordFilesOptions
 } from "../../src/observability/RecordFiles.ts"
+import { recordDisk } from "../../src/observability/recordDisk.ts"
 import type { RecordedLine } from "../../src/observability/Recording.ts"
 
 type Subject = (options: RecordFilesOptions) => RecordFiles
@@ -14,6 +30,8 @@ type Subject = (options: RecordFilesOptions) => RecordFiles
 /** A directory in memory. Each operation may fail as the next of `troubles` says; a write that fails has done a part of its work. */
 class MemoryDisk implements RecordDisk {
   readonly files = new Map<string, string>()
+  /** To begin a file. */
+  tries = 0
   /** Called after each change. */
   changed = (): void => undefined
   private readonly troubles: Iterator<boolean>
@@ -29,6 +47,7 @@ class MemoryDisk implements RecordDisk {
   readonly names = async (): Promise<ReadonlyArray<string>> => [...this.files.keys()]
 
   readonly create = async (name: string) => {
+    this.tries++
     if (this.mayFail() || this.files.has(name)) throw new Error("no")
     const write = (text: string): void => {
       this.files.set(name, text)
@@ -36,6 +55,7 @@ class MemoryDisk implements RecordDisk {
     }
     write("")
     return {
+      isIntact: async (bytes: number) => this.files.get(name)?.length === bytes,
       append: async (text: string) => {
         const isBroken = this.mayFail()
         write(this.files.get(name)! + text.slice(0, isBroken ? text.length >> 1 : text.length))
@@ -164,7 +184,12 @@ const laws = [
         const all = expected.flat()
         // What is there stands in the order in which it was given, once.
         expect(written).toEqual(all.filter((each) => written.includes(each)))
-        if (files.parts > filesMax) return
+        // Each is found where it is said to be.
+        const isIn = ({ arrivedMs, text }: RecordedLine): boolean =>
+          disk.files.get(files.nameAt(arrivedMs) ?? "")?.includes(`,${text}}\n`) === true
+        for (const line of lines.flat())
+          if (written.includes(Number(/"out":(\d+)/.exec(line.text)![1]))) expect(isIn(line)).toBe(true)
+        if (disk.tries > filesMax) return
         expect(written.length).toBe(files.lines)
         // A batch that did not fail is all there; of one that did, the beginning.
         for (const [i, batch] of expected.entries()) {
@@ -185,12 +210,92 @@ const laws = [
             // Files can be begun, and nothing be written into them.
             const full = Array.from({ length: 2 * tries }, (_, i) => i % 2 === 1)
             const batches = Array.from({ length: tries }, () => [20])
-            const { own } = await play(make, { batches, before: filesMax - 1, filesMax, troubles: full })
+            const run = { batches, before: filesMax - 1, filesMax, troubles: full }
+            const { files, own } = await play(make, run)
+            expect(files.parts).toBe(0)
             expect(own.filter((name) => name.startsWith("a-20260101"))).toHaveLength(filesMax - 1)
             expect(own).toHaveLength(filesMax - 1)
           }
         ),
         { numRuns: 50 }
+      )
+  },
+  {
+    id: "record-newest",
+    check: (make: Subject) =>
+      fc.assert(
+        fc.asyncProperty(
+          fc.constantFrom("20251231T235959Z", "20260102T000000Z", "20260228T235959Z", "20271231T235959Z"),
+          fc.integer({ min: 1, max: 4 }),
+          fc.integer({ min: 1, max: 6 }),
+          async (stamp, filesMax, count) => {
+            const disk = new MemoryDisk([])
+            const before = Array.from({ length: filesMax }, (_, i) => `a-${stamp}-00000${i + 1}.jsonl`)
+            for (const name of before) disk.files.set(name, "x")
+            const made = make({
+              disk,
+              family: "a",
+              stamp: "20260102T000000Z",
+              fileBytesMax: FILE_BYTES_MIN,
+              filesMax,
+              header
+            })
+            for (let i = 1; i <= count; i++) {
+              const line = { arrivedMs: i, text: `"in":1,"out":${i},"pad":"${"x".repeat(60_000)}"` }
+              expect(await made.write([line])).toBeUndefined()
+            }
+            await made.close()
+            // What a later process, and `ls`, take for the last files are those that were written last.
+            const names = [...disk.files.keys()].toSorted()
+            const outs = names.map((name) => /"out":(\d+)/.exec(disk.files.get(name)!)?.[1])
+            const kept = Array.from({ length: count }, (_, i) => String(i + 1)).slice(-filesMax)
+            expect(outs.filter((out) => out !== undefined)).toEqual(kept)
+            expect(outs.slice(-kept.length)).toEqual(kept)
+          }
+        ),
+        { numRuns: 100 }
+      )
+  },
+  {
+    id: "record-touched",
+    check: (make: Subject) =>
+      fc.assert(
+        fc.asyncProperty(fc.array(fc.constantFrom(...touches), { maxLength: 6 }), async (between) => {
+          const top = mkdtempSync(join(tmpdir(), "record-files-"))
+          const directory = join(top, "here")
+          const made = make({
+            disk: recordDisk(directory),
+            family: "a",
+            stamp: "20260102T000000Z",
+            fileBytesMax: FILE_BYTES_MIN,
+            filesMax: 20,
+            header
+          })
+          let out = 0
+          const batch = (): ReadonlyArray<RecordedLine> =>
+            [1, 2].map(() => ({ arrivedMs: ++out, text: `"in":1,"out":${out}` }))
+          try {
+            await made.write(batch())
+            for (const touch of between) {
+              touch(directory, latestIn(directory))
+              expect(await made.write(batch())).toBeUndefined()
+              const last = latestIn(directory)
+              expect(last).not.toBe("")
+              const found = parseTrace(readFileSync(join(directory, last), "utf8"))
+              expect("trace" in found ? [] : found).toEqual([])
+              // What was written just now is there.
+              if ("trace" in found)
+                expect(found.trace.requests.slice(-2).map(({ outputTokens }) => outputTokens)).toEqual([
+                  out - 1,
+                  out
+                ])
+            }
+          } finally {
+            await made.close()
+            rmSync(top, { recursive: true })
+          }
+        }),
+        { numRuns: 40 }
       )
   },
   {
@@ -206,6 +311,33 @@ const laws = [
       )
   }
 ]
+
+/** What others do to the file that is written. */
+const touches: ReadonlyArray<(directory: string, name: string) => void> = [
+  () => undefined,
+  (directory, name) => rmSync(join(directory, name)),
+  (directory, name) => renameSync(join(directory, name), join(directory, `${name}.1`)),
+  (directory, name) => truncateSync(join(directory, name)),
+  (directory, name) => appendFileSync(join(directory, name), "not a request\n"),
+  (directory, name) => {
+    const path = join(directory, name)
+    const text = readFileSync(path)
+    rmSync(path)
+    writeFileSync(path, text)
+  },
+  (directory, name) => chmodSync(join(directory, name), 0o400),
+  (directory) => rmSync(directory, { recursive: true }),
+  (directory) => {
+    renameSync(directory, `${directory}-${readdirSync(join(directory, "..")).length}`)
+    mkdirSync(directory)
+  }
+]
+
+/** The last recorded file by name; "" for none. */
+const latestIn = (directory: string): string =>
+  (existsSync(directory) ? readdirSync(directory) : [])
+    .toSorted()
+    .findLast((name) => name.endsWith(".jsonl")) ?? ""
 
 const files: Subject = (options) => new RecordFiles(options)
 
@@ -263,6 +395,15 @@ const defects: ReadonlyArray<readonly [defect: string, law: string, subject: Sub
     }
   ],
   [
+    "says that all is in the last file",
+    "record-complete",
+    (options) => {
+      const made = new RecordFiles(options)
+      made.nameAt = () => RecordFiles.prototype.nameAt.call(made, Number.POSITIVE_INFINITY)
+      return made
+    }
+  ],
+  [
     "forgets what failed",
     "record-complete",
     (options) => {
@@ -278,6 +419,40 @@ const defects: ReadonlyArray<readonly [defect: string, law: string, subject: Sub
       const made = new RecordFiles(options)
       Object.assign(made, { giveUp: async () => Object.assign(made, { open: undefined }) })
       return made
+    }
+  ],
+  [
+    "believes the clock",
+    "record-newest",
+    (options) => Object.assign(new RecordFiles(options), { stampAfter: () => options.stamp })
+  ],
+  [
+    "counts files that came to nothing",
+    "record-spares",
+    (options) => {
+      const made = new RecordFiles(options)
+      return Object.defineProperty(made, "parts", {
+        get: () => (made as unknown as { tries: number }).tries
+      })
+    }
+  ],
+  [
+    "looks for its file once",
+    "record-touched",
+    withDisk((disk) => ({
+      create: async (name) => ({ ...(await disk.create(name)), isIntact: async () => true })
+    }))
+  ],
+  [
+    "looks at the name alone",
+    "record-touched",
+    (options) => {
+      const { disk } = options
+      const create = async (name: string) => ({
+        ...(await disk.create(name)),
+        isIntact: async () => (await disk.names()).includes(name)
+      })
+      return new RecordFiles({ ...options, disk: { ...disk, create } })
     }
   ],
   [
@@ -310,4 +485,10 @@ test.each(defects)("planted: %s: %s finds it", async (_, id, subject) => {
 
 test("every law finds some planted defect", () => {
   expect(laws.map((law) => law.id).filter((id) => !defects.some(([, finds]) => finds === id))).toEqual([])
+})
+
+test("a file that somebody has removed meanwhile is no trouble to who wants to remove it", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "record-files-"))
+  await recordDisk(directory).remove("a-20260101T000000Z-000001.jsonl")
+  rmSync(directory, { recursive: true })
 })

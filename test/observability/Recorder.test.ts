@@ -26,6 +26,7 @@ const switchable = () => {
       await answer(name)
       files.set(name, "")
       return {
+        isIntact: (bytes) => answer(files.get(name)?.length === bytes),
         append: async (text) => void files.set(name, files.get(name)! + (await answer(text))),
         cut: async (bytes) => void files.set(name, files.get(name)!.slice(0, bytes)),
         close: async () => undefined

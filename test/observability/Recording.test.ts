@@ -1,8 +1,10 @@
 import { describe, expect } from "bun:test"
 import * as fc from "fast-check"
 import { Reason } from "../../src/domain/Outcome.ts"
+import type { Trace } from "../../src/domain/Trace.ts"
 import { parseTrace } from "../../src/domain/traces/parseTrace.ts"
 import {
+  type RecordedLine,
   type RecordedRequest,
   Recording,
   type RecordingBounds,
@@ -81,8 +83,8 @@ const runOf = (recording: Recording, steps: ReadonlyArray<Step>) => {
         model,
         sessionHigh: session === 0 ? 0 : 77,
         sessionLow: session,
-        idHigh: 1,
-        idLow: arrived.length
+        idHigh: 0x8000_000f * Math.sign(arrived.length),
+        idLow: (0x1234_567b * arrived.length) >>> 0
       }
       open[slot] = arrived.length
       arrived.push({ request, ended: undefined })
@@ -108,12 +110,17 @@ const options = (bounds: RecordingBounds = wide, share = 1): RecordingOptions =>
   bounds
 })
 
-const parsed = (lines: ReadonlyArray<{ readonly arrivedMs: number; readonly text: string }>) => {
+const traceOf = (lines: ReadonlyArray<RecordedLine>): Pick<Trace, "requests" | "ids"> => {
   const header = { format: "llm-trace/1", name: "x", kind: "real", blockSize: BLOCK, partialTail: false }
   const texts = lines.map(({ arrivedMs, text }) => `{"t":${Math.floor(arrivedMs)},${text}}`)
   const found = parseTrace([JSON.stringify(header), ...texts].join("\n"))
   expect("trace" in found ? [] : found).toEqual([])
-  return "trace" in found ? found.trace.requests : []
+  return "trace" in found ? found.trace : { requests: [] }
+}
+const parsed = (lines: ReadonlyArray<RecordedLine>) => traceOf(lines).requests
+const idsOf = (lines: ReadonlyArray<RecordedLine>): ReadonlyArray<bigint> => {
+  const { ids, requests } = traceOf(lines)
+  return ids === undefined ? requests.map(() => 0n) : [...ids]
 }
 
 const ascending = (lines: ReadonlyArray<{ readonly arrivedMs: number }>): void => {
@@ -240,6 +247,19 @@ const laws = [
           // Small numbers: nothing of a hash.
           const blocks = new Set(out.flatMap((request) => request.blocks))
           expect([...blocks].every((block) => block < blocks.size)).toBe(true)
+        })
+      )
+  },
+  {
+    id: "recording-ids",
+    check: (make: Subject) =>
+      holds(
+        fc.property(steps, (steps) => {
+          const { arrived, lines } = runOf(make(options()), steps)
+          const ended = arrived.flatMap((each) => each.ended ?? [])
+          // The first one's is 0, which is none.
+          const idOf = ({ idHigh, idLow }: RecordedRequest): bigint => (BigInt(idHigh) << 32n) + BigInt(idLow)
+          expect(idsOf(lines)).toEqual(ended.map(({ request }) => idOf(request)))
         })
       )
   },
@@ -434,6 +454,12 @@ const defects: ReadonlyArray<Planted<Subject>> = [
     "takes the limit for the answer",
     "recording-lengths",
     heard((request) => ({ ...request, outputTokens: request.maxTokens }))
+  ],
+  ["writes half of the id", "recording-ids", heard((request) => ({ ...request, idHigh: 0 }))],
+  [
+    "gives a request the id of the one before",
+    "recording-ids",
+    heard((request) => ({ ...request, idLow: request.idLow === 0 ? 0 : request.idLow - 0x1234_567b }))
   ],
   ["borrows from any model", "recording-borrows", heard((request) => ({ ...request, model: 0 }))],
   [

@@ -26,6 +26,15 @@ const trace: Trace = (({ header, requests }) => ({
   requests: requests.map((request, i) => (i % 2 === 0 ? request : { ...request, thinkMs: i - 1 }))
 }))(fixture(150))
 
+/** Each request is known by the number of its prompt tokens and a mark, some by nothing. */
+const marked = (name: string, mark: bigint): Trace => ({
+  header: { ...trace.header, name },
+  requests: trace.requests,
+  ids: BigUint64Array.from(trace.requests, ({ promptTokens }, i) =>
+    i % 5 === 0 ? 0n : (mark << 32n) + BigInt(promptTokens)
+  )
+})
+
 const laws = [
   {
     id: "workload-chains",
@@ -90,6 +99,29 @@ const laws = [
         }
       }
     }
+  },
+  {
+    id: "workload-ids",
+    check: (make: Maker) => {
+      for (const traces of [
+        [marked("a", 1n)],
+        [marked("a", 1n), marked("b", 2n)],
+        [trace, marked("b", 2n)],
+        [marked("a", 1n), trace]
+      ]) {
+        const { ids, requests } = make(traces, 2)
+        expect(ids).toHaveLength(requests.length)
+        for (const [number, id] of ids!.entries())
+          if (id !== 0n) expect(Number(id & 0xffff_ffffn)).toBe(requests[number]!.promptTokens)
+        const given = traces.flatMap((each) => [...(each.ids ?? [])]).filter((id) => id !== 0n)
+        const found = [...ids!].filter((id) => id !== 0n)
+        expect(BigUint64Array.from(found).toSorted()).toEqual(BigUint64Array.from(given).toSorted())
+        // They are names only.
+        const nameless = traces.map(({ header, requests }) => ({ header, requests }))
+        const { ids: _, ...rest } = make(traces, 2)
+        expect(make(nameless, 2)).toStrictEqual(rest)
+      }
+    }
   }
 ]
 
@@ -137,6 +169,14 @@ const defects: ReadonlyArray<Planted<Maker>> = [
       ...workload,
       requests: workload.requests.toSorted((a, b) => a.tenant - b.tenant)
     }))
+  ],
+  [
+    "leaves ids where they were",
+    "workload-ids",
+    (traces, speed) => ({
+      ...workloadOf(traces, speed),
+      ids: BigUint64Array.from(traces.flatMap(({ ids, requests }) => [...(ids ?? requests.map(() => 0n))]))
+    })
   ],
   [
     "mixes up what belongs to different traces",

@@ -1,6 +1,7 @@
 import * as Effect from "effect/Effect"
-import type { Explanation } from "../../domain/Explanation.ts"
-import { explanationText } from "../explanationText.ts"
+import type { LiveExplanation } from "../../domain/Explanation.ts"
+import { isRequestId } from "../../domain/requestId.ts"
+import { liveExplanationText } from "../explanationText.ts"
 import { type CliFailure, failed, misused } from "./CliFailure.ts"
 import { write, Shell } from "./Shell.ts"
 
@@ -19,7 +20,7 @@ export const explainLive = Effect.fnUntraced(function* ({
   json
 }: ExplainFlags): Effect.fn.Return<void, CliFailure, Shell> {
   const { environment } = yield* Shell
-  if (!/^[\da-f]{16}$/i.test(id)) return yield* misused(`"${id}" is no id: expected 16 hexadecimal digits.`)
+  if (!isRequestId(id)) return yield* misused(`"${id}" is no id: expected 16 hexadecimal digits.`)
   const url = `http://${address}/admin/decisions/${id}`
   if (!URL.canParse(url))
     return yield* misused(`--address: "${address}" is not an address: expected host:port.`)
@@ -29,7 +30,7 @@ export const explainLive = Effect.fnUntraced(function* ({
     catch: () => failed(`No HTTP answer from ${address}. Is it the HTTP address that the cluster printed?`)
   })
   if (!ok) return yield* failed(messageIn(body) ?? `${address} did not answer as a balancer does.`)
-  const text = json ? `${body.trimEnd()}\n` : explanationText(JSON.parse(body) as Explanation)
+  const text = json ? `${body.trimEnd()}\n` : liveExplanationText(JSON.parse(body) as LiveExplanation)
   yield* write(text)
 })
 

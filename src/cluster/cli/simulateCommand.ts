@@ -1,8 +1,11 @@
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { Command, Flag } from "effect/cli"
+import { isRequestId } from "../../domain/requestId.ts"
 import { presets } from "../../engines/simulated/CostModel.ts"
 import { presetNames } from "../simulate/contenders.ts"
 import { generatedHelp } from "../simulate/generated.ts"
+import type { Asked } from "../simulate/runExplain.ts"
 import type { SimulateFlags } from "../simulate/runSimulate.ts"
 import type { SweepFlags } from "../simulate/runSweep.ts"
 import { countFlag, jsonFlag, skipBadFlag, speedFlag, switchFlag, textFlag, traceFormats } from "./flags.ts"
@@ -22,6 +25,12 @@ const share = (name: string, help: string, fallback: number, maximum: number) =>
     ),
     Flag.withDefault(fallback)
   )
+
+/** What has 16 digits is an id: no traffic has so many requests. */
+const askedOf = (text: string): Option.Option<Asked> => {
+  if (isRequestId(text)) return Option.some({ id: BigInt(`0x${text}`) })
+  return /^[1-9]\d*$/.test(text) ? Option.some({ number: Number(text) }) : Option.none()
+}
 
 const setting = {
   trace: textFlag(
@@ -151,23 +160,20 @@ export const simulateCommand = Command.make(
       "Measure how long admission and placement take, in a column of its own. It differs from run to run: take --jobs 1 to compare."
     ).pipe(Flag.map((wanted) => wanted || undefined)),
     csv: switchFlag("csv", "Write comma-separated values, and nothing else, to standard output."),
-    explain: Flag.Int("explain").pipe(
+    explain: Flag.String("explain").pipe(
       Flag.withDescription(
-        "Compare nothing: say why one request, given by its number in the traffic, went where it went under the first of --policies, and what would have become of it elsewhere."
+        "Compare nothing: say why one request, given by its number in the traffic or by its id in a recording, went where it went under the first of --policies, and what would have become of it elsewhere."
       ),
-      Flag.withMetavar("number"),
-      Flag.filter(
-        (value) => value >= 1,
-        () => "at least 1"
-      ),
-      Flag.map((value): number | undefined => value),
+      Flag.withMetavar("number or id"),
+      Flag.filterMap(askedOf, () => "a number of at least 1, or an id of 16 hexadecimal digits"),
+      Flag.map((asked): Asked | undefined => asked),
       Flag.withDefault(undefined)
     )
   },
   Effect.fnUntraced(function* ({
     explain,
     ...flags
-  }: SimulateFlags & { readonly explain: number | undefined }) {
+  }: SimulateFlags & { readonly explain: Asked | undefined }) {
     if (explain !== undefined) {
       const { runExplain } = yield* Effect.promise(() => import("../simulate/runExplain.ts"))
       return yield* runExplain(flags, explain)

@@ -484,7 +484,7 @@ const log = section("Log lines, on the error output.", {
 })
 
 const record = section(
-  "Recording what is served as traces (docs/traces.md): times, token counts and numbered prefix blocks, never text.",
+  "Recording what is served as traces (docs/traces.md): times, token counts, ids of requests and numbered prefix blocks, never text.",
   {
     directory: optional(
       text({

@@ -1,3 +1,5 @@
+import { isRequestId } from "../requestId.ts"
+
 /** Problems reported at once; a file with more is hardly a trace. */
 export const PROBLEMS_MAX = 5
 
@@ -74,6 +76,15 @@ export class TraceLine {
     if (Array.isArray(value) && value.every(isCount)) return value
     this.problem(field, "must be a list of whole numbers")
     return []
+  }
+
+  /** A number that is written as the id of a request; 0 where there is none. */
+  id(field: string): bigint {
+    const value = this.fields[field]
+    if (value === undefined) return 0n
+    const id = typeof value === "string" && isRequestId(value) ? BigInt(`0x${value}`) : 0n
+    if (id === 0n) this.problem(field, "must be 16 hexadecimal digits, not all of them 0")
+    return id
   }
 
   label(field: string): string | undefined {

@@ -21,6 +21,8 @@ export interface TraceFormat {
   readonly startsAtOnce: boolean
   /** A request, at the time that the file states. */
   readonly readRequest: (line: TraceLine, header: TraceHeader) => TraceRequest
+  /** The field that holds the id of a request, in a format that has one. */
+  readonly idField?: string
   /** The field that holds the time, and whether the first request is to begin at 0. */
   readonly timeField: string
   readonly isRelative: boolean
@@ -110,6 +112,7 @@ const llmTrace: TraceFormat = {
       model: line.label("model")
     }
   },
+  idField: "id",
   timeField: "t",
   isRelative: true
 }

@@ -1,5 +1,6 @@
 import type { Trace, TraceRequest } from "../Trace.ts"
 import { FIRST_LINES, formatOf } from "./formats.ts"
+import { RequestIds } from "./RequestIds.ts"
 import { PROBLEMS_MAX, TraceLine } from "./TraceLine.ts"
 
 export interface ParseOptions {
@@ -38,6 +39,7 @@ export const parseTrace = (
   if (problems.length > 0) return problems
   if (!format.startsAtOnce) next = lines.next()
   const requests: Array<TraceRequest> = []
+  const ids = new RequestIds()
   let skipped = 0
   let startMs = format.isRelative ? 0 : Number.NaN
   let lastMs = Number.NEGATIVE_INFINITY
@@ -53,6 +55,7 @@ export const parseTrace = (
       if (!goesOn()) break
       const before = problems.length
       const request = format.readRequest(line, header)
+      const id = format.idField === undefined ? 0n : line.id(format.idField)
       if (request.arrivalMs < lastMs) line.problem(format.timeField, "must not be before the line above it")
       if (problems.length > before) {
         if (skipBad) {
@@ -63,10 +66,13 @@ export const parseTrace = (
       }
       lastMs = request.arrivalMs
       if (Number.isNaN(startMs)) startMs = lastMs
+      ids.set(requests.length, id)
       requests.push({ ...request, arrivalMs: lastMs - startMs })
     }
   }
-  return problems.length === 0 ? { trace: { header, requests }, skipped } : problems
+  if (problems.length > 0) return problems
+  const known = ids.upTo(requests.length)
+  return { trace: { header, requests, ...(known && { ids: known }) }, skipped }
 }
 
 interface NumberedText {

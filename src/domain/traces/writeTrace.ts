@@ -1,3 +1,4 @@
+import { requestIdOf } from "../requestId.ts"
 import type { Trace, TraceRequest } from "../Trace.ts"
 import { LLM_TRACE, MOONCAKE_BLOCK } from "./formats.ts"
 
@@ -8,12 +9,13 @@ export interface TraceWriter {
 }
 
 const llmTrace: TraceWriter = {
-  lines: ({ header, requests }) => {
+  lines: ({ header, ids, requests }) => {
     const { about, blockSize, kind, name, partialTail } = header
-    const lines = requests.map((request) => {
+    const lines = requests.map((request, number) => {
       const { arrivalMs, blocks, model, outputTokens, promptTokens, session, tenant, thinkMs, turn } = request
       return {
         t: Math.floor(arrivalMs),
+        id: ids?.[number] ? requestIdOf(ids[number]) : undefined,
         in: promptTokens,
         out: outputTokens,
         blocks: blockSize === null || blocks.length === 0 ? undefined : blocks,
@@ -69,7 +71,7 @@ const mooncake: TraceWriter = {
         hash_ids: inBlocksOf(MOONCAKE_BLOCK, header.blockSize, request)
       })
     ),
-  losses: ({ header: { about, blockSize, name }, requests }) => {
+  losses: ({ header: { about, blockSize, name }, ids, requests }) => {
     const missing = displaced.filter(([field]) => requests.some((request) => request[field] !== undefined))
     const blocks =
       blockSize === null ||
@@ -85,6 +87,7 @@ const mooncake: TraceWriter = {
       ...(name === "" && about === undefined
         ? []
         : ["there is no place for name, source, licence and notes"]),
+      ...(ids === undefined ? [] : ["there is no place for the id of a request"]),
       ...missing.map(([, name]) => `there is no place for the ${name} of a request`),
       ...blocks
     ]

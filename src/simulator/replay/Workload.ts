@@ -31,6 +31,8 @@ export interface Workload {
   readonly blockTokens: number
   readonly tenants: ReadonlyArray<string>
   readonly requests: ReadonlyArray<PlannedRequest>
+  /** By number: as what its client knew it, 0 where nobody knows; left out where that is so of all. It is a name for people, and decides nothing. */
+  readonly ids?: BigUint64Array
   /** Where clients wait for their answers; without it requests come when they come. */
   readonly loop?: Loop
 }
@@ -72,12 +74,33 @@ export const workloadOf = (
       }
     })
   })
+  const order = traces.length > 1 ? inOrderOf(requests) : undefined
+  const ids = idsOf(traces)
   return {
     name: traces.map(({ header }) => header.name).join(" + "),
     blockTokens: BLOCK_TOKENS,
     tenants: tenants.all(),
-    requests: traces.length > 1 ? requests.toSorted((a, b) => a.arrivalMs - b.arrivalMs) : requests
+    requests: order === undefined ? requests : Array.from(order, (place) => requests[place]!),
+    ...(ids && { ids: order === undefined ? ids : ids.map((_, number) => ids[order[number]!]!) })
   }
+}
+
+/** The places of requests, earliest first; of several at a time in the order of their places. */
+const inOrderOf = (requests: ReadonlyArray<PlannedRequest>): Uint32Array =>
+  Uint32Array.from(requests, (_, place) => place).toSorted(
+    (a, b) => requests[a]!.arrivalMs - requests[b]!.arrivalMs || a - b
+  )
+
+/** The ids of all requests, trace by trace; undefined where no trace has any. */
+const idsOf = (traces: ReadonlyArray<Trace>): BigUint64Array | undefined => {
+  if (traces.every(({ ids }) => ids === undefined)) return undefined
+  const all = new BigUint64Array(traces.reduce((sum, { requests }) => sum + requests.length, 0))
+  let at = 0
+  for (const { ids, requests } of traces) {
+    if (ids !== undefined) all.set(ids, at)
+    at += requests.length
+  }
+  return all
 }
 
 const none = { high: 0, low: 0 }
