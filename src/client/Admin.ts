@@ -54,8 +54,8 @@ interface Question {
   readonly fail: (why: string) => void
 }
 
-/** Connects to a balancer as an operator. Rejects with `ConnectFailed`. */
-export const connectAdmin = (options: AdminOptions): Promise<AdminConnection> => {
+/** Connects to a balancer as an operator. Rejects with `ConnectFailed`, or with a `RangeError` for what is no address. */
+export const connectAdmin = async (options: AdminOptions): Promise<AdminConnection> => {
   const address = parseAddress(options.address)
   const timers = options.timers ?? systemTimers
   const incarnation = randomU32()

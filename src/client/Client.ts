@@ -43,7 +43,13 @@ export interface ClientOptions {
 
 const reconnectDefault: Reconnect = { attemptsMax: 8, baseMs: 25, capMs: 2_000 }
 
-/** Connects to a balancer. Rejects with `ConnectFailed` when the first try fails; later losses are made good by themselves. */
+/** A timer that is set for longer goes off at once. */
+const TIMER_MS_MAX = 2 ** 31 - 1
+
+/**
+ * Connects to a balancer. Rejects with `ConnectFailed` when the first try fails, and with a `RangeError` for options that cannot be meant;
+ * later losses are made good by themselves.
+ */
 export const connect = async (options: ClientOptions): Promise<Client> => {
   const client = new Client(options)
   await client.open()
@@ -77,7 +83,7 @@ export class Client {
   constructor(options: ClientOptions) {
     this.address = parseAddress(options.address)
     this.tenant = options.tenant
-    this.requestsMax = options.requestsMax ?? 65_536
+    this.requestsMax = within("requestsMax", options.requestsMax ?? 65_536, 1)
     this.timers = options.timers ?? systemTimers
     this.turn = options.turn ?? new Turn()
     this.randomU32 = options.randomU32 ?? randomU32
@@ -97,7 +103,7 @@ export class Client {
         violation: (kind: string, hint: string) => violation(`${kind}: ${hint}`)
       },
       address: this.address,
-      connectMs: options.connectMs ?? 5_000,
+      connectMs: within("connectMs", options.connectMs ?? 5_000, 1, TIMER_MS_MAX),
       hello: {
         role: "client" as const,
         identity,
@@ -105,7 +111,7 @@ export class Client {
       },
       credential: options.credential
     }
-    const reconnect = { ...reconnectDefault, ...options.reconnect }
+    const reconnect = reconnectOf(options.reconnect)
     const count = options.connections ?? 1
     if (!Number.isInteger(count) || count < 1)
       throw new RangeError("connections must be an integer of at least 1")
@@ -115,7 +121,7 @@ export class Client {
     )
   }
 
-  /** Makes all connections. Rejects with `ConnectFailed` when one cannot be made; then none is left. */
+  /** Makes all connections that do not stand, at once. Rejects with `ConnectFailed` when one cannot be made: then the client is closed. */
   async open(): Promise<void> {
     const whys = await Promise.all(
       this.links.map((link) => {
@@ -160,7 +166,7 @@ export class Client {
     return this.begin(request, listener, false)
   }
 
-  /** Ends every request as cancelled, says GOODBYE, and waits until the sockets are gone (5 s at most). */
+  /** Ends every request as cancelled, also those that come later, says GOODBYE, and waits until the sockets are gone (5 s at most). */
   close(): Promise<void> {
     if (this.closing === undefined) {
       const { promise, resolve } = Promise.withResolvers<void>()
@@ -193,7 +199,7 @@ export class Client {
     const cancel = () => link.cancel(open)
     this.hold()
     if (this.closing !== undefined)
-      this.later(() => open.fail(Reason.connectionLost, "the client is closed", this.timers.nowMs()))
+      this.later(() => open.fail(Reason.cancelled, "the client is closed", this.timers.nowMs()))
     else if (this.links.reduce((sum, each) => sum + each.size, 0) >= this.requestsMax) {
       this.later(() =>
         open.reject(Reason.limit, 100, `${this.requestsMax} requests are held`, this.timers.nowMs())
@@ -248,4 +254,19 @@ const cancelWith = (signal: AbortSignal, generation: Generation): void => {
   const cancel = () => generation.cancel()
   signal.addEventListener("abort", cancel)
   void generation.ended.then(() => signal.removeEventListener("abort", cancel))
+}
+
+const reconnectOf = (given: Partial<Reconnect> | undefined): Reconnect => {
+  const { attemptsMax, baseMs, capMs } = { ...reconnectDefault, ...given }
+  return {
+    attemptsMax: within("reconnect.attemptsMax", attemptsMax, 1),
+    baseMs: within("reconnect.baseMs", baseMs, 0, TIMER_MS_MAX),
+    capMs: within("reconnect.capMs", capMs, 0, TIMER_MS_MAX)
+  }
+}
+
+/** The value itself. NaN is in no range. */
+const within = (option: string, value: number, min: number, max = Infinity): number => {
+  if (value >= min && value <= max) return value
+  throw new RangeError(`${option} must be ${max === Infinity ? `at least ${min}` : `from ${min} to ${max}`}`)
 }

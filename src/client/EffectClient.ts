@@ -4,7 +4,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { type ClientOptions, connect } from "./Client.ts"
-import type { ConnectFailed } from "./ConnectFailed.ts"
+import { ConnectFailed } from "./ConnectFailed.ts"
 import type { Done, Ending } from "./Ending.ts"
 import type { GenerateRequest } from "./GenerateRequest.ts"
 import type { Token } from "./Generation.ts"
@@ -32,13 +32,13 @@ export class EffectClient extends Context.Service<
     ) => Effect.Effect<Done & { readonly text: string }, RequestFailed>
   }
 >()("parallax/client/EffectClient") {
-  /** Connects when built, closes in order with its scope. */
+  /** Connects when built, closes in order with its scope. Dies with a `RangeError` of options that cannot be meant. */
   static readonly layer = (options: ClientOptions): Layer.Layer<EffectClient, ConnectFailed> =>
     Layer.effect(
       EffectClient,
       Effect.gen(function* () {
         const client = yield* Effect.acquireRelease(
-          Effect.tryPromise({ try: () => connect(options), catch: (error) => error as ConnectFailed }),
+          Effect.tryPromise({ try: () => connect(options), catch: connectFailed }),
           (client) => Effect.promise(() => client.close())
         )
         return {
@@ -65,6 +65,12 @@ export class EffectClient extends Context.Service<
         }
       })
     )
+}
+
+/** Options that cannot be meant are a defect. */
+const connectFailed = (error: unknown): ConnectFailed => {
+  if (error instanceof ConnectFailed) return error
+  throw error
 }
 
 const success = (ending: Ending): Effect.Effect<Done, RequestFailed> =>

@@ -26,7 +26,7 @@ export interface GenerateRequest {
    * sent to one worker at most, once.
    */
   readonly retry?: "none" | "beforeFirstToken" | undefined
-  /** How many times a retryable rejection is tried again, after the time the balancer asks for; 0 is the default. */
+  /** How many times a retryable rejection by the balancer is tried again, after the time it asks for; 0 is the default. */
   readonly retryRejected?: number | undefined
   /** Left out: the client's tenant. */
   readonly tenant?: string | undefined
@@ -56,6 +56,8 @@ const U32_MAX = 0xffff_ffff
 /** Checks a request and fills in its defaults. Throws a `RangeError` that names the field and its rule: such a call is a mistake in the program. */
 export const factsOf = (request: GenerateRequest, tenant: string | undefined): RequestFacts => {
   const prompt = request.prompt ?? null
+  if (prompt === "")
+    throw new RangeError("prompt must not be empty: leave it out where only its length counts")
   const promptTokens =
     request.promptTokens ?? (prompt === null ? undefined : Math.ceil(Buffer.byteLength(prompt) / 4))
   if (promptTokens === undefined) throw new RangeError("promptTokens is needed when there is no prompt")

@@ -71,7 +71,7 @@ export class Link implements ConnectionHandler, Task {
   /** Connects now, unless it is connected; `connected` hears undefined, or why it failed. */
   open(connected: (why: string | undefined) => void): void {
     if (this.isOpen) connected(undefined)
-    else this.redial.dial(connected)
+    else this.redial.dialNow(connected)
   }
 
   /** Makes a lost connection again, though no request waits for it. */
@@ -267,16 +267,18 @@ export class Link implements ConnectionHandler, Task {
       if (delivered !== request.tokens.next)
         this.options.violation(`ERROR counts ${delivered} tokens, ${request.tokens.next} came`)
       request.fail(reason, message, nowMs, readU16(bytes, header + At.attempt))
-    } else if (this.mayAskAgain(request, reason)) {
-      request.dueMs = nowMs + Math.max(retryAfterMs, this.redial.backoffMs(request.rejections))
-      this.submit(request)
-    } else request.reject(reason, retryAfterMs, message, nowMs)
+    } else if (!this.asksAgain(request, reason, retryAfterMs, nowMs))
+      request.reject(reason, retryAfterMs, message, nowMs)
   }
 
-  /** A rejection is final unless the caller wants more tries. */
-  private mayAskAgain(request: OpenRequest, reason: Reason): boolean {
-    if (request.cancelledMs !== Infinity) return false
-    return isRetryable(reason) && request.rejections++ < request.facts.retryRejected
+  /** A rejection is final unless the caller wants more tries, and there is time for one. */
+  private asksAgain(request: OpenRequest, reason: Reason, retryAfterMs: number, nowMs: number): boolean {
+    if (request.cancelledMs !== Infinity || !isRetryable(reason)) return false
+    if (request.rejections++ >= request.facts.retryRejected) return false
+    request.dueMs = nowMs + Math.max(retryAfterMs, this.redial.backoffMs(request.rejections))
+    if (request.dueMs >= request.deadlineMs) return false
+    this.submit(request)
+    return true
   }
 
   /** The balancer broke a rule on this stream: the answer is worthless. */

@@ -21,12 +21,17 @@ export interface RedialOptions {
   readonly gaveUp: (why: string) => void
 }
 
+type Heard = (why: string | undefined) => void
+
 /** Makes one connection at a time, with a wait after each failure. */
 export class Redial {
   private readonly options: RedialOptions
   private failures = 0
+  private phase: "idle" | "dialling" | "resting" | "closed" = "idle"
   /** Abandons the dial in progress, or ends the wait. */
-  private stop: (() => void) | undefined
+  private stop = nothing
+  /** Who waits for what becomes of the dial in progress. */
+  private hearers: Array<Heard> = []
   /** Sockets greeted and not gone. */
   private sockets = 0
   private whenGone: (() => void) | undefined
@@ -35,35 +40,26 @@ export class Redial {
     this.options = options
   }
 
-  /** Dials, unless a dial or a wait is on. A failure is followed by a wait; `first` hears of this attempt instead. */
-  dial(first?: (why: string | undefined) => void): void {
-    if (this.stop !== undefined) return
-    this.stop = greet(this.options.introduction, {
-      opened: (connection, welcome) => {
-        this.stop = undefined
-        this.failures = 0
-        this.sockets++
-        const handler = this.options.opened(connection, welcome)
-        first?.(undefined)
-        return handler
-      },
-      failed: (why) => {
-        this.stop = undefined
-        if (first === undefined) this.failed(why)
-        else first(why)
-      },
-      gone: () => {
-        this.sockets--
-        this.settle()
-      }
-    })
+  /** Dials, unless a dial or a wait is on. A failure is followed by a wait. */
+  dial(): void {
+    if (this.phase === "idle") this.greet()
+  }
+
+  /** Dials without a wait, unless a dial is on. `heard` hears what becomes of it, once; no wait follows a failure. */
+  dialNow(heard: Heard): void {
+    if (this.phase === "closed") return heard(CLOSED)
+    this.hearers.push(heard)
+    if (this.phase === "dialling") return
+    this.stop()
+    this.greet()
   }
 
   /** Waits, unless a dial or a wait is on. */
   rest(): void {
-    if (this.stop !== undefined) return
+    if (this.phase !== "idle") return
+    this.phase = "resting"
     this.stop = this.options.introduction.context.timers.after(this.backoffMs(this.failures), () => {
-      this.stop = undefined
+      this.phase = "idle"
       this.options.rested()
     })
   }
@@ -76,10 +72,38 @@ export class Redial {
 
   /** Stops dialling and waiting for good; `gone` runs once, when no socket is left. */
   close(gone: () => void): void {
-    this.stop?.()
-    this.stop = () => undefined
+    this.stop()
+    this.phase = "closed"
     this.whenGone = gone
+    this.tell(CLOSED)
     this.settle()
+  }
+
+  private greet(): void {
+    this.phase = "dialling"
+    this.stop = greet(this.options.introduction, {
+      opened: (connection, welcome) => {
+        this.phase = "idle"
+        this.failures = 0
+        this.sockets++
+        const handler = this.options.opened(connection, welcome)
+        this.tell(undefined)
+        return handler
+      },
+      failed: (why) => {
+        this.phase = "idle"
+        if (this.hearers.length > 0) this.tell(why)
+        else this.failed(why)
+      },
+      gone: () => {
+        this.sockets--
+        this.settle()
+      }
+    })
+  }
+
+  private tell(why: string | undefined): void {
+    for (const heard of this.hearers.splice(0)) heard(why)
   }
 
   private failed(why: string): void {
@@ -96,6 +120,9 @@ export class Redial {
     gone?.()
   }
 }
+
+const CLOSED = "the client is closed"
+const nothing = (): void => undefined
 
 /** The balancer said that coming back is of no use. */
 export const isFinal = (why: string): boolean => /^goodbye: (?:unauthorized|version)/.test(why)

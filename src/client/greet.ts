@@ -38,7 +38,8 @@ export const greet = (introduction: Introduction, greeted: Greeted): (() => void
   })
   dial({
     transport: introduction.transport,
-    context,
+    // Whoever dials says how long it waits for the greeting.
+    context: { ...context, limits: { ...context.limits, greetingMs: introduction.connectMs } },
     host: address.host,
     port: address.port,
     introduction: { hello: { ...version, ...hello }, credential },

@@ -39,6 +39,7 @@ const statuses: Readonly<Record<string, number>> = {
   worker_protocol: 502,
   retry_budget: 503,
   no_worker: 503,
+  worker_refused: 503,
   draining: 503,
   connection_lost: 503,
   expired: 504

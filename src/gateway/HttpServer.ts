@@ -2,7 +2,7 @@ import type { Server } from "bun"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { decisions, DECISIONS_PATH, type DecisionsOptions } from "./decisions.ts"
+import { decisions, DECISIONS_PATH, type DecisionsOptions, UNNAMED } from "./decisions.ts"
 import { generate, type GenerateOptions } from "./generate.ts"
 import { errorResponse, httpError } from "./HttpError.ts"
 
@@ -99,9 +99,11 @@ const routes = new Map<string, readonly [methods: string, route: Route]>([
 ])
 
 const answer: Route = (request, server, options) => {
-  const url = URL.parse(request.url)
+  const host = request.headers.get("host")
+  // Who speaks HTTP/1.0 need not name one, and some probes do not.
+  const url = URL.parse(request.url, host === null ? UNNAMED : undefined)
   // Two Host headers arrive joined by a comma; nothing of ours is reached by a name with any of these.
-  if (url === null || /[\s,/@]/.test(request.headers.get("host") ?? ",")) {
+  if (url === null || /[\s,/@]/.test(host ?? "")) {
     return errorResponse(httpError(400, "bad_host", "the Host header must be one host"))
   }
   const { pathname } = url

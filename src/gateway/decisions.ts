@@ -14,6 +14,8 @@ export interface DecisionsOptions {
 
 /** What the paths of decisions begin with; an id follows. */
 export const DECISIONS_PATH = "/admin/decisions/"
+/** What the path of a request that names no host is relative to. */
+export const UNNAMED = "http://unnamed"
 
 /**
  * Answers GET /admin/decisions/{id} with one JSON document. `peer` is the address that the request came from.
@@ -31,7 +33,7 @@ export const decisions = (
     return errorResponse(
       httpError(403, "not_local", "without credentials for clients, decisions are told to this machine alone")
     )
-  const id = new URL(url).pathname.slice(DECISIONS_PATH.length)
+  const id = new URL(url, UNNAMED).pathname.slice(DECISIONS_PATH.length)
   if (!isRequestId(id))
     return errorResponse(
       httpError(400, "invalid_value", "the id must be 16 hexadecimal digits", { param: "id" })

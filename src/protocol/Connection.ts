@@ -491,16 +491,19 @@ const rethrow = (error: unknown): never => {
   throw error
 }
 
-/** Why a connection to a port of HTTP ends. */
-export const HTTP_THERE = "an HTTP server answers there, use the TCP address of the cluster"
+/** How the reason ends when what was dialled speaks another protocol. */
+export const WRONG_PORT = "use the TCP address of the cluster"
 
 /** What speaks when the first bytes are no frame, guessed from the four that should be a length. */
 const stranger = (length: number, isDialled: boolean): string => {
+  if (isDialled)
+    return `${length === HTTP ? "an HTTP server" : "something else than a balancer"} answers there, ${WRONG_PORT}`
   if (length >>> 16 === 0x1603) return "TLS client on a plaintext port"
   const isText = [24, 16, 8, 0].every((shift) => isPrintable((length >>> shift) & 0xff))
-  if (isDialled && isText) return HTTP_THERE
   return isText ? "text on this port: an HTTP client?" : "the first bytes are not a HELLO frame"
 }
+/** The four letters, as a length. */
+const HTTP = 0x48545450
 const isPrintable = (byte: number): boolean => byte >= 0x20 && byte < 0x7f
 
 const nobody = new Uint8Array(256)

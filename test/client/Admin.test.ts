@@ -56,6 +56,16 @@ describe("connectAdmin", () => {
     expect((await failureOf(world, admin.snapshot())).why).toBe("the answer is not a snapshot")
   })
 
+  test("what is no address is refused by the promise, and nothing is left", async () => {
+    const world = new VirtualWorld()
+    const { transport, timers, turn } = world
+    for (const address of ["nowhere", { host: "127.0.0.1", port: 65_536 }]) {
+      const error = await connectAdmin({ address, transport, timers, turn }).catch((e: unknown) => e)
+      expect(error).toBeInstanceOf(RangeError)
+    }
+    expect(world.timerCount).toBe(0)
+  })
+
   test("silence and a lost connection are failures", async () => {
     const { world, admin } = await setup()
     const silent = failureOf(world, admin.snapshot())

@@ -1,10 +1,12 @@
 import { describe, expect, test } from "bun:test"
+import { Client, type ClientOptions } from "../../src/client/Client.ts"
 import { ConnectFailed } from "../../src/client/ConnectFailed.ts"
 import type { GenerateRequest } from "../../src/client/GenerateRequest.ts"
 import { promptChain } from "../../src/client/promptChain.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
 import { Flag } from "../../src/protocol/Header.ts"
 import { virtualClient } from "./support/virtualClient.ts"
+import { VirtualWorld } from "./support/VirtualWorld.ts"
 
 describe("one request", () => {
   test("goes out as asked and comes back token by token", () => {
@@ -156,7 +158,8 @@ describe("one request", () => {
     [{ model: "a b" }, "model must be 1 to 128 visible ASCII characters"],
     [{ tenant: "x".repeat(129) }, "tenant must be 1 to 128 visible ASCII characters"],
     [{ prompt: null }, "promptTokens is needed when there is no prompt"],
-    [{ prompt: "" }, "promptTokens must be an integer from 1 to 4294967295"],
+    [{ prompt: "" }, "prompt must not be empty"],
+    [{ prompt: "", promptTokens: 1 }, "prompt must not be empty"],
     [{ chain: new Uint8Array(7) }, "chain must hold eight bytes for each block"]
   ])("%o is a mistake in the program", (request, message) => {
     const { client, start } = virtualClient()
@@ -204,6 +207,20 @@ describe("endings", () => {
     expect(request.endings.map(({ outcome }) => outcome)).toEqual(["rejected"])
   })
 
+  test("a rejection is told at once when the deadline comes before the next try", () => {
+    const { world, balancer, start } = virtualClient()
+    const request = start({ retryRejected: 9, timeoutMs: 1_000 })
+    world.settle()
+    balancer.reject(balancer.requests[0]!, Reason.queueFull, 400)
+    world.advance(500)
+    expect(balancer.requests.length).toBe(2)
+    balancer.reject(balancer.requests[1]!, Reason.queueFull, 600)
+    world.settle()
+    expect(request.endings).toMatchObject([
+      { outcome: "rejected", reason: "queue_full", retryAfterMs: 600, retryable: true }
+    ])
+  })
+
   test("a rejection that no retry can help is not tried again", () => {
     const { world, balancer, start } = virtualClient()
     const request = start({ retryRejected: 2 })
@@ -235,7 +252,7 @@ describe("endings", () => {
 
   test("more requests than the limit are rejected by value", () => {
     const { world, balancer, start } = virtualClient({ requestsMax: 2 })
-    const requests = [start(), start(), start()]
+    const requests = [start(), start(), start({ retryRejected: 100 })]
     expect(requests[2]!.endings).toEqual([])
     world.settle()
     expect(requests.map(({ endings }) => endings.length)).toEqual([0, 0, 1])
@@ -591,6 +608,25 @@ describe("open and close", () => {
     expect(() => virtualClient({ identity: "my app" })).toThrow(RangeError)
   })
 
+  test.each<readonly [options: Partial<ClientOptions>, message: string]>([
+    [{ requestsMax: 0 }, "requestsMax must be at least 1"],
+    [{ requestsMax: Number.NaN }, "requestsMax must be at least 1"],
+    [{ connectMs: 0 }, "connectMs must be from 1 to 2147483647"],
+    [{ connectMs: 2 ** 31 }, "connectMs must be from 1 to 2147483647"],
+    [{ connections: Infinity }, "connections must be an integer of at least 1"],
+    [{ reconnect: { attemptsMax: 0 } }, "reconnect.attemptsMax must be at least 1"],
+    [{ reconnect: { baseMs: -1 } }, "reconnect.baseMs must be from 0 to 2147483647"],
+    [{ reconnect: { capMs: Number.NaN } }, "reconnect.capMs must be from 0 to 2147483647"],
+    [{ address: { host: "127.0.0.1", port: 65_536 } }, "expected host:port"]
+  ])("%o is a mistake in the program, told before there is any connection", (options, message) => {
+    const world = new VirtualWorld()
+    const { transport, timers, turn } = world
+    const make = () => new Client({ address: "virtual:7420", transport, timers, turn, ...options })
+    expect(make).toThrow(RangeError)
+    expect(make).toThrow(message)
+    expect(world.timerCount).toBe(0)
+  })
+
   test("open says who cannot be reached", async () => {
     const { world, client } = virtualClient()
     world.refusing = true
@@ -603,6 +639,16 @@ describe("open and close", () => {
     )
     world.advance(60_000)
     expect(world.dials).toBe(1)
+  })
+
+  test("a balancer that is slow to greet is waited for as long as was said", async () => {
+    const far = new VirtualWorld(undefined, 1_500)
+    const { world, client } = virtualClient({ connectMs: 3_001 }, {}, far)
+    const opened = client.open()
+    world.advance(3_000)
+    await opened
+    expect(client.isConnected).toBe(true)
+    expect(client.protocolViolations).toBe(0)
   })
 
   test("close ends every request, says GOODBYE, and leaves nothing behind", async () => {
@@ -624,7 +670,8 @@ describe("open and close", () => {
     const after = start()
     world.settle()
     expect(after.endings).toMatchObject([
-      { outcome: "error", reason: "connection_lost", message: "the client is closed" }
+      // No other try can succeed.
+      { outcome: "cancelled", retryable: false, message: "the client is closed" }
     ])
   })
 
@@ -636,6 +683,35 @@ describe("open and close", () => {
       await opening
     }
     expect(world.dials).toBe(2)
+  })
+
+  test.each<readonly [name: string, silent: boolean]>([
+    ["while a request has it dialled", true],
+    ["while it waits to dial again", false]
+  ])("open of a client that lost its connection, %s, takes part in that", async (_name, silent) => {
+    const { world, client, start } = virtualClient({ reconnect: { baseMs: 60_000, capMs: 60_000 } })
+    world.silent = silent
+    world.refusing = !silent
+    const request = start()
+    world.settle()
+    world.refusing = false
+    const opened = [client.open(), client.open()]
+    world.answerDials()
+    await world.rest()
+    await Promise.all(opened)
+    expect(client.isConnected).toBe(true)
+    expect(world.dials).toBe(silent ? 1 : 2)
+    expect(request.endings).toEqual([])
+  })
+
+  test("open of a client that is closed, or closes meanwhile, says so", async () => {
+    const { world, client } = virtualClient()
+    world.silent = true
+    const meanwhile = client.open().catch((error: unknown) => error)
+    await world.rest()
+    await client.close()
+    for (const error of [await meanwhile, await client.open().catch((e: unknown) => e)])
+      expect(error).toMatchObject({ _tag: "ConnectFailed", why: "the client is closed" })
   })
 
   test("close during a dial abandons it", async () => {

@@ -1,5 +1,7 @@
 import { expect } from "bun:test"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
@@ -61,5 +63,26 @@ live("nobody there fails the layer", () =>
   Effect.gen(function* () {
     const failure = yield* Effect.flip(Layer.build(EffectClient.layer({ address: "127.0.0.1:1" })))
     expect(failure._tag).toBe("ConnectFailed")
+  })
+)
+
+live("options that cannot be meant are a defect, and no typed error", () =>
+  Effect.gen(function* () {
+    const exit = yield* Effect.exit(Effect.scoped(Layer.build(EffectClient.layer({ address: "nowhere" }))))
+    const cause = Exit.isFailure(exit) ? exit.cause : Cause.empty
+    expect(Cause.hasFails(cause)).toBe(false)
+    expect(Cause.squash(cause)).toBeInstanceOf(RangeError)
+  })
+)
+
+live("a stream that is left early cancels", () =>
+  Effect.gen(function* () {
+    const { balancer, client } = yield* setup((received, fake) => {
+      fake.accept(received)
+      fake.token(received)
+      fake.token(received)
+    })
+    expect(yield* Stream.runCollect(Stream.take(client.stream(request), 1))).toHaveLength(1)
+    yield* Effect.promise(() => balancer.until(() => balancer.requests[0]!.cancels === 1))
   })
 )

@@ -25,3 +25,13 @@ test.each([
 ])("%p is no address", (text) => {
   expect(() => parseAddress(text)).toThrow("expected host:port")
 })
+
+test.each([
+  { host: "", port: 7420 },
+  { host: "a", port: 0 },
+  { host: "a", port: 65_536 },
+  { host: "a", port: 1.5 },
+  { host: "a", port: Number.NaN }
+])("%o is no address", (address) => {
+  expect(() => parseAddress(address)).toThrow("expected host:port")
+})

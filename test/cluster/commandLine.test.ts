@@ -14,6 +14,7 @@ import {
 import manifest from "../../package.json" with { type: "json" }
 import { FakeBalancer } from "../client/support/FakeBalancer.ts"
 import { root } from "../support/repository.ts"
+import { Reason } from "../../src/domain/Outcome.ts"
 import { resolveConfig } from "../../src/domain/config/resolveConfig.ts"
 import { nodeCredential } from "../../src/protocol/credentials.ts"
 import { assert } from "../../src/structures/assert.ts"
@@ -135,6 +136,18 @@ describe("the command line", () => {
     expect(JSON.parse(json.out)).toMatchObject({ outcome: "error", reason: "not_connected", tokens: 0 })
   })
 
+  test("what a client asks wrongly is no failure to connect", async () => {
+    const balancer = new FakeBalancer()
+    const { host, port } = balancer.address
+    const asked = ["client", "--json", "--address", `${host}:${port}`, "--tenant", "a b", "hello"]
+    expect(await run(asked)).toEqual({
+      exitCode: 2,
+      out: "",
+      err: "tenant must be 1 to 128 visible ASCII characters\n"
+    })
+    await balancer.close()
+  })
+
   test("a client of the HTTP listener is told which address to use", async () => {
     await using server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("") })
     expect(await run(["client", "--address", `127.0.0.1:${server.port}`, "hello"])).toEqual({
@@ -157,7 +170,10 @@ describe("the command line", () => {
     const shell = {
       environment: {},
       directory: root,
-      out: async () => begun.resolve(),
+      out: async () => {
+        begun.resolve()
+        return true
+      },
       err: (text: string) => void (err += text),
       errColumns: undefined
     }
@@ -171,17 +187,44 @@ describe("the command line", () => {
     expect(err).toBe("\n")
   })
 
-  test("output that cannot be written is a failure", () => {
-    const { exitCode, stderr } = Bun.spawnSync(
-      [process.execPath, "src/cluster/main.ts", "policies", "list"],
-      {
+  test("a client whose reader went away calls its request off, and has not failed", async () => {
+    const balancer = new FakeBalancer({
+      onRequest: (received, balancer) => {
+        balancer.accept(received)
+        balancer.token(received, "a")
+        balancer.token(received, "b")
+        void balancer
+          .until(() => received.cancels === 1)
+          .then(() => balancer.error(received, Reason.cancelled))
+      }
+    })
+    let err = ""
+    const read: Array<string> = []
+    const shell = {
+      environment: {},
+      directory: root,
+      out: async (text: string) => read.push(text) < 1,
+      err: (text: string) => void (err += text),
+      errColumns: undefined
+    }
+    const { host, port } = balancer.address
+    await Effect.runPromise(commandLine(["client", "--address", `${host}:${port}`, "hello"], shell))
+    await balancer.close()
+    expect(read).toEqual(["a"])
+    expect(err).toBe("")
+  })
+
+  test.each([[["policies", "list"]], [["cluster", "--help"]], [["--version"]], [["--completions", "bash"]]])(
+    "output of %j that cannot be written is a failure",
+    (args) => {
+      const { exitCode, stderr } = Bun.spawnSync([process.execPath, "src/cluster/main.ts", ...args], {
         cwd: root,
         stdout: Bun.file("/dev/full")
-      }
-    )
-    expect(stderr.toString()).toStartWith("Standard output cannot be written: ENOSPC")
-    expect(exitCode).toBe(1)
-  })
+      })
+      expect(stderr.toString()).toStartWith("Standard output cannot be written: ENOSPC")
+      expect(exitCode).toBe(1)
+    }
+  )
 
   test("a command that waits for nothing does not end as if all were well", () => {
     const program = `import * as Effect from "effect/Effect"

@@ -42,7 +42,7 @@ const loading = (sources: ConfigSources, environment: Record<string, string>, at
   const shell = {
     environment,
     directory: at,
-    out: async () => undefined,
+    out: async () => true,
     err: () => undefined,
     errColumns: undefined
   }

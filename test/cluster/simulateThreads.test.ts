@@ -165,7 +165,7 @@ describe("a thread", () => {
     const shell = {
       environment: {},
       directory: root,
-      out: async () => undefined,
+      out: async () => true,
       err: () => started.resolve(),
       errColumns: 80
     }

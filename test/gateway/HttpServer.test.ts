@@ -54,6 +54,30 @@ describe("probes", () => {
     )
   })
 
+  test("a probe that speaks HTTP/1.0 need not name a host, and is no local one without", async () => {
+    const { raw } = await gateway()
+    expect(await raw("GET /livez HTTP/1.0\r\n\r\n")).toMatch(/^HTTP\/1\.1 200 [^]*live\n$/)
+    const decision = "GET /admin/decisions/0123456789abcdef HTTP/1.0\r\n"
+    expect(await raw(`${decision}\r\n`)).toStartWith("HTTP/1.1 403 ")
+    const guarded = await gateway({ isOpen: false })
+    expect(await guarded.raw(`${decision}\r\n`)).toStartWith("HTTP/1.1 404 ")
+  })
+
+  test.each([
+    ["another path", "POST /nowhere", ""],
+    ["another method", "PUT /generate", ""],
+    ["another content type", "POST /generate", "content-type: text/plain\r\n"],
+    ["a page of another origin", "POST /generate", "origin: https://evil.example\r\n"],
+    ["more than the limit", "POST /generate", ""]
+  ])("the body of a request refused for %s is never taken for the next one", async (_name, line, header) => {
+    const { balancer, raw } = await gateway({ bodyBytesMax: 100 })
+    const smuggled = `POST /generate HTTP/1.1\r\nhost: a\r\ncontent-length: 14\r\n\r\n{"prompt":"x"}${" ".repeat(60)}`
+    const refused = `${line} HTTP/1.1\r\nhost: a\r\n${header}content-length: ${smuggled.length}\r\n\r\n${smuggled}`
+    const got = await raw(`${refused}GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n`)
+    expect(got.match(/HTTP\/1\.1 \d+/g)?.join()).toMatch(/^HTTP\/1\.1 4\d\d,HTTP\/1\.1 200$/)
+    expect(balancer.requests).toEqual([])
+  })
+
   test("a taken port is an error that says so", async () => {
     const { client, port } = await gateway()
     const again = makeHttpServer({
@@ -172,6 +196,7 @@ describe("one document", () => {
   test.each([
     [Reason.workerLost, 502, "worker_lost"],
     [Reason.expired, 504, "expired"],
+    [Reason.workerRefused, 503, "worker_refused"],
     [Reason.retryBudget, 503, "retry_budget"]
   ] as const)("an answer that breaks with reason %i is %i", async (reason, status, code) => {
     const { post } = await gateway(
@@ -309,7 +334,8 @@ describe("what is refused before the balancer hears of it", () => {
       expect(response.headers.get("www-authenticate")).toBe("Bearer")
     }
     expect(balancer.requests).toEqual([])
-    expect((await post({ prompt: "x" }, { headers: { authorization: "Bearer secret" } })).status).toBe(200)
+    for (const authorization of ["Bearer secret", "bearer secret", "Bearer   secret"])
+      expect((await post({ prompt: "x" }, { headers: { authorization } })).status).toBe(200)
   })
 })
 

@@ -187,10 +187,14 @@ describe("greeting", () => {
     ])
   })
 
-  test("who dialled an HTTP server is told so", () => {
+  test.each([
+    ["HTTP/1.1 400 Bad Request\r\n", "an HTTP server"],
+    ["SSH-2.0-OpenSSH_9.6\r\n", "something else than a balancer"],
+    ["\u0015\u0003\u0003\u0000\u0002", "something else than a balancer"]
+  ])("who dialled what says %j is told so", (said, who) => {
     const { feed, log } = stage("dial")
-    feed(Buffer.from("HTTP/1.1 400 Bad Request\r\n"))
-    expect(log.join()).toContain("an HTTP server answers there, use the TCP address of the cluster")
+    feed(Buffer.from(said, "latin1"))
+    expect(log.join()).toContain(`${who} answers there, use the TCP address of the cluster`)
   })
 
   test("another major version gets GOODBYE, another minor is welcome", () => {

@@ -292,6 +292,24 @@ describe("over a real socket, with time", () => {
     await until(() => peer.types().filter((type) => type === Type.accepted).length === 2)
   })
 
+  test.each([false, true])(
+    "F6 what follows a greeting in its segment is taken, however large (proved: %p)",
+    async (proved) => {
+      const { server } = listen(proved ? { gate: gate({ client: ["secret"] }) } : {})
+      const claim = { role: "client", identity: "client-1", incarnation: 7 } as const
+      const large = request(pack({ prompt: "a".repeat(500_000) }))
+      const peer = await plainPeer(server.port)
+      if (proved) {
+        peer.send(helloFrame("client"))
+        await until(() => peer.frames.length === 1)
+        const { nonce } = peer.frames[0]!.payload as { readonly nonce: Uint8Array }
+        const proof = proofOf("secret", claim, nonce)
+        peer.send(encodeFrame(Type.proof, {}, { payload: pack({ proof }) }), large)
+      } else peer.send(helloFrame("client"), large)
+      await until(() => peer.types().includes(Type.accepted))
+    }
+  )
+
   test("F7 10 000 tiny frames in one segment are taken in slices of 256, and others get their turn", async () => {
     const { server, turn, handled } = listen()
     const flooder = await greetedPeer(server.port, "client")

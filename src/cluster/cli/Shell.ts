@@ -7,8 +7,11 @@ export interface Surroundings {
   readonly environment: Readonly<Record<string, string | undefined>>
   /** Working directory, absolute. */
   readonly directory: string
-  /** Data, for other programs and for people. Resolves when it is on its way; rejects with a `CliFailure` when it cannot be. */
-  readonly out: (text: string) => Promise<void>
+  /**
+   * Data, for other programs and for people. Resolves to true when it is on its way, to false when its reader went away; rejects with a
+   * `CliFailure` when it cannot be written.
+   */
+  readonly out: (text: string) => Promise<boolean>
   /** Everything else. */
   readonly err: (text: string) => void
   /** Width of the terminal that `err` writes to; undefined when it is none. */
@@ -17,20 +20,24 @@ export interface Surroundings {
 
 export class Shell extends Context.Service<Shell, Surroundings>()("parallax/cluster/cli/Shell") {}
 
-/** Writes data to standard output. */
+/** Writes data to standard output. A reader that went away is nobody's failure. */
 export const write = (text: string): Effect.Effect<void, CliFailure, Shell> =>
-  Shell.use(({ out }) => Effect.tryPromise({ try: () => out(text), catch: (cause) => cause as CliFailure }))
+  Shell.use(({ out }) =>
+    Effect.asVoid(Effect.tryPromise({ try: () => out(text), catch: (cause) => cause as CliFailure }))
+  )
 
-/** The process itself. A reader of our output that went away is nobody's failure. */
+/** The process itself. */
 export const processShell = (): Surroundings => ({
   environment: process.env,
   directory: process.cwd(),
   out: async (text) => {
     try {
       await Bun.write(Bun.stdout, text)
+      return true
     } catch (cause) {
       const { code, message } = cause as NodeJS.ErrnoException
-      if (code !== "EPIPE") throw failed(`Standard output cannot be written: ${message}`)
+      if (code === "EPIPE") return false
+      throw failed(`Standard output cannot be written: ${message}`)
     }
   },
   err: (text) => void process.stderr.write(text),

@@ -16,7 +16,7 @@ import { configCommand } from "./configCommand.ts"
 import { explainCommand } from "./explainCommand.ts"
 import { policiesCommand } from "./policiesCommand.ts"
 import { replayCommand } from "./replayCommand.ts"
-import { processShell, Shell, type Surroundings } from "./Shell.ts"
+import { processShell, Shell, type Surroundings, write } from "./Shell.ts"
 import { simulateCommand } from "./simulateCommand.ts"
 import { traceCommand } from "./traceCommand.ts"
 import { workerCommand } from "./workerCommand.ts"
@@ -94,10 +94,20 @@ export const commandLine = (
   args: ReadonlyArray<string>,
   shell: Surroundings = processShell()
 ): Effect.Effect<void, CliFailure> =>
-  Command.runWith(parallax, { version: manifest.version })(args).pipe(
-    Effect.mapError((error) =>
-      CliError.isCliError(error) ? new CliFailure({ message: "", exitCode: 2 }) : error
-    ),
-    Effect.provide(platform),
-    Effect.provideService(Shell, shell)
-  )
+  Effect.gen(function* () {
+    const lines: Array<string> = []
+    const console = collecting(yield* Console.Console, lines)
+    yield* Command.runWith(parallax, { version: manifest.version })(args).pipe(
+      Effect.mapError((error) =>
+        CliError.isCliError(error) ? new CliFailure({ message: "", exitCode: 2 }) : error
+      ),
+      Effect.provideService(Console.Console, console)
+    )
+    if (lines.length > 0) yield* write(`${lines.join("\n")}\n`)
+  }).pipe(Effect.provide(platform), Effect.provideService(Shell, shell))
+
+/** Help, the version and completions are logged where no failure is heard of: they are kept here, to be written as any data is. */
+const collecting = (console: Console.Console, lines: Array<string>): Console.Console => {
+  const log = (line: string): void => void lines.push(line)
+  return Object.assign(Object.create(console), { log })
+}

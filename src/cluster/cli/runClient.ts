@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import { connect, ConnectFailed, type Client, type Done, type Ending } from "../../client/index.ts"
 import { parseDuration } from "../../domain/config/duration.ts"
-import { HTTP_THERE } from "../../protocol/Connection.ts"
+import { WRONG_PORT } from "../../protocol/Connection.ts"
 import { readAddress } from "../readAddress.ts"
 import { CliFailure, failed, misused } from "./CliFailure.ts"
 import { jsonLine } from "./jsonLine.ts"
@@ -21,7 +21,10 @@ export interface ClientFlags {
 
 const TIMEOUT_MS_MAX = 24 * 60 * 60 * 1000
 
-/** Sends one request and shows its answer. Fails unless the answer is complete; with `json` the document says so as well. */
+/**
+ * Sends one request and shows its answer. Fails unless the answer is complete, or nobody reads it any more, which calls it off; with `json`
+ * the document says so as well.
+ */
 export const runClient = Effect.fnUntraced(function* (
   flags: ClientFlags
 ): Effect.fn.Return<void, CliFailure, Shell> {
@@ -42,11 +45,14 @@ export const runClient = Effect.fnUntraced(function* (
       Effect.tryPromise({ try: (signal) => ask(client, flags, timeoutMs, shell, signal), catch: explain }),
     (client) => Effect.promise(() => client.close())
   )
-  const { id, text, ending } = yield* flags.json
-    ? Effect.tapError(answer, ({ message }) =>
-        print({ outcome: "error", reason: "not_connected", tokens: 0, message })
+  const { id, text, ending, isRead } = yield* flags.json
+    ? Effect.tapError(answer, ({ exitCode, message }) =>
+        exitCode === 2
+          ? Effect.void
+          : print({ outcome: "error", reason: "not_connected", tokens: 0, message })
       )
     : Effect.onInterrupt(answer, () => Effect.sync(() => shell.err("\n")))
+  if (!isRead) return
   if (flags.json) yield* print({ id, ...documentOf(ending, text) })
   else shell.err(ending.outcome === "done" ? `\n${summaryOf(ending)}, request ${id}\n` : "\n")
   if (ending.outcome !== "done")
@@ -67,7 +73,12 @@ const ask = async (
   timeoutMs: number | undefined,
   shell: Surroundings,
   signal: AbortSignal
-): Promise<{ readonly id: string; readonly text: string; readonly ending: Ending }> => {
+): Promise<{
+  readonly id: string
+  readonly text: string
+  readonly ending: Ending
+  readonly isRead: boolean
+}> => {
   const generation = client.generate({
     prompt,
     model,
@@ -77,18 +88,20 @@ const ask = async (
     signal
   })
   let text = ""
+  let isRead = true
   for await (const token of generation) {
     if (json) text += token.text
-    else await shell.out(token.text)
+    else isRead = await shell.out(token.text)
+    if (!isRead) break
   }
-  return { id: generation.id, text, ending: await generation.ended }
+  return { id: generation.id, text, ending: await generation.ended, isRead }
 }
 
 /** What was typed wrong is a mistake of the caller; everything else happened to the request. */
 const explain = (cause: unknown): CliFailure => {
   if (cause instanceof RangeError) return misused(cause.message)
   if (cause instanceof CliFailure) return cause
-  if (cause instanceof ConnectFailed && cause.why === HTTP_THERE) return failed(`${cause.message}.`)
+  if (cause instanceof ConnectFailed && cause.why.endsWith(WRONG_PORT)) return failed(`${cause.message}.`)
   if (cause instanceof ConnectFailed)
     return failed(`${cause.message}. Is the cluster running? Start it with: bun run cluster`)
   return failed(cause instanceof Error ? cause.message : String(cause))

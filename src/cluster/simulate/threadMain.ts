@@ -15,7 +15,7 @@ const start = async ({ directory, flags }: ThreadOptions): Promise<ThreadAnswer>
   const shell = {
     environment: {},
     directory,
-    out: async () => undefined,
+    out: async () => true,
     err: (text: string) => void (said += text),
     errColumns: undefined
   }

@@ -30,13 +30,15 @@ export const run = async (
   const shell = {
     environment,
     directory: root,
-    out: async (text: string) => void (out += text),
+    out: async (text: string) => {
+      out += text
+      return true
+    },
     err: (text: string) => void (err += text),
     errColumns: undefined
   }
   const command = Effect.gen(function* () {
     const exit = yield* Effect.result(commandLine(args, shell))
-    for (const line of yield* TestConsole.logLines) out += `${String(line)}\n`
     for (const line of yield* TestConsole.errorLines) err += `${String(line)}\n`
     return exit
   })
