@@ -29,7 +29,7 @@ export const Reason = {
   internal: 15,
   /** The worker broke the protocol (a token index skipped or repeated). */
   workerProtocol: 16,
-  /** The retry budget of the model is used up. */
+  /** Said by nobody: what is not tried again for want of budget ends with why its attempt did. */
   retryBudget: 17,
   unknownType: 18,
   /** A worker refuses an assignment from an older epoch. */
