@@ -6,7 +6,7 @@ import { chooseVictim } from "../policies/scaling/victim.ts"
 import type { Register } from "../protocol/Message.ts"
 import type { Timers } from "../protocol/Timers.ts"
 import type { BalancerHost, Member } from "./BalancerHost.ts"
-import { type FleetOrder, FleetState, type Sighting } from "./FleetState.ts"
+import { type FleetOrder, FleetState, RECONNECT_MS, type Sighting } from "./FleetState.ts"
 import type { Launcher, WorkerCommand } from "./Launcher.ts"
 import { spawn } from "./runtime/Cell.ts"
 import type { Dispatcher } from "./runtime/Dispatcher.ts"
@@ -40,6 +40,10 @@ export interface AutoscalerOptions {
   /** Wait before a worker that crashed is started again: doubled each time, up to the longest. */
   readonly restartAfterMs: number
   readonly restartAtMostMs: number
+  /** How long a worker process may take to connect before it is ended and another one started. */
+  readonly startWithinMs: number
+  /** How many times faster than on the clock, by which processes start, the time of `timers` passes. */
+  readonly timeScale: number
   /** How long a worker may drain while the cluster goes on: as long as a request may live. */
   readonly drainMs: number
   /** How long it may drain when the cluster stops. */
@@ -63,7 +67,7 @@ const MAILBOX_CAPACITY = 4
 export const startAutoscaler = Effect.fnUntraced(function* (options: AutoscalerOptions) {
   const { host, periodMs, timers } = options
   const say = Effect.runForkWith(yield* Effect.context())
-  const fleets = options.models.map((model) => new Fleet(model, options, (line) => say(Effect.logInfo(line))))
+  const fleets = options.models.map((model) => new Fleet(model, options, say))
   let sampleAtMs = timers.nowMs() + periodMs
   const autoscaler = spawn<AutoscalerMessage>({
     id: "autoscaler",
@@ -101,18 +105,26 @@ export const restartDelays = (afterMs: number, atMostMs: number): Schedule.Sched
 class Fleet {
   private readonly model: ScaledModel
   private readonly options: AutoscalerOptions
-  private readonly say: (line: string) => void
+  private readonly say: (line: Effect.Effect<void>) => void
   private readonly state: FleetState
   private readonly scaling: Scaling | undefined
   private readonly commands: ReadonlyArray<WorkerCommand>
   private desired: number
 
-  constructor(model: ScaledModel, options: AutoscalerOptions, say: (line: string) => void) {
+  constructor(model: ScaledModel, options: AutoscalerOptions, say: (line: Effect.Effect<void>) => void) {
     const { least, most, name, role } = model
+    const { drainMs, restartAtMostMs, startWithinMs, timeScale } = options
     this.model = model
     this.options = options
     this.say = say
-    this.state = new FleetState({ least, most, drainMs: options.drainMs, retryMs: options.restartAtMostMs })
+    this.state = new FleetState({
+      least,
+      most,
+      drainMs,
+      retryMs: restartAtMostMs * timeScale,
+      connectMs: startWithinMs * timeScale,
+      reconnectMs: RECONNECT_MS * timeScale
+    })
     this.scaling = model.elastic?.scaling()
     this.commands = Array.from({ length: most }, (_, index) => options.command(name, role, index))
     this.desired = least
@@ -148,7 +160,8 @@ class Fleet {
       options.host.workers
     )
     const wanted = scaling.desired(view, nowMs) - others
-    if (wanted !== this.desired) this.say(`${model.name}: ${wanted} workers wanted, after ${this.desired}`)
+    if (wanted !== this.desired)
+      this.say(Effect.logInfo(`${model.name}: ${wanted} workers wanted, after ${this.desired}`))
     this.desired = wanted
     state.want(wanted)
   }
@@ -161,10 +174,10 @@ class Fleet {
   }
 
   private seen(members: ReadonlyArray<Member>): ReadonlyArray<Sighting> {
-    const running = new Set(this.options.workers.children().map(({ id }) => id))
+    const running = new Map(this.options.workers.children().map(({ id, process }) => [id, process]))
     const states = new Map(members.map(({ name, state }) => [name, state]))
     return this.commands.flatMap(({ name }, index) =>
-      running.has(name) ? [{ index, state: states.get(name) ?? "absent" }] : []
+      running.has(name) ? [{ index, state: states.get(name) ?? "absent", process: running.get(name) }] : []
     )
   }
 
@@ -179,10 +192,10 @@ class Fleet {
     return slots.get(chooseVictim(host.workers, [...slots.keys()], values))!
   }
 
-  private obey({ _tag, index }: FleetOrder, nowMs: number): Effect.Effect<unknown> {
-    const { launcher, restartAfterMs, restartAtMostMs, shutdownMs, host, workers } = this.options
-    const command = this.commands[index]!
-    switch (_tag) {
+  private obey(order: FleetOrder, nowMs: number): Effect.Effect<unknown> {
+    const { launcher, restartAfterMs, restartAtMostMs, shutdownMs, host, workers, timeScale } = this.options
+    const command = this.commands[order.index]!
+    switch (order._tag) {
       case "Start": {
         const start = workers.startChild({
           id: command.name,
@@ -199,11 +212,24 @@ class Fleet {
       }
       case "Drain":
         return Effect.sync(() => host.drainWorker(command.name))
-      case "Stop": {
-        const child = workers.children().find(({ id }) => id === command.name)
-        child?.process?.kill?.()
-        return Effect.ignore(workers.stopChild(command.name))
+      case "Stop":
+        return this.end(command)
+      case "GiveUp": {
+        const seconds = Math.round(order.afterMs / timeScale / 1000)
+        this.say(
+          Effect.logWarning(
+            `${command.name} has not been connected for ${seconds} s: ended, to be started anew`
+          )
+        )
+        return this.end(command)
       }
     }
+  }
+
+  private end({ name }: WorkerCommand): Effect.Effect<unknown> {
+    const { workers } = this.options
+    const child = workers.children().find(({ id }) => id === name)
+    child?.process?.kill?.()
+    return Effect.ignore(workers.stopChild(name))
   }
 }

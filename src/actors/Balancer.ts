@@ -66,6 +66,8 @@ export const startBalancer = (options: BalancerOptions) =>
         case "Drain":
           core.draining = true
           return
+        case "GiveUp":
+          return core.giveUp(nowMs)
         case "Crash":
           throw new Error("crashed on request (fault injection)")
       }

@@ -451,7 +451,7 @@ export class BalancerHost {
       return undefined
     }
     // A reborn worker takes the place of its former self, whose connection may not have been found dead yet.
-    this.links.workers[worker]?.connection.cut("replaced by a newer connection")
+    this.links.workers[worker]?.connection.goodbye("done", "a worker has registered anew under this name")
     const { workers } = this
     const key = hash64(hello.identity)
     workers.keyHigh[worker] = key.high

@@ -44,6 +44,8 @@ export type BalancerOrder =
   /** All that was told before it happened at the same moment. */
   | { readonly _tag: "Settle" }
   | { readonly _tag: "Drain" }
+  /** Ends what a drain has left. */
+  | { readonly _tag: "GiveUp" }
   /** Fault injection: the handler throws. */
   | { readonly _tag: "Crash" }
 

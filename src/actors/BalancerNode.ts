@@ -35,11 +35,13 @@ export interface BalancerNode {
   readonly server: Server
   /** The tree: balancer, pool managers. Its end is the end of the node. */
   readonly root: Supervisor
-  /** Refuses new requests and waits until all others ended, or `timeoutMs` passed. */
+  /** Refuses new requests and waits until all others ended. What has not after `timeoutMs` ends in an error. */
   readonly drain: (timeoutMs: number) => Effect.Effect<void>
 }
 
 const DRAIN_LOOK_MS = 10
+/** How long the end of what a drain has left may take: a balancer that was just restarted has yet to hear of it. */
+const GIVE_UP_MS = 1_000
 /** The failure detector takes longer gaps between two looks for a pause of its own process. */
 const CHECK_MS = 250
 
@@ -121,8 +123,15 @@ export const startBalancerNode = Effect.fnUntraced(function* (options: BalancerN
     // Those of the links: a balancer that was restarted knows of none at first.
     const { table } = host.links
     yield* Effect.logInfo(`draining: ${table.size} requests to finish`)
+    const isOver = (untilMs: number) => table.size === 0 || timers.nowMs() >= untilMs
     const untilMs = timers.nowMs() + timeoutMs
-    while (table.size > 0 && timers.nowMs() < untilMs) yield* Effect.sleep(DRAIN_LOOK_MS)
+    while (!isOver(untilMs)) yield* Effect.sleep(DRAIN_LOOK_MS)
+    if (table.size === 0) return
+    yield* Effect.logWarning(`drained for ${timeoutMs} ms: ${table.size} requests are not finished, and end`)
+    while (!isOver(untilMs + GIVE_UP_MS)) {
+      host.tellBalancer({ _tag: "GiveUp" })
+      yield* Effect.sleep(DRAIN_LOOK_MS)
+    }
   })
   return { host, server, root, drain } satisfies BalancerNode
 })

@@ -147,8 +147,7 @@ export class BalancerState {
     if (progress.state !== State.placed) return
     const request = this.table.at(slot)
     this.start(request, progress)
-    progress.firstMs = nowMs
-    this.totals.ttftMs.record(nowMs - request.arrivedMs)
+    this.countFirst(request)
   }
 
   /** DONE was relayed: the request is over. */
@@ -159,20 +158,27 @@ export class BalancerState {
     assert(progress.state === State.streaming, "a request that is done was placed")
     const request = this.table.at(slot)
     this.countDone(request)
-    const furtherTokens = request.outputTokens - 1
-    const furtherMs = nowMs - progress.firstMs
-    if (furtherTokens > 0 && furtherMs >= 0) this.totals.tpotMs.record(furtherMs / furtherTokens)
     this.discharge(request, Reason.none)
     this.end(request, Reason.none)
   }
 
+  /** The first token has come, if an earlier core was not told of it before: then a moment ago. */
+  private countFirst(request: Request): void {
+    if (request.firstMs >= 0) return
+    request.firstMs = this.nowMs
+    this.totals.ttftMs.record(this.nowMs - request.arrivedMs)
+  }
+
   private countDone(request: Request): void {
-    const { totals } = this
+    const { nowMs, totals } = this
+    const furtherTokens = request.outputTokens - 1
+    const furtherMs = nowMs - request.firstMs
+    if (furtherTokens > 0 && furtherMs >= 0) totals.tpotMs.record(furtherMs / furtherTokens)
     totals.done++
     totals.outputTokens += request.outputTokens
     totals.cachedTokens += request.cachedTokens
     totals.promptTokens += request.promptTokens
-    totals.e2eMs.record(this.nowMs - request.arrivedMs)
+    totals.e2eMs.record(nowMs - request.arrivedMs)
   }
 
   /** One of two tied attempts is over, the other is the live one: releases the first, and lets policies hear of a copy that lives on. */
@@ -282,6 +288,17 @@ export class BalancerState {
     }
   }
 
+  /** Ends every request there is: who drains has waited long enough. */
+  giveUp(nowMs: number): void {
+    this.nowMs = nowMs
+    const { table } = this
+    for (let slot = 0; slot < table.capacity; slot++) {
+      const request = table.at(slot)
+      if (request.phase === Phase.open && this.progressOf(slot).state !== State.none)
+        this.stop(request, Reason.draining)
+    }
+  }
+
   /** `worker` serves `model` and may get work for it (`ready`), or may not (late, draining, lost). */
   member(model: number, worker: number, ready: boolean, nowMs: number): void {
     this.nowMs = nowMs
@@ -307,8 +324,9 @@ export class BalancerState {
     const { table } = this
     const request = table.at(slot)
     if (request.phase === Phase.ended) {
-      // Its DONE was relayed; the word of it was lost with the earlier core.
+      // Its DONE was relayed; the word of it was lost with the earlier core. Where that of the first token was too, TPOT is not known.
       this.countDone(request)
+      this.countFirst(request)
       return table.release(slot)
     }
     if (request.accepted) this.takeOver(request, worker, tied)
@@ -351,7 +369,10 @@ export class BalancerState {
       const progress = this.progressOf(request.slot)
       this.charge(request, pool, worker, request.part)
       if (tied >= 0) progress.copy = this.chargeAnew(request, pool, tied, Role.both)
-      if (streaming) this.start(request, progress)
+      if (streaming) {
+        this.start(request, progress)
+        this.countFirst(request)
+      }
     } else {
       const reason = lossOf(request)
       if (request.attempts === 0 || (!streaming && this.mayRetry(request, reason))) this.requeue(request)
@@ -758,7 +779,6 @@ export class BalancerState {
     progress.avoided = -1
     progress.moves = 0
     progress.toldTokens = 0
-    progress.firstMs = Number.NaN
     this.poolOf(request.model).tellEnded(request, reason, this.nowMs)
     this.table.release(slot)
   }

@@ -5,6 +5,8 @@ export interface Sighting {
   /** Its number among the processes of its model. */
   readonly index: number
   readonly state: WorkerState | "absent"
+  /** The process itself: whatever differs from the one before it and the one after it. Undefined while it waits to be started again. */
+  readonly process: unknown
 }
 
 export type FleetOrder =
@@ -13,6 +15,8 @@ export type FleetOrder =
   | { readonly _tag: "Drain"; readonly index: number }
   /** Ends a process that has no requests, or none that it could still finish. */
   | { readonly _tag: "Stop"; readonly index: number }
+  /** Ends a process that has had no connection for `afterMs`, as one that hangs or is frozen: the next look starts another one. */
+  | { readonly _tag: "GiveUp"; readonly index: number; readonly afterMs: number }
 
 export interface FleetOptions {
   /** Bounds of the number of processes; the larger one holds for those on their way out too. */
@@ -22,12 +26,23 @@ export interface FleetOptions {
   readonly drainMs: number
   /** Wait after a start that failed. */
   readonly retryMs: number
+  /** How long a process may take to make its first connection. */
+  readonly connectMs: number
+  /** How long one that has lost its connection may take to make it again. */
+  readonly reconnectMs: number
 }
 
+/** Of one process: when it was seen with a connection last, or first without one. */
+interface Sign {
+  readonly process: unknown
+  readonly atMs: number
+  readonly wasConnected: boolean
+}
+
+/** How long a process that has lost its connection may take to make it again: it dials once a second. */
+export const RECONNECT_MS = 60_000
 /** Weight of the newest of the times that workers took to start. */
 const NEWEST_WEIGHT = 0.5
-/** How long a process that has lost its connection may take to make it again, beside the wait between two starts. */
-const LOST_MS = 60_000
 
 const isReady = (state: Sighting["state"]): boolean => state === "ready"
 
@@ -43,8 +58,8 @@ export class FleetState {
   private readonly leaving = new Map<number, number>()
   /** Those that were ordered and were not ready yet, since when. */
   private readonly ordered = new Map<number, number>()
-  /** When each of those that have ever been connected was seen so last. */
-  private readonly connectedMs = new Map<number, number>()
+  /** The last sign of life of each. */
+  private readonly signs = new Map<number, Sign>()
   private startsAfterMs = Number.NEGATIVE_INFINITY
   /** From the order to start a worker until it was ready; NaN before there was one. */
   coldStartMs = Number.NaN
@@ -84,16 +99,16 @@ export class FleetState {
     this.wanted ??= Math.min(Math.max(staying.length, least), most)
     return [
       ...this.hurry(seen, nowMs),
-      ...this.giveUp(nowMs),
       ...this.start(this.wanted - staying.length, seen, nowMs),
-      ...this.shrink(staying.length - this.wanted, staying, chooseVictim, nowMs)
+      ...this.shrink(staying.length - this.wanted, staying, chooseVictim, nowMs),
+      ...this.giveUp(nowMs)
     ]
   }
 
   private learn(seen: ReadonlyArray<Sighting>, nowMs: number): void {
     const states = new Map(seen.map(({ index, state }) => [index, state]))
     for (const index of this.leaving.keys()) if (!states.has(index)) this.leaving.delete(index)
-    for (const index of this.connectedMs.keys()) if (!states.has(index)) this.connectedMs.delete(index)
+    for (const index of this.signs.keys()) if (!states.has(index)) this.signs.delete(index)
     for (const [index, orderedMs] of this.ordered) {
       const state = states.get(index)
       if (state !== undefined && !isReady(state)) continue
@@ -104,9 +119,11 @@ export class FleetState {
         ? tookMs
         : this.coldStartMs + NEWEST_WEIGHT * (tookMs - this.coldStartMs)
     }
-    for (const [index, state] of states) {
+    for (const { index, state, process } of seen) {
       if (state === "draining" && !this.leaving.has(index)) this.leaving.set(index, nowMs)
-      if (state !== "absent") this.connectedMs.set(index, nowMs)
+      const wasConnected = state !== "absent"
+      if (wasConnected || this.signs.get(index)?.process !== process)
+        this.signs.set(index, { process, atMs: nowMs, wasConnected })
     }
   }
 
@@ -120,12 +137,14 @@ export class FleetState {
     })
   }
 
-  /** Ends those that do not come back, as one that is frozen: the next look starts others. */
+  /** Ends those that do not come, or do not come back. */
   private giveUp(nowMs: number): ReadonlyArray<FleetOrder> {
-    const longestMs = LOST_MS + this.options.retryMs
-    return [...this.connectedMs].flatMap(([index, lastMs]): ReadonlyArray<FleetOrder> =>
-      nowMs - lastMs > longestMs && !this.leaving.has(index) ? [{ _tag: "Stop", index }] : []
-    )
+    const { connectMs, reconnectMs } = this.options
+    return [...this.signs].flatMap(([index, { atMs, process, wasConnected }]): ReadonlyArray<FleetOrder> => {
+      const afterMs = wasConnected ? reconnectMs : connectMs
+      if (process === undefined || nowMs - atMs <= afterMs || this.leaving.has(index)) return []
+      return [{ _tag: "GiveUp", index, afterMs }]
+    })
   }
 
   private start(count: number, seen: ReadonlyArray<Sighting>, nowMs: number): ReadonlyArray<FleetOrder> {

@@ -68,14 +68,17 @@ export class Links implements BalancerEffects {
   /** Stream ids of accepted requests whose client has not been told: those of the last `ACCEPTED_MS`. */
   private readonly unsaid: Array<number> = []
   private readonly timers: Timers
+  private readonly timeScale: number
 
   constructor(options: {
     readonly requestsMax: number
     readonly heldBytesMax: number
     readonly epoch: number
     readonly timers: Timers
+    readonly timeScale?: number | undefined
   }) {
     this.timers = options.timers
+    this.timeScale = options.timeScale ?? 1
     this.table = new RequestTable(options.requestsMax)
     this.frames = new FrameStore(options.heldBytesMax)
     this.epoch = options.epoch
@@ -129,7 +132,7 @@ export class Links implements BalancerEffects {
     const { keeper, kept } = request
     if (keeper === undefined) return
     request.letGo()
-    sendCancel(request, kept, keeper)
+    keeper.callOff(request.stream, kept)
   }
 
   /** Who kept the KV cache of a prompt is gone, and whoever waits for it waits in vain. */
@@ -152,14 +155,39 @@ export class Links implements BalancerEffects {
   breakOff(request: LinkedRequest, link: WorkerLink, reason: Reason): void {
     const attempt = request.numberAt(link)
     this.attemptFailed(request, link, reason)
-    sendCancel(request, attempt, link)
+    link.callOff(request.stream, attempt)
   }
 
   /** Passes the client's permission to the worker. Before the first token it could overtake the ASSIGN, and is kept instead. */
   grant({ creditUpTo, creditUpToBytes, holder, live, nextIndex, stream }: LinkedRequest): void {
-    if (nextIndex === 0) return
+    if (nextIndex === 0 || holder === undefined) return
+    const { outbox } = holder.connection
+    if (outbox.isCrowded) {
+      holder.owesCredit = true
+      return
+    }
     const fields = { stream, attempt: live, a: creditUpTo, b: creditUpToBytes }
-    holder?.connection.outbox.control(encodeFrame(Type.credit, fields))
+    outbox.control(encodeFrame(Type.credit, fields))
+  }
+
+  /** The worker at the other end of `link` has read some of what was sent: it gets what waited for that. */
+  resume(link: WorkerLink): void {
+    const { table } = this
+    const { outbox } = link.connection
+    if (link.owesCredit && !outbox.isCrowded) {
+      link.owesCredit = false
+      for (let slot = 0; slot < table.capacity; slot++) {
+        const request = table.at(slot)
+        if (request.holder === link) this.grant(request)
+      }
+    }
+    const nowMs = this.timers.nowMs() * this.timeScale
+    for (const [stream, attempt] of link.unsent) {
+      if (outbox.isCrowded) return
+      link.unsent.delete(stream)
+      const request = table.find(stream)
+      if (request?.numberAt(link) === attempt) this.send(request, link, attempt, request.part, nowMs)
+    }
   }
 
   /** The terminal of `slot` was written, DONE where no reason is given: nothing more reaches the client. */
@@ -238,17 +266,33 @@ export class Links implements BalancerEffects {
   readonly assign = (slot: number, worker: number, part: number, nowMs: number): boolean => {
     const link = this.workers[worker]
     if (link === undefined || !link.connection.isOpen) return false
-    const { frames } = this
     const request = this.table.at(slot)
-    const model = link.modelNumber(request.model)
-    if (model < 0) return false
+    if (link.modelNumber(request.model) < 0) return false
+    const attempt = request.attempt
+    const isToWait = link.unsent.size > 0 || link.connection.outbox.isCrowded
+    if (!isToWait && !this.send(request, link, attempt, part, nowMs)) return false
+    request.assigned(link, part)
+    if (isToWait) link.unsent.set(request.stream, attempt)
+    request.message = undefined
+    return true
+  }
+
+  /** Writes an ASSIGN. False when the link is closed, because of it or before. */
+  private send(
+    request: LinkedRequest,
+    link: WorkerLink,
+    attempt: number,
+    part: number,
+    nowMs: number
+  ): boolean {
+    const { frames } = this
+    const { slot } = request
     const { outbox } = link.connection
     const start = frames.startOf(slot)
     const at = outbox.relay(frames.bytesOf(slot), start, start + frames.lengthOf(slot))
     if (at < 0) return false
     const { bytes } = outbox
     const header = at + HEADER_OFFSET
-    request.assigned(link, part)
     bytes[header + At.type] = Type.assign
     bytes[header + At.flags] = (request.flags & CLIENT_FLAGS) | flagOf[part]!
     if (part === Role.decode) {
@@ -257,13 +301,12 @@ export class Links implements BalancerEffects {
       writeU32(bytes, header + At.keeperHigh, high)
       writeU32(bytes, header + At.keeperLow, low)
     }
-    writeU16(bytes, header + At.attempt, request.attempts)
+    writeU16(bytes, header + At.attempt, attempt)
     writeU32(bytes, header + At.stream, request.stream)
     writeU32(bytes, header + At.epoch, this.epoch)
     writeU16(bytes, header + At.tenant, 0)
-    writeU16(bytes, header + At.model, model)
+    writeU16(bytes, header + At.model, link.modelNumber(request.model))
     writeU32(bytes, header + At.timeoutMs, Math.max(1, request.deadlineMs - nowMs))
-    request.message = undefined
     return true
   }
 
@@ -278,13 +321,9 @@ export class Links implements BalancerEffects {
   private callOff(request: LinkedRequest, link: WorkerLink): void {
     const attempt = request.numberAt(link)
     request.left(link, Reason.cancelled)
-    sendCancel(request, attempt, link)
+    link.callOff(request.stream, attempt)
   }
 }
-
-/** Comes last in what it belongs to: a link that takes no more is closed, and says so of all it holds. */
-const sendCancel = ({ stream }: LinkedRequest, attempt: number, { connection }: WorkerLink): void =>
-  connection.outbox.control(encodeFrame(Type.cancel, { stream, attempt }))
 
 /** Never 0, as an index key must be. */
 const fold = (client: number, high: number, low: number): number =>

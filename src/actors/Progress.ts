@@ -18,6 +18,4 @@ export class Progress {
   moves = 0
   /** Output tokens the policies were told of. */
   toldTokens = 0
-  /** When the first token was relayed; NaN before, and where an earlier core had the request then. */
-  firstMs = Number.NaN
 }

@@ -71,6 +71,8 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
   sessionLow = 0
   arrivedMs = 0
   deadlineMs = 0
+  /** When the balancer heard of the first token; NaN before. */
+  firstMs = Number.NaN
   /** From DONE, or from PREFILLED where the request is split. */
   cachedTokens = 0
 
@@ -212,6 +214,7 @@ export class RequestTable<Client = unknown, Holder = unknown> {
     request.message = undefined
     request.cancelled = false
     request.weight = 1
+    request.firstMs = Number.NaN
     request.cachedTokens = 0
     return request
   }

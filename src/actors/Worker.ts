@@ -2,7 +2,12 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { WorkerState as Lifecycle } from "../domain/Snapshot.ts"
 import type { Engine } from "../engines/Engine.ts"
-import type { Connection, ConnectionContext, ConnectionHandler } from "../protocol/Connection.ts"
+import {
+  type Connection,
+  type ConnectionContext,
+  type ConnectionHandler,
+  isRefusal
+} from "../protocol/Connection.ts"
 import { dial } from "../protocol/dial.ts"
 import { type Register, version } from "../protocol/Message.ts"
 import type { Transport } from "../protocol/Transport.ts"
@@ -29,7 +34,7 @@ export interface WorkerOptions {
   readonly rng: Rng
   /** While it says true no heartbeat is sent: an injected fault. */
   readonly muted?: () => boolean
-  /** Told of every change, with its reason or "". */
+  /** Told of every change, with its reason or "", and again when a balancer is found that does not let it in. */
   readonly onState?: (state: Lifecycle, why: string) => void
 }
 
@@ -57,6 +62,8 @@ export class Worker {
   private readonly state: WorkerState
   private link: BalancerLink | undefined
   private lifecycle: Lifecycle = "starting"
+  /** The refusal that was told last, or "" when something else was. */
+  private refusal = ""
   private stopping = false
   /** Links whose socket is not gone. */
   private sockets = 0
@@ -177,8 +184,10 @@ export class Worker {
   }
 
   private enter(lifecycle: Lifecycle, why: string): void {
-    if (lifecycle === this.lifecycle) return
+    const isNews = lifecycle !== this.lifecycle || (isRefusal(why) && why !== this.refusal)
+    if (!isNews) return
     this.lifecycle = lifecycle
+    this.refusal = isRefusal(why) ? why : ""
     this.options.onState?.(lifecycle, why)
   }
 }

@@ -42,6 +42,10 @@ export class WorkerLink implements ConnectionHandler {
   worker = -1
   /** Model indices in the order of REGISTER. */
   models: ReadonlyArray<number> = []
+  /** Attempts that wait until the worker has read some of what was sent: their numbers by stream id, the oldest first. */
+  readonly unsent = new Map<number, number>()
+  /** Whether permissions of clients wait for the same. */
+  owesCredit = false
   private readonly options: WorkerLinkOptions
   private readonly links: Links
   private strikes = 0
@@ -78,6 +82,19 @@ export class WorkerLink implements ConnectionHandler {
       else if (request.keeper === this) links.keeperLost(request)
     }
     this.options.closed(this, why)
+  }
+
+  readonly drained = (): void => {
+    if (this.unsent.size > 0 || this.owesCredit) this.links.resume(this)
+  }
+
+  /**
+   * Calls off an attempt that the worker has, or is to have. Comes last in what it belongs to: a link that takes no more is closed, and
+   * says so of all it holds.
+   */
+  callOff(stream: number, attempt: number): void {
+    if (this.unsent.get(stream) === attempt) this.unsent.delete(stream)
+    else this.connection.outbox.control(encodeFrame(Type.cancel, { stream, attempt }))
   }
 
   /** The number by which this worker knows a model; -1 for one that it does not serve. */

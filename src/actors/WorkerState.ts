@@ -7,8 +7,8 @@ import { assert } from "../structures/assert.ts"
 export const HELD_TOKENS_MAX = 4096
 /** How long tokens are kept for a client that does not read. */
 export const HELD_MS_MAX = 30_000
-/** CANCELs kept for ASSIGNs that have not come. They overtake what waits in the balancer's outbox, which is given up after 30 s. */
-const EARLY_CANCELS_MAX = 1024
+/** CANCELs kept for ASSIGNs that have not come. They overtake what waits in the balancer's outbox, 4 MiB of it for at most 30 s. */
+const EARLY_CANCELS_MAX = 65_536
 const EARLY_CANCEL_MS = 30_000
 
 /** Bytes of a TOKEN frame beside its text, at most. */

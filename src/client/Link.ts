@@ -1,6 +1,6 @@
 import { isRetryable, Reason } from "../domain/Outcome.ts"
 import { locate, parts, unpack } from "../protocol/Codec.ts"
-import type { Connection, ConnectionHandler } from "../protocol/Connection.ts"
+import { type Connection, type ConnectionHandler, isRefusal } from "../protocol/Connection.ts"
 import {
   At,
   Flag,
@@ -14,7 +14,7 @@ import {
 import { Failure, Finished, readPayload, unpackReader, type Welcome } from "../protocol/Message.ts"
 import type { Task } from "../protocol/Turn.ts"
 import type { OpenRequest } from "./OpenRequest.ts"
-import { isFinal, Redial, type RedialOptions } from "./Redial.ts"
+import { Redial, type RedialOptions } from "./Redial.ts"
 import { ConnectionNames, requestFrame } from "./requestFrame.ts"
 
 /** Lost connections one request survives, while it has no token. */
@@ -337,7 +337,7 @@ export class Link implements ConnectionHandler, Task {
       request.tokens.next === 0 &&
       request.facts.retry !== "none" &&
       request.losses++ < LOSSES_MAX &&
-      !isFinal(why)
+      !isRefusal(why)
     if (again) this.submit(request)
     else request.fail(Reason.connectionLost, why, this.nowMs())
   }

@@ -1,4 +1,4 @@
-import type { Connection, ConnectionHandler } from "../protocol/Connection.ts"
+import { type Connection, type ConnectionHandler, isRefusal } from "../protocol/Connection.ts"
 import type { Welcome } from "../protocol/Message.ts"
 import { greet, type Introduction } from "./greet.ts"
 import type { RandomU32 } from "./randomU32.ts"
@@ -108,7 +108,7 @@ export class Redial {
 
   private failed(why: string): void {
     this.failures++
-    if (this.failures < this.options.reconnect.attemptsMax && !isFinal(why)) return this.rest()
+    if (this.failures < this.options.reconnect.attemptsMax && !isRefusal(why)) return this.rest()
     this.failures = 0
     this.options.gaveUp(why)
   }
@@ -123,6 +123,3 @@ export class Redial {
 
 const CLOSED = "the client is closed"
 const nothing = (): void => undefined
-
-/** The balancer said that coming back is of no use. */
-export const isFinal = (why: string): boolean => /^goodbye: (?:unauthorized|version)/.test(why)

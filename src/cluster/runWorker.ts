@@ -5,7 +5,7 @@ import { makeCpuBurner } from "../engines/cpuBurner.ts"
 import { SimulatedEngine } from "../engines/SimulatedEngine.ts"
 import { presets } from "../engines/simulated/CostModel.ts"
 import { bunTransport } from "../protocol/BunTransport.ts"
-import type { ConnectionContext } from "../protocol/Connection.ts"
+import { type ConnectionContext, isRefusal } from "../protocol/Connection.ts"
 import { defaultLimits } from "../protocol/Limits.ts"
 import { systemTimers } from "../protocol/Timers.ts"
 import { Turn } from "../protocol/Turn.ts"
@@ -48,7 +48,9 @@ export const runWorker = (options: WorkerOptions): Effect.Effect<void, CliFailur
         muted: () => engine.faults.loseHeartbeats,
         onState: (state, why) => {
           const balancer = state === "lost" ? ` the balancer at ${options.address}` : ""
-          say(options, `${state}${balancer}${why === "" ? "" : `: ${why}`}`)
+          const line = `${state}${balancer}${why === "" ? "" : `: ${why}`}`
+          if (isRefusal(why)) complain(options, `${line}${remedyOf(why)}`)
+          else say(options, line)
           if (state === "ready") announceOnce()
         }
       })
@@ -96,8 +98,18 @@ const orphaned = Effect.callback<void>((resume) => {
   process.stdin.resume()
 })
 
+const remedyOf = (refusal: string): string =>
+  refusal.startsWith("goodbye: unauthorized")
+    ? "; the first credential of auth.workers (PARALLAX_AUTH_WORKERS) must be one of that balancer"
+    : ""
+
 /** A worker is quiet: its parent, or the person who started it, hears when its state changes. */
-const say = ({ name, log, owned }: WorkerOptions, line: string): void => {
-  if (log.level === "debug" || (!owned && log.level !== "none"))
-    process.stderr.write(`worker ${name} ${line}\n`)
+const say = (options: WorkerOptions, line: string): void => {
+  const { log, owned } = options
+  if (log.level === "debug" || !owned) complain(options, line)
+}
+
+/** What nobody else would say. */
+const complain = ({ name, log }: WorkerOptions, line: string): void => {
+  if (log.level !== "none") process.stderr.write(`worker ${name} ${line}\n`)
 }

@@ -32,7 +32,8 @@ const LEAVE_MS = 2_000
 
 /**
  * Starts a cluster that lives as long as the scope: balancer, HTTP listener, and the worker processes of this machine. Succeeds when all
- * workers are ready. Closing the scope drains it: no new requests, those in flight end, then workers, listener and balancer stop.
+ * workers are ready, and fails when a supervisor gives up before. Closing the scope drains it: no new requests, those in flight end, then
+ * workers, listener and balancer stop.
  */
 export const startCluster = Effect.fnUntraced(function* (
   config: Config
@@ -63,6 +64,8 @@ export const startCluster = Effect.fnUntraced(function* (
       periodMs: config.scaling.periodMs,
       restartAfterMs: config.scaling.restartAfterMs,
       restartAtMostMs: config.scaling.restartAtMostMs,
+      startWithinMs: config.scaling.startWithinMs,
+      timeScale: config.cluster.timeScale,
       drainMs: config.limits.requestTimeoutMs,
       shutdownMs: config.drain.timeoutMs + LEAVE_MS
     })
@@ -90,19 +93,23 @@ export const startCluster = Effect.fnUntraced(function* (
         ({ name, role, least }) => host.readyCount(name, role) >= least
       )
     )
-  while (!complete()) yield* Effect.sleep(READY_LOOK_MS)
+  const ended = Effect.raceFirst(
+    balancer.ended,
+    Effect.catchTag(machine.join, "Escalated", () =>
+      failed("The autoscaler failed too often and gave up; the log says why.")
+    )
+  )
+  const allReady = Effect.gen(function* () {
+    while (!complete()) yield* Effect.sleep(READY_LOOK_MS)
+  })
+  yield* Effect.raceFirst(allReady, ended)
   return {
     ...balancer,
     workers: config.models.reduce(
       (sum, { workers, prefillWorkers, decodeWorkers }) => sum + workers + prefillWorkers + decodeWorkers,
       0
     ),
-    ended: Effect.raceFirst(
-      balancer.ended,
-      Effect.catchTag(machine.join, "Escalated", () =>
-        failed("The autoscaler failed too often and gave up; the log says why.")
-      )
-    )
+    ended
   }
 })
 

@@ -142,7 +142,7 @@ export const makeMetrics = (sources: MetricSources): Metrics => {
   })
   histogram(registry, {
     name: "tpot_seconds",
-    help: "From the first token to the end, per token after the first, of finished requests that had any and did not stream across a restart of the balancer.",
+    help: "From the first token to the end, per token after the first, of finished requests that had any.",
     bounds: bounds.token,
     sources: [[{}, totals.tpotMs]]
   })

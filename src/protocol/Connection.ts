@@ -30,6 +30,8 @@ export interface ConnectionHandler {
   readonly frame: (type: number, bytes: Buffer, start: number, end: number) => void
   /** The peer is gone, for whatever reason. Called exactly once, and nothing after it. */
   readonly closed: (why: string) => void
+  /** The kernel takes bytes again, after it had refused some. */
+  readonly drained?: () => void
 }
 
 /** What is shared by all connections of a process. */
@@ -282,6 +284,7 @@ export class Connection implements SocketEvents {
     this.movedMs = this.context.timers.nowMs()
     this.outbox.drained()
     if (this.outbox.pending <= this.context.limits.behindBytes) this.behindSinceMs = undefined
+    if (this.isOpen) this.handler?.drained?.()
   }
 
   readonly ended = (): void => {
@@ -486,6 +489,9 @@ export class Connection implements SocketEvents {
     this.refuse("bad_frame", "bad_frame", `a frame is ${hint}`)
   }
 }
+
+/** Whether a connection ended because the peer does not let this side in as it is: coming back is of no use. */
+export const isRefusal = (why: string): boolean => /^goodbye: (?:unauthorized|version)/.test(why)
 
 const rethrow = (error: unknown): never => {
   throw error

@@ -8,11 +8,6 @@ const PLAIN_FRAME_BYTES = HEADER_OFFSET + HEADER_BYTES + 3
 const PAGE_BYTES = 64 * 1024
 /** Most of what a peer gets in one turn fits here, and thousands of peers may get something in the same turn. */
 const SMALL_PAGE_BYTES = 2 * 1024
-/**
- * Control frames are small and rare. More than this piles up, and the peer is cut, when it reads nothing, or when some 1,900 requests that
- * a worker has are called off while the kernel takes nothing for it.
- */
-const CONTROL_BYTES_MAX = PAGE_BYTES
 /** Bytes of each page size kept for reuse by all outboxes of the process. An idle connection holds none. */
 const SPARE_BYTES_MAX = 16 * 1024 * 1024
 const sparePages: Array<Buffer> = []
@@ -52,7 +47,7 @@ const none = Buffer.alloc(0)
  *
  * Frames are appended in place and leave together at the end of the turn. There are two lanes: data, in order; and control, which
  * overtakes data at the next frame boundary and so never waits behind it. What the kernel refuses is kept here, up to `limitBytes` in
- * the data lane and 64 KiB in the other: one frame more, and the outbox closes and calls `overflowed`, once.
+ * either lane: one frame more, and the outbox closes and calls `overflowed`, once.
  *
  * Append: `const at = outbox.relay(…)` or `outbox.plain(…)` returns the offset of the frame in `outbox.bytes`; patch its header there,
  * before the next call. Cost of a relay and its share of the flush: about 15 ns.
@@ -105,6 +100,12 @@ export class Outbox implements Task {
     return this.blocked ? this.blockedMs : undefined
   }
 
+  /** Whether the kernel refuses bytes and half of a lane is full: what can wait elsewhere should, until the socket has drained. */
+  get isCrowded(): boolean {
+    if (!this.blocked) return false
+    return Math.max(this.end - this.start, this.urgentEnd - this.urgentStart) > this.limitBytes / 2
+  }
+
   /** Copies a whole frame, its length prefix included, to the data lane. Returns its offset, or -1 when the outbox takes nothing any more. */
   relay(from: Buffer, start: number, end: number): number {
     const at = this.reserve(end - start)
@@ -138,9 +139,9 @@ export class Outbox implements Task {
     if (this.state !== "open") return
     const size = frame.length
     // As in the data lane: a full page leaves at once when the kernel takes it.
-    if (this.urgentEnd - this.urgentStart + size > CONTROL_BYTES_MAX && !this.blocked) this.flush()
+    if (this.urgentEnd - this.urgentStart + size > PAGE_BYTES && !this.blocked) this.flush()
     const kept = this.urgentEnd - this.urgentStart
-    if (kept + size > CONTROL_BYTES_MAX) return this.overflow()
+    if (kept + size > this.limitBytes) return this.overflow()
     if (this.urgentEnd + size > this.urgent.length) {
       this.urgent = moveToFront(this.urgent, this.urgentStart, this.urgentEnd, size)
       this.urgentStart = 0

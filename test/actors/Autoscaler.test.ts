@@ -2,12 +2,19 @@ import { describe, expect, test } from "bun:test"
 import * as Effect from "effect/Effect"
 import * as fc from "fast-check"
 import { findScaling } from "../../src/policies/registry.ts"
+import { logging } from "../../src/observability/Logging.ts"
 import { Type } from "../../src/protocol/Header.ts"
 import { makeRng } from "../../src/structures/Rng.ts"
 import { it } from "../support/effectTest.ts"
 import { virtual } from "./runtime/virtualTime.ts"
 import { heartbeat } from "./support/VirtualNode.ts"
-import { BOOT_MS, type FleetOptions, PERIOD_MS, VirtualFleet } from "./support/VirtualFleet.ts"
+import {
+  BOOT_MS,
+  type FleetOptions,
+  PERIOD_MS,
+  START_WITHIN_MS,
+  VirtualFleet
+} from "./support/VirtualFleet.ts"
 
 const policy =
   (name: string, options: Readonly<Record<string, number>> = {}) =>
@@ -234,6 +241,23 @@ describe("the autoscaler", () => {
       fleet.launchesFail = false
       yield* fleet.advance(4_000)
       expect(fleet.ready()).toBe(2)
+    }))
+
+  it("a worker that hangs while it starts is ended and started anew, and the log names it", () =>
+    Effect.gen(function* () {
+      const { scaling } = puppet(1)
+      const fleet = new VirtualFleet({ least: 1, most: 2, scaling })
+      fleet.launchesHang = true
+      const lines: Array<string> = []
+      const write = (line: string): void => void lines.push(line)
+      yield* fleet.start().pipe(Effect.provide(logging({ level: "warn", format: "text", write })))
+      yield* fleet.advance(START_WITHIN_MS)
+      expect(fleet.launched).toEqual(["sim-0"])
+      fleet.launchesHang = false
+      yield* fleet.advance(BOOT_MS + 1_000)
+      expect(fleet.launched).toEqual(["sim-0", "sim-0"])
+      expect(fleet.ready()).toBe(1)
+      expect(lines.join("")).toContain('"sim-0 has not been connected for 20 s: ended, to be started anew"')
     }))
 
   it(

@@ -6,6 +6,7 @@ import * as Scope from "effect/Scope"
 import { TestClock } from "effect/testing"
 import { startBalancerNode } from "../../src/actors/BalancerNode.ts"
 import { Dispatcher } from "../../src/actors/runtime/Dispatcher.ts"
+import { Reason } from "../../src/domain/Outcome.ts"
 import { Type } from "../../src/protocol/Header.ts"
 import { defaultLimits } from "../../src/protocol/Limits.ts"
 import { VirtualWorld } from "../client/support/VirtualWorld.ts"
@@ -93,4 +94,24 @@ it("a drain waits for requests that a restarted balancer does not know yet", () 
     yield* settle
     expect(draining.pollUnsafe()).toBeDefined()
     expect(client.of(Type.done)).toHaveLength(1)
+  }))
+
+it("a drain that takes too long ends what is left in an error, and frees the workers", () =>
+  Effect.gen(function* () {
+    const { client, node, settle, worker } = yield* start()
+    const only = yield* worker("w0")
+    for (let stream = 1; stream <= 70; stream++) client.send(client.request({ stream }))
+    const assigns = only.of(Type.assign)
+    // Others wait for their turn.
+    expect(assigns).toHaveLength(64)
+    only.send(only.token(assigns[0]!, 0))
+    const draining = yield* Effect.forkChild(node.drain(0), { startImmediately: true })
+    yield* settle
+    yield* TestClock.adjust("10 millis")
+    yield* settle
+    expect(draining.pollUnsafe()).toBeDefined()
+    expect(client.of(Type.error).map(({ a }) => a)).toEqual(Array.from({ length: 70 }, () => Reason.draining))
+    // Some of those that waited got a place for a moment.
+    expect(only.of(Type.cancel)).toHaveLength(only.of(Type.assign).length)
+    expect(node.host.snapshot()).toMatchObject({ failed: 70, inFlight: 0, queued: 0 })
   }))

@@ -2,6 +2,8 @@ import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
 import { Reason } from "../../src/domain/Outcome.ts"
 import { Role } from "../../src/domain/PoolView.ts"
+import { idleLoad } from "../../src/domain/WorkerLoad.ts"
+import type { Admission } from "../../src/policies/Admission.ts"
 import type { Batching } from "../../src/policies/Batching.ts"
 import type { Pipeline } from "../../src/policies/pipelines.ts"
 import type { Rescue } from "../../src/policies/Rescue.ts"
@@ -21,7 +23,7 @@ type Step =
   | { readonly do: "up" | "down" | "lose"; readonly worker: number }
   | { readonly do: "wait"; readonly ms: number }
   | { readonly do: "restart"; readonly isLost: boolean }
-  | { readonly do: "settle" }
+  | { readonly do: "settle" | "give up" }
 
 const pick = fc.nat({ max: 1000 })
 const worker = fc.nat({ max: 7 })
@@ -64,7 +66,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({ do: fc.constant("wait" as const), ms: fc.integer({ min: 1, max: 100 }) })
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("restart" as const), isLost: fc.boolean() }) },
-  { weight: 2, arbitrary: fc.constant({ do: "settle" as const }) }
+  { weight: 2, arbitrary: fc.constant({ do: "settle" as const }) },
+  { weight: 1, arbitrary: fc.constant({ do: "give up" as const }) }
 )
 
 const run = (world: World, action: Step): void => {
@@ -90,6 +93,8 @@ const act = (world: World, action: Step): void => {
     case "settle":
       world.settling = false
       return world.core.settle(world.nowMs)
+    case "give up":
+      return world.core.giveUp(world.nowMs)
     case "restart":
       return world.restart(action.isLost)
     default: {
@@ -317,14 +322,36 @@ describe("a request", () => {
     const slot = world.submit()
     world.token(slot)
     world.late = true
+    world.nowMs = 30
+    for (let token = 0; token < 3; token++) world.token(slot)
     world.done(slot)
     world.restart()
-    const { done, e2eMs, outputTokens, promptTokens } = world.totals
-    expect([done, outputTokens, e2eMs.count]).toEqual([1, 1, 1])
+    const { done, e2eMs, outputTokens, promptTokens, tpotMs, ttftMs } = world.totals
+    expect([done, outputTokens, e2eMs.count, ttftMs.count]).toEqual([1, 4, 1, 1])
+    expect([tpotMs.count, tpotMs.sum]).toEqual([1, 10])
     expect(promptTokens).toBeGreaterThan(0)
   })
 
-  test("that streamed before a restart has no known first token; the next in its slot has", () => {
+  test("of whose first token an earlier core did not hear counts with the time at which another one takes over", () => {
+    const world = twoWorkers()
+    const slots = [world.submit(), world.submit()]
+    world.late = true
+    world.nowMs = 10
+    for (const slot of slots) for (let token = 0; token < 3; token++) world.token(slot)
+    world.done(slots[0]!)
+    world.nowMs = 12
+    world.restart()
+    world.late = false
+    const { done, tpotMs, ttftMs } = world.totals
+    expect([done, ttftMs.count, ttftMs.sum, tpotMs.count]).toEqual([1, 2, 24, 0])
+    world.restart()
+    expect(ttftMs.count).toBe(2)
+    world.nowMs = 16
+    world.done(slots[1]!)
+    expect([ttftMs.count, tpotMs.count, tpotMs.sum]).toEqual([2, 1, 2])
+  })
+
+  test("that streams across a restart keeps the time of its first token; the next in its slot has its own", () => {
     const world = twoWorkers()
     const [streaming, waiting] = [world.submit(), world.submit()]
     world.token(streaming)
@@ -339,9 +366,9 @@ describe("a request", () => {
       world.done(slot)
     }
     finish(streaming)
-    expect([world.totals.done, tpotMs.count]).toEqual([1, 0])
+    expect([world.totals.done, tpotMs.count, tpotMs.sum]).toEqual([1, 1, 70 / 3])
     finish(waiting)
-    expect([tpotMs.count, tpotMs.sum]).toEqual([1, 20])
+    expect([tpotMs.count, tpotMs.sum]).toEqual([2, 70 / 3 + 20])
     // Slots are used again first in, first out.
     let slot = world.submit()
     while (slot !== streaming) {
@@ -349,7 +376,28 @@ describe("a request", () => {
       slot = world.submit()
     }
     finish(slot)
-    expect([tpotMs.count, tpotMs.sum]).toEqual([2, 40])
+    expect([tpotMs.count, tpotMs.sum]).toEqual([3, 70 / 3 + 40])
+  })
+
+  test("that streams across a restart teaches nothing of the time to a first token", () => {
+    let ttftRatio = (): number => Number.NaN
+    const watching: Admission = {
+      decide: () => null,
+      changed: (_worker, _ready, { forecast }) => {
+        ttftRatio = () => forecast.ttftRatio
+      }
+    }
+    const world = new World("least-connections", 200, (pipeline) => ({
+      ...pipeline,
+      usesForecast: true,
+      admissions: [...pipeline.admissions, watching]
+    }))
+    world.member(0, true)
+    for (let i = 0; i < 200; i++) world.token(world.submit())
+    world.nowMs = 100
+    world.restart()
+    world.core.observe(0, idleLoad, world.nowMs)
+    expect(ttftRatio()).toBe(1)
   })
 
   test("whose worker is lost before the first token goes to another one", () => {

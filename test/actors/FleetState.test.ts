@@ -13,22 +13,30 @@ interface Subject {
 const LOOK_MS = 250
 const RETRY_MS = 2_000
 const DRAIN_MS = 10_000
+const CONNECT_MS = 5_000
+const RECONNECT_MS = 3_000
 /** From the start of a process until it is connected, and from then until it is ready. */
 const BOOT_MS = 500
 const WARM_MS = 250
 
+type Mishap = "crash" | "exit" | "drain" | "suspect" | "finish" | "hang"
 /** Something that happens to a process of that index, if there is one, or to the fleet. */
 type Event =
-  | { readonly do: "crash" | "exit" | "drain" | "suspect" | "finish"; readonly index: number }
+  | { readonly do: Mishap; readonly index: number }
   | { readonly do: "want"; readonly count: number }
   | { readonly do: "breakStarts" | "mendStarts" | "crashAutoscaler" | "nothing" }
 
 interface Process {
   state: Sighting["state"]
+  incarnation: number
+  /** It connects no more. */
+  hangs: boolean
   sinceMs: number
   /** Requests of a draining process that are not finished. */
   busy: boolean
 }
+
+const times = { drainMs: DRAIN_MS, retryMs: RETRY_MS, connectMs: CONNECT_MS, reconnectMs: RECONNECT_MS }
 
 /** Processes as they behave, beside the fleet that looks after them. */
 class World {
@@ -43,7 +51,7 @@ class World {
 
   constructor(subject: Subject, { least, most }: { readonly least: number; readonly most: number }) {
     this.subject = subject
-    this.options = { least, most, drainMs: DRAIN_MS, retryMs: RETRY_MS }
+    this.options = { least, most, ...times }
     this.wanted = least
     this.fleet = subject.make(this.options)
   }
@@ -78,10 +86,15 @@ class World {
     this.nowMs += LOOK_MS
     for (const process of this.processes.values()) {
       const forMs = this.nowMs - process.sinceMs
+      if (process.hangs) continue
       if (process.state === "absent" && forMs >= BOOT_MS) this.enter(process, "starting")
       else if (process.state === "starting" && forMs >= WARM_MS) this.enter(process, "ready")
     }
-    const seen = [...this.processes].map(([index, { state }]) => ({ index, state }))
+    const seen = [...this.processes].map(([index, { incarnation, state }]) => ({
+      index,
+      process: incarnation,
+      state
+    }))
     const orders = this.fleet.look(seen, (candidates) => candidates[0]!, this.nowMs)
     for (const order of orders) this.obey(order)
     return orders
@@ -93,7 +106,17 @@ class World {
       expect(index).toBeLessThan(this.options.most)
       this.starts++
       if (this.startsFail) this.fleet.startFailed(this.nowMs)
-      else this.processes.set(index, { state: "absent", sinceMs: this.nowMs, busy: false })
+      else {
+        const incarnation = this.starts
+        const process = {
+          state: "absent",
+          sinceMs: this.nowMs,
+          incarnation,
+          hangs: false,
+          busy: false
+        } as const
+        this.processes.set(index, { ...process })
+      }
     } else if (_tag === "Drain") this.befall("drain", index)
     else {
       const process = this.processes.get(index)!
@@ -103,13 +126,15 @@ class World {
     }
   }
 
-  private befall(what: "crash" | "exit" | "drain" | "suspect" | "finish", index: number): void {
+  private befall(what: Mishap, index: number): void {
     const process = this.processes.get(index)
     if (process === undefined) return
     if (what === "exit") this.processes.delete(index)
-    else if (what === "crash") {
+    else if (what === "crash" || what === "hang") {
       this.enter(process, "absent")
       process.busy = false
+      process.hangs = what === "hang"
+      if (what === "crash") process.incarnation = ++this.starts
     } else if (what === "suspect" && process.state === "ready") this.enter(process, "suspect")
     else if (what === "finish") {
       if (process.state === "draining") this.processes.delete(index)
@@ -128,7 +153,7 @@ class World {
 
 const index = fc.nat(9)
 const event: fc.Arbitrary<Event> = fc.oneof(
-  fc.record({ do: fc.constantFrom("crash", "exit", "drain", "suspect", "finish", "finish"), index }),
+  fc.record({ do: fc.constantFrom("crash", "exit", "drain", "suspect", "hang", "finish", "finish"), index }),
   fc.record({ do: fc.constant("want"), count: fc.nat(12) }),
   fc.record({ do: fc.constantFrom("breakStarts", "mendStarts", "mendStarts", "crashAutoscaler", "nothing") })
 )
@@ -180,7 +205,7 @@ const laws = [
           }
           world.happen({ do: "mendStarts" })
           for (let i = 0; i < bounds.most; i++) world.happen({ do: "finish", index: i })
-          // Time for a process that drains for ever to be given up, and for new ones to be ready.
+          // Time for a process that drains or hangs for ever to be given up, and for new ones to be ready.
           const looks = (DRAIN_MS + RETRY_MS + 2 * (BOOT_MS + WARM_MS)) / LOOK_MS + 8
           for (let i = 0; i < looks; i++) world.look()
           expect([...world.processes.values()].map(({ state }) => state)).toEqual(
@@ -210,9 +235,9 @@ describe("the worker processes of a model", () => {
   keepsAll(laws, asItIs)
 
   const sights = (...states: ReadonlyArray<Sighting["state"]>): ReadonlyArray<Sighting> =>
-    states.map((state, index) => ({ index, state }))
+    states.map((state, index) => ({ index, state, process: index }))
   const fleetOf = (wanted: number, most = 8): FleetState => {
-    const fleet = new FleetState({ least: 1, most, drainMs: DRAIN_MS, retryMs: RETRY_MS })
+    const fleet = new FleetState({ least: 1, most, ...times })
     fleet.want(wanted)
     return fleet
   }
@@ -238,21 +263,49 @@ describe("the worker processes of a model", () => {
     expect(fleet.look(sights("ready", "draining"), last, DRAIN_MS + 1)).toEqual([{ _tag: "Stop", index: 1 }])
   })
 
+  /** Looks at one process, number 0. */
+  const lonely = () => {
+    const fleet = new FleetState({ least: 1, most: 2, ...times })
+    return (nowMs: number, state?: Sighting["state"], process: unknown = "first") =>
+      fleet.look(state === undefined ? [] : [{ index: 0, state, process }], () => 0, nowMs)
+  }
+
   test("one that has lost its connection and does not come back is given up, and another one started", () => {
-    const fleet = new FleetState({ least: 1, most: 2, drainMs: DRAIN_MS, retryMs: RETRY_MS })
-    const look = (nowMs: number, ...seen: ReadonlyArray<Sighting>) => fleet.look(seen, () => 0, nowMs)
-    const ready = { index: 0, state: "ready" } as const
-    const absent = { index: 0, state: "absent" } as const
-    // One that has never been there may take its time.
-    expect(look(0, absent)).toEqual([])
-    expect(look(200_000, absent)).toEqual([])
-    look(300_000, ready)
-    expect(look(340_000, absent)).toEqual([])
+    const look = lonely()
+    look(0, "ready")
+    expect(look(2_000, "absent")).toEqual([])
     // It was back for a moment.
-    look(350_000, ready)
-    expect(look(410_000 + RETRY_MS, absent)).toEqual([])
-    expect(look(410_250 + RETRY_MS, absent)).toEqual([{ _tag: "Stop", index: 0 }])
-    expect(look(410_500 + RETRY_MS)).toEqual([{ _tag: "Start", index: 0 }])
+    look(2_500, "ready")
+    expect(look(2_500 + RECONNECT_MS, "absent")).toEqual([])
+    const gone = 2_750 + RECONNECT_MS
+    expect(look(gone, "absent")).toEqual([{ _tag: "GiveUp", index: 0, afterMs: RECONNECT_MS }])
+    expect(look(gone + 250)).toEqual([{ _tag: "Start", index: 0 }])
+  })
+
+  test("one that does not connect is given up, and another one started; that has as long again", () => {
+    const look = lonely()
+    expect(look(0, "absent")).toEqual([])
+    expect(look(CONNECT_MS, "absent")).toEqual([])
+    expect(look(CONNECT_MS + 250, "absent")).toEqual([{ _tag: "GiveUp", index: 0, afterMs: CONNECT_MS }])
+    expect(look(CONNECT_MS + 500)).toEqual([{ _tag: "Start", index: 0 }])
+    expect(look(CONNECT_MS + 750, "absent", "second")).toEqual([])
+    expect(look(2 * CONNECT_MS + 750, "absent", "second")).toEqual([])
+  })
+
+  test("one that crashed has as long to connect as at first", () => {
+    const look = lonely()
+    look(0, "ready")
+    expect(look(250, "absent", "second")).toEqual([])
+    expect(look(250 + CONNECT_MS, "absent", "second")).toEqual([])
+    expect(look(500 + CONNECT_MS, "absent", "second")).toHaveLength(1)
+  })
+
+  test("one that waits to be started again is left to do so", () => {
+    const fleet = new FleetState({ least: 1, most: 2, ...times })
+    const waiting = [{ index: 0, state: "absent", process: undefined } as const]
+    fleet.look(sights("ready"), last, 0)
+    expect(fleet.look(waiting, last, 250)).toEqual([])
+    expect(fleet.look(waiting, last, 100_000)).toEqual([])
   })
 
   test("one that was started again while it drained is told again", () => {
@@ -268,7 +321,7 @@ describe("the worker processes of a model", () => {
   })
 
   test("a new one takes over those there are", () => {
-    const fleet = new FleetState({ least: 1, most: 8, drainMs: DRAIN_MS, retryMs: RETRY_MS })
+    const fleet = new FleetState({ least: 1, most: 8, ...times })
     expect(fleet.look(sights("ready", "draining", "ready", "absent"), last, 0)).toEqual([])
   })
 
@@ -339,6 +392,13 @@ describe("planted defects of it", () => {
       "fleet-converges",
       planted((fleet) => ({
         look: (seen, choose, nowMs) => fleet.look(seen, choose, nowMs).filter(({ _tag }) => _tag !== "Stop")
+      }))
+    ],
+    [
+      "waits without end for one that hangs",
+      "fleet-converges",
+      planted((fleet) => ({
+        look: (seen, choose, nowMs) => fleet.look(seen, choose, nowMs).filter(({ _tag }) => _tag !== "GiveUp")
       }))
     ],
     ["tries to start at every look", "fleet-retries", planted(() => ({ startFailed: () => {} }))]

@@ -535,6 +535,27 @@ describe("a worker and its balancer", () => {
     expect(states).toEqual(["lost: goodbye: unauthorized (no)"])
   })
 
+  test("a refusal is told once, also when there was no balancer before", () => {
+    const secret = "secret"
+    const { world, balancer, states } = makeRig(
+      { credential: "other" },
+      { gate: gate({ worker: [secret] }) },
+      undefined,
+      false
+    )
+    world.refusing = true
+    world.advance(5_000)
+    world.refusing = false
+    world.advance(5_000)
+    world.refusing = true
+    world.advance(5_000)
+    world.refusing = false
+    world.advance(5_000)
+    expect(balancer.hellos.length).toBeGreaterThan(6)
+    const refused = "lost: goodbye: unauthorized (not authorised as worker)"
+    expect(states).toEqual([expect.stringMatching(/^lost: (?!goodbye)/), refused])
+  })
+
   test("a balancer that is silent for two seconds is given up, and its work with it", () => {
     const { world, balancer, engine } = makeRig()
     balancer.assign(1)

@@ -269,7 +269,7 @@ describe("the rules of a worker", () => {
     rig.cancel(1, 1)
     rig.nowMs = 30_001
     expect(rig.assign(1, 1, 1)).toMatchObject({ stream: 1 })
-    for (let stream = 100; stream < 1125; stream++) rig.cancel(stream, 1)
+    for (let stream = 100; stream <= 100 + 65_536; stream++) rig.cancel(stream, 1)
     expect(rig.assign(100, 1, 1)).toMatchObject({ stream: 100 })
     expect(rig.assign(101, 1, 1)).toBe(Reason.cancelled)
   })

@@ -98,6 +98,72 @@ describe("a request", () => {
   })
 })
 
+describe("a worker that is slow to read", () => {
+  const outboxBytes = 128 * 1024
+  /** One that has read its first frames, and then stops. */
+  const slowWorker = () => {
+    const node = new VirtualNode({ outboxBytes })
+    const worker = node.worker("w0", { capacity: 1024 })
+    worker.room = 0
+    return { node, worker, client: node.client() }
+  }
+  const prompt = "p".repeat(4_000)
+  const cancel = (stream: number) => encodeFrame(Type.cancel, { stream })
+
+  test("gets more prompts than its outbox holds, in order, as it reads them", () => {
+    const { client, node, worker } = slowWorker()
+    for (let stream = 1; stream <= 200; stream++) client.send(client.request({ stream, prompt }))
+    expect(worker.connection.outbox.pending).toBeLessThan(outboxBytes)
+    while (worker.of(Type.assign).length < 200 && !worker.closed) worker.read(10_000)
+    expect(worker.of(Type.assign).map(({ attempt, payload }) => ({ attempt, payload }))).toEqual(
+      Array.from({ length: 200 }, () => ({ attempt: 1, payload: { prompt } }))
+    )
+    for (const assign of worker.of(Type.assign)) worker.send(worker.about(assign, Type.done))
+    expect(client.of(Type.done).map(({ stream }) => stream)).toEqual(
+      Array.from({ length: 200 }, (_, i) => i + 1)
+    )
+    expect(node.violations).toEqual([])
+  })
+
+  test("does not hear of those that were called off before they were sent", () => {
+    const { client, node, worker } = slowWorker()
+    for (let stream = 1; stream <= 100; stream++) client.send(client.request({ stream, prompt }))
+    for (let stream = 1; stream <= 100; stream++) client.send(cancel(stream))
+    worker.read(Infinity)
+    const cancelled = worker.of(Type.cancel).map(({ stream }) => stream)
+    expect(worker.of(Type.assign).map(({ stream }) => stream)).toEqual(cancelled)
+    expect(cancelled.length).toBeLessThan(outboxBytes / prompt.length)
+    expect(client.of(Type.error)).toHaveLength(100)
+    expect([worker.closed, node.violations, node.host.snapshot().inFlight]).toEqual([false, [], 0])
+  })
+
+  test("keeps its connection however many requests are called off or read on meanwhile", () => {
+    const { client, node, worker } = slowWorker()
+    client.send(client.request({ stream: 9_999 }))
+    worker.read(Infinity)
+    worker.send(worker.token(worker.of(Type.assign)[0]!, 0))
+    worker.room = 0
+    let upTo = 1_000
+    for (let round = 1; round <= 40; round++) {
+      for (let i = 0; i < 100; i++) client.send(encodeFrame(Type.credit, { stream: 9_999, a: ++upTo, b: 0 }))
+      const churn = node.client(`churn-${round}`)
+      for (let stream = 1; stream <= 200; stream++) churn.send(churn.request({ stream }))
+      churn.drop()
+    }
+    expect([worker.closed, node.violations]).toEqual([false, []])
+    worker.read(Infinity)
+    expect(worker.of(Type.credit).at(-1)).toMatchObject({ a: upTo })
+    const cancelled = new Set(worker.of(Type.cancel).map(({ stream }) => stream))
+    expect(
+      worker
+        .of(Type.assign)
+        .slice(1)
+        .every(({ stream }) => cancelled.has(stream))
+    ).toBe(true)
+    expect(node.host.snapshot().inFlight).toBe(1)
+  })
+})
+
 describe("CANCEL", () => {
   test("reaches the worker, ends the request once, and late tokens are dropped", () => {
     const { node, client, worker } = scene()
@@ -305,7 +371,8 @@ describe("a worker", () => {
     const { node, client, worker } = scene()
     client.send(client.request({ stream: 1 }))
     const reborn = node.worker("w0", { incarnation: 2 })
-    expect(worker.closed).toBe(true)
+    const message = "a worker has registered anew under this name"
+    expect(worker.of(Type.goodbye)).toMatchObject([{ payload: { code: "done", message } }])
     expect(reborn.of(Type.assign)).toMatchObject([{ attempt: 2 }])
     reborn.send(reborn.about(reborn.of(Type.assign)[0]!, Type.done))
     expect(client.of(Type.done)).toMatchObject([{ stream: 1, attempt: 2 }])
@@ -340,7 +407,8 @@ describe("a worker", () => {
     // Both in one turn: the manager looks before it hears of the return.
     node.managers.get("sim")!.tell({ _tag: "Check" })
     reborn.send(register(), heartbeat)
-    expect([worker.closed, reborn.closed]).toEqual([true, false])
+    expect([worker, reborn].map((peer) => peer.of(Type.goodbye).length)).toEqual([1, 0])
+    expect(reborn.closed).toBe(false)
     expect(node.host.membersOf("sim")).toMatchObject([{ name: "w0", state: "ready" }])
   })
 

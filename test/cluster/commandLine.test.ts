@@ -247,6 +247,34 @@ describe("the command line", () => {
 })
 
 describe("worker", () => {
+  test("says that its credential is refused, and what to mend, also when a cluster has started it", async () => {
+    const refuse = { refuse: "unauthorized", message: "not authorised as worker" } as const
+    const balancer = new FakeBalancer({ refuse })
+    const { host, port } = balancer.address
+    const address = `${host}:${port}`
+    const { config } = configOf({})
+    const { command, env } = ownedCommand({
+      ...configured(config, config.models[0]!),
+      name: "w1",
+      role: "both",
+      address,
+      credential: "another one"
+    })
+    const child = Bun.spawn([...command], {
+      cwd: root,
+      env: { ...process.env, ...env },
+      stdin: "pipe",
+      stderr: "pipe",
+      stdout: "ignore"
+    })
+    const { value } = await child.stderr.getReader().read()
+    child.kill("SIGKILL")
+    await balancer.close()
+    expect(new TextDecoder().decode(value)).toBe(
+      `worker w1 lost the balancer at ${address}: goodbye: unauthorized (not authorised as worker); the first credential of auth.workers (PARALLAX_AUTH_WORKERS) must be one of that balancer\n`
+    )
+  })
+
   test("does not listen, and is not held to the rules for who does", async () => {
     const ran = await run(["worker", "--address", "nowhere"], { PARALLAX_LISTEN_HOST: "0.0.0.0" })
     expect(ran).toMatchObject({ exitCode: 2, out: "", err: expect.stringMatching(/^--address: /) })
@@ -356,14 +384,15 @@ test("what a parent hands to a worker arrives as it was, and not on the command 
 })
 
 test("workers beat at the pace of their cluster, whoever starts them", () => {
-  const resolved = resolveConfig(
-    catalogue,
-    [{ values: { cluster: { timeScale: 5 } }, origin: () => "" }],
-    false
-  )
-  assert(resolved._tag === "Valid", "the configuration is valid")
-  expect(configured(resolved.config, resolved.config.models[0]!).heartbeatMs).toBe(50)
+  const { config } = configOf({ cluster: { timeScale: 5 } })
+  expect(configured(config, config.models[0]!).heartbeatMs).toBe(50)
 })
+
+const configOf = (values: unknown) => {
+  const resolved = resolveConfig(catalogue, [{ values, origin: () => "" }], false)
+  assert(resolved._tag === "Valid", "the configuration is valid")
+  return resolved
+}
 
 /** Every key of a document, at any depth. */
 const keysIn = (value: unknown): ReadonlyArray<string> =>

@@ -172,6 +172,34 @@ describe("Ctrl-C", () => {
   }, 60_000)
 })
 
+test("a balancer that gives up while the workers start ends the command", async () => {
+  await using probe = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("") })
+  const port = String(probe.port)
+  await probe.stop(true)
+  const env = {
+    PARALLAX_FAULTS_ENABLED: "true",
+    PARALLAX_MODELS_0_ENGINE_FAULTS_CRASH_AFTER: "0 millis",
+    PARALLAX_LOG_LEVEL: "none"
+  }
+  await using starting = Bun.spawn(
+    [process.execPath, "src/cluster/main.ts", "cluster", "--port", port, "--http-port", "0"],
+    { cwd: root, stdin: "ignore", stdout: "ignore", stderr: "pipe", env: { ...process.env, ...env } }
+  )
+  await eventually("the balancer has crashed too often", async () => {
+    if (starting.exitCode !== null) return true
+    try {
+      const admin = await connectAdmin({ address: `127.0.0.1:${port}` })
+      await admin.crashBalancer()
+      await admin.close()
+    } catch {
+      // Not there yet, or no more.
+    }
+    return undefined
+  })
+  expect(starting.exitCode).toBe(1)
+  expect(await new Response(starting.stderr).text()).toContain("The balancer failed too often and gave up")
+}, 60_000)
+
 test("replay-live sends a trace through a cluster of its own, and agrees with the workers' counters", async () => {
   const replay = Bun.spawn(
     [

@@ -173,7 +173,7 @@ describe("against any kernel, any mix of lanes", () => {
         bench.socket.room = 0
         for (const step of all) {
           perform(bench, step, 1)
-          expect(outbox.pending).toBeLessThanOrEqual(limitBytes + 64 * 1024)
+          expect(outbox.pending).toBeLessThanOrEqual(2 * limitBytes)
           if (overflows.length > 0) expect(outbox.pending).toBe(0)
         }
         bench.socket.room = 0
@@ -276,12 +276,33 @@ test("a full page of control frames leaves before the turn ends: ten thousand in
   )
 })
 
-test("a peer that reads nothing is left 64 KiB of control frames", () => {
-  const { outbox, socket, overflows } = setUp()
-  socket.room = 0
+test("a peer that reads nothing is left as many bytes of control frames as of data", () => {
   const frame = controlFrame(1)
-  for (let i = 0; i < Math.floor((64 * 1024) / frame.length); i++) outbox.control(frame)
+  const { outbox, socket, overflows } = setUp(10 * frame.length)
+  socket.room = 0
+  for (let i = 0; i < 10; i++) outbox.control(frame)
   expect(overflows).toEqual([])
   outbox.control(frame)
   expect(overflows.length).toBe(1)
+})
+
+test("it is crowded when the kernel takes nothing and more than half of a lane is full", () => {
+  const frame = controlFrame(1)
+  for (const append of ["control", "relay"] as const) {
+    const { outbox, socket, turn, drain } = setUp(10 * frame.length)
+    const fill = (count: number): void => {
+      for (let i = 0; i < count; i++) outbox[append](frame, 0, frame.length)
+    }
+    fill(6)
+    expect(outbox.isCrowded).toBe(false)
+    socket.room = frame.length
+    turn.settle()
+    expect(outbox.isCrowded).toBe(false)
+    fill(1)
+    expect(outbox.isCrowded).toBe(true)
+    drain(frame.length)
+    expect(outbox.isCrowded).toBe(false)
+    drain(Infinity)
+    expect(outbox.pending).toBe(0)
+  }
 })

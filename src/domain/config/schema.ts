@@ -349,9 +349,9 @@ const limits = section("Bounds. Whatever goes beyond one is refused with the nam
     minimum: 8192,
     maximum: 1024 * MIB,
     unit: "bytes",
-    summary: "Most bytes held for a peer that does not read.",
+    summary: "Most bytes held for a peer that does not read, and as many of CANCEL and CREDIT frames.",
     consequence:
-      "Above it the peer is cut off as a slow consumer. Memory can grow to this for every connection."
+      "Above it the peer is cut off as a slow consumer. Memory can grow to this for every connection. From half of it on, requests wait for a worker that is slow to read."
   }),
   requestTimeout: duration(
     {
@@ -441,6 +441,17 @@ const scaling = section(
         maximum: HOUR_MS,
         summary: "Longest wait between two starts.",
         consequence: "Longer spares the machine while a worker cannot start."
+      },
+      "Ms"
+    ),
+    startWithin: duration(
+      {
+        fallback: "10 minutes",
+        minimum: SECOND_MS,
+        maximum: 24 * HOUR_MS,
+        summary: "How long a worker process may take to connect before it is ended and another one started.",
+        consequence:
+          "Shorter replaces one that hangs sooner; too short never lets an engine load that takes longer."
       },
       "Ms"
     )
@@ -598,7 +609,7 @@ export const makeSchema = (catalogue: Catalogue) =>
         summary:
           "How many times faster than on the clock time passes for the balancer: its policies, deadlines, heartbeats and scaling.",
         consequence:
-          "With engines of the same `timeScale` the whole cluster runs so much faster, and decides as it would at its own pace. Only the suspicion of silent workers and the restarts of crashed ones keep to the clock, and it brings heartbeats no closer together than 40 ms."
+          "With engines of the same `timeScale` the whole cluster runs so much faster, and decides as it would at its own pace. Only the suspicion of silent workers and the starts and restarts of their processes keep to the clock, and it brings heartbeats no closer together than 40 ms."
       }),
       seed: optional(
         integer({

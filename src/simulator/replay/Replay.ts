@@ -719,10 +719,11 @@ export class Replay implements BalancerEffects {
 
   /** The processes there are, as the fleet sees them: by what the balancer knows of them. */
   private seen(): ReadonlyArray<Sighting> {
-    return this.workers.flatMap(({ life, slot }) => {
+    return this.workers.flatMap((process) => {
+      const { life, slot } = process
       if (life === "none") return []
       const isLinked = this.links[slot] !== undefined
-      return [{ index: slot, state: isLinked ? (this.pool.stateOf(slot) ?? "starting") : "absent" }]
+      return [{ index: slot, state: isLinked ? (this.pool.stateOf(slot) ?? "starting") : "absent", process }]
     })
   }
 

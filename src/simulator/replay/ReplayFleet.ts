@@ -1,4 +1,4 @@
-import { FleetState, type Sighting } from "../../actors/FleetState.ts"
+import { FleetState, RECONNECT_MS, type Sighting } from "../../actors/FleetState.ts"
 import { scalingView } from "../../actors/scalingView.ts"
 import type { PolicyChoice } from "../../domain/config/pipeline.ts"
 import type { WorkerColumns } from "../../domain/PoolView.ts"
@@ -52,7 +52,16 @@ export class ReplayFleet {
     const { least, periodMs = PERIOD_MS, policy } = options
     this.options = options
     this.port = port
-    this.state = new FleetState({ least, most: port.most, drainMs, retryMs: 0 })
+    // What was ordered does come, after its cold start.
+    const connectMs = Number.POSITIVE_INFINITY
+    this.state = new FleetState({
+      least,
+      most: port.most,
+      drainMs,
+      retryMs: 0,
+      connectMs,
+      reconnectMs: RECONNECT_MS
+    })
     this.scaling = findScaling(policy.policy).make(policy.options, rng)
     this.periodMs = periodMs
     this.sampleAtMs = periodMs

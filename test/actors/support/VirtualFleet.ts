@@ -18,6 +18,7 @@ const STEP_MS = 50
 const BEAT_MS = 250
 export const PERIOD_MS = 1_000
 export const BOOT_MS = 700
+export const START_WITHIN_MS = 20_000
 
 export interface FleetOptions {
   readonly least: number
@@ -45,6 +46,8 @@ export class VirtualFleet {
   /** Most processes there were at once. */
   processesMax = 0
   launchesFail = false
+  /** What is launched never gets to its first connection. */
+  launchesHang = false
   /** Timers of autoscalers that run. */
   timersCount = 0
   readonly client: Peer
@@ -101,6 +104,8 @@ export class VirtualFleet {
         periodMs: PERIOD_MS,
         restartAfterMs: 100,
         restartAtMostMs: 2_000,
+        startWithinMs: START_WITHIN_MS,
+        timeScale: 1,
         drainMs: 60_000,
         shutdownMs: 5_000
       }
@@ -228,7 +233,7 @@ export class VirtualProcess implements Process {
         timers.every(STEP_MS, () => this.work())
       )
     }
-    this.cancels.push(timers.after(BOOT_MS, boot))
+    if (!fleet.launchesHang) this.cancels.push(timers.after(BOOT_MS, boot))
   }
 
   readonly interrupt = (): void => {

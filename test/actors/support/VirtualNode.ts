@@ -52,6 +52,7 @@ export interface RequestOptions {
   readonly promptTokens?: number
   readonly maxTokens?: number
   readonly timeoutMs?: number
+  readonly prompt?: string
   /** Block hashes, 8 bytes each. */
   readonly chain?: Buffer | undefined
 }
@@ -61,6 +62,8 @@ export class Peer {
   readonly received: Array<Received> = []
   closed = false
   readonly connection: Connection
+  /** Bytes that it reads before it stops. */
+  room = Infinity
   private readonly node: Pick<VirtualNode, "context" | "host" | "settle">
   private bytes = Buffer.alloc(0)
 
@@ -70,8 +73,10 @@ export class Peer {
       {
         remoteAddress: "virtual",
         write: (bytes, from, length) => {
-          this.bytes = Buffer.concat([this.bytes, bytes.subarray(from, from + length)])
-          return length
+          const taken = Math.min(length, this.room)
+          this.bytes = Buffer.concat([this.bytes, bytes.subarray(from, from + taken)])
+          this.room -= taken
+          return taken
         },
         shutdown: () => {},
         terminate: () => {},
@@ -100,6 +105,13 @@ export class Peer {
     for (const frame of frames) this.connection.data(frame)
   }
 
+  /** Reads so many bytes more. */
+  read(room: number): void {
+    this.room = room
+    this.connection.drain()
+    this.node.settle()
+  }
+
   /** The network drops the connection. */
   drop(): void {
     this.connection.closed()
@@ -120,6 +132,7 @@ export class Peer {
     promptTokens = 10,
     maxTokens = 8,
     timeoutMs = 0,
+    prompt = "hello",
     chain
   }: RequestOptions): Buffer {
     return encodeFrame(
@@ -128,7 +141,7 @@ export class Peer {
       {
         chain,
         extras: packExtras({ modelName: model, tenantName: null, idempotencyKey: null }),
-        payload: pack({ prompt: "hello" })
+        payload: pack({ prompt })
       },
       { idHigh: 0, idLow: id, model: 1, promptTokens, maxTokens, timeoutMs }
     )
@@ -185,6 +198,7 @@ interface Timer {
 
 export interface VirtualNodeOptions {
   readonly streamsMax?: number
+  readonly outboxBytes?: number
   readonly models?: ReadonlyArray<string>
   readonly rescues?: ReadonlyArray<Rescue>
   /** Before those of the pipeline. */
@@ -213,7 +227,9 @@ export class VirtualNode {
     }
     const turn = new Turn((run) => this.turns.push(run))
     this.dispatcher = new Dispatcher(turn, timers.nowMs)
-    this.context = { turn, timers, limits: defaultLimits, violation: (kind) => this.violations.push(kind) }
+    const { outboxBytes = defaultLimits.outboxBytes } = options
+    const limits = { ...defaultLimits, outboxBytes }
+    this.context = { turn, timers, limits, violation: (kind) => this.violations.push(kind) }
     this.host = new BalancerHost({
       ...hostOptions(this.context, options),
       poolWanted: (pool, model) => this.startManager(pool, model)
