@@ -21,8 +21,9 @@ import { Dispatcher } from "../src/actors/runtime/Dispatcher.ts"
 import { systemTimers } from "../src/protocol/Timers.ts"
 import { Turn } from "../src/protocol/Turn.ts"
 import { assert } from "../src/structures/assert.ts"
-import { machine } from "./hop/machine.ts"
-import { aligned, spread } from "./hop/report.ts"
+import { spread } from "./hop/report.ts"
+import { machine, machineText } from "./machine.ts"
+import { aligned } from "./table.ts"
 
 const { values: flags } = parseArgs({
   options: { json: { type: "boolean", default: false }, rounds: { type: "string", default: "7" } }
@@ -271,9 +272,7 @@ const results = rows.map((row) => ({
 if (flags.json) {
   console.log(JSON.stringify({ ...before, effect: packageJson.version, rounds, results }))
 } else {
-  const { bun, commit, cores, cpu, loadAverage, os } = before
-  console.log(`${cpu}, ${cores} cores, ${os}, load ${loadAverage}`)
-  console.log(`Bun ${bun}, Effect ${packageJson.version}, commit ${commit}, ${rounds} rounds\n`)
+  console.log(`${machineText(before)} · Effect ${packageJson.version} · ${rounds} rounds\n`)
   const figure = (value: number) => value.toFixed(value < 100 ? 1 : 0)
   console.log(
     aligned([

@@ -26,8 +26,8 @@ import { Turn } from "../src/protocol/Turn.ts"
 import { assert } from "../src/structures/assert.ts"
 import { makeRng } from "../src/structures/Rng.ts"
 import * as frames from "./hop/frames.ts"
-import { machine } from "./hop/machine.ts"
-import { aligned } from "./hop/report.ts"
+import { machine, machineText } from "./machine.ts"
+import { aligned } from "./table.ts"
 
 const { values: flags } = parseArgs({
   options: {
@@ -316,8 +316,7 @@ else {
     ...[minNs, medianNs, maxNs].map((ns) => ns.toFixed(0))
   ])
   process.stdout.write(
-    `${about.cpu}, ${about.cores} cores · ${about.os} · Bun ${about.bun} · commit ${about.commit} · load average ${about.loadAverage}\n\n` +
-      `${aligned([["cell", "of", "min ns", "median", "max"], ...rows])}\n`
+    `${machineText(about)}\n\n${aligned([["cell", "of", "min ns", "median", "max"], ...rows])}\n`
   )
 }
 process.exit(0)

@@ -20,8 +20,8 @@ import { cellTable, tally } from "./compare/report.ts"
 import { type KeptCell, readResults, writeResults } from "./compare/results.ts"
 import { type CellResult, otherPlacements, rivalry, runCell, targets, WARM_UP } from "./compare/runCell.ts"
 import { missingFrom, traceOf } from "./compare/traffic.ts"
-import { machine } from "./hop/machine.ts"
-import { aligned } from "./hop/report.ts"
+import { machine } from "./machine.ts"
+import { aligned } from "./table.ts"
 
 const { values: flags } = parseArgs({
   options: {

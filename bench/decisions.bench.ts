@@ -5,51 +5,24 @@
  * started, ended; 4 N of them in flight, with prompts of 64 blocks of which 8 workers each hold a part. With the account and without take turns,
  * nine rounds of them, and each figure is that of the quietest round.
  */
-import { execSync } from "node:child_process"
-import { cpus } from "node:os"
 import { BalancerPool } from "../src/actors/BalancerPool.ts"
 import { DecisionLog } from "../src/actors/DecisionLog.ts"
 import { Charge, WorkerTable } from "../src/actors/WorkerTable.ts"
 import { Reason } from "../src/domain/Outcome.ts"
 import { choiceOf, makePipeline, pipelines } from "../src/policies/pipelines.ts"
-import { hash64, mix } from "../src/structures/hash.ts"
 import { PrefixIndex } from "../src/structures/PrefixIndex.ts"
 import { makeRng } from "../src/structures/Rng.ts"
-import { oneRequest } from "../test/support/pools.ts"
+import { machine, machineText } from "./machine.ts"
+import { benchRequests, BLOCK_TOKENS, familyChains, joinWorkers, REQUESTS } from "./pool.ts"
 
 const workerCounts = [4, 64, 1000]
 const placements = ["predicted-completion", "power-of-two"]
 const KEPT = 4096
 const BLOCKS = 64
-const BLOCK_TOKENS = 256
-const FAMILIES = 64
-const HOLDERS = 8
-const REQUESTS = 1024
 const ROUNDS = 9
 
-const chains = Array.from({ length: FAMILIES }, (_, family) => {
-  const numbers = Array.from({ length: BLOCKS }, (_, block) => family * 1000 + block)
-  return {
-    count: BLOCKS,
-    high: Uint32Array.from(numbers, (number) => mix(1, 0, number)),
-    low: Uint32Array.from(numbers, (number) => mix(2, 0, number))
-  }
-})
-
-const requests = Array.from({ length: REQUESTS }, (_, slot) => {
-  const { high, low } = hash64(`request ${slot}`)
-  const promptTokens = BLOCKS * BLOCK_TOKENS + 100
-  return {
-    ...oneRequest,
-    slot,
-    idHigh: high,
-    idLow: low,
-    promptTokens,
-    uncachedTokens: promptTokens,
-    tenant: slot % 16,
-    chain: chains[slot % FAMILIES]!
-  }
-})
+const chains = familyChains(BLOCKS)
+const requests = benchRequests(chains, BLOCKS, BLOCKS * BLOCK_TOKENS + 100)
 
 /** A pool through which one request after the other goes. */
 class Life {
@@ -68,21 +41,10 @@ class Life {
     this.pool = new BalancerPool({ workers, policies, prefixes, blockTokens: BLOCK_TOKENS, decisions })
     this.charges = Array.from({ length: 4 * workerCount }, () => new Charge())
     this.picked = new Int32Array(this.charges.length)
-    for (let worker = 0; worker < workerCount; worker++) {
-      const { high, low } = hash64(`worker-${worker}`)
-      workers.keyHigh[worker] = high
-      workers.keyLow[worker] = low
-      workers.capacity[worker] = 1024
-      workers.ratedSpeed[worker] = 1
-      workers.kvCapacityTokens[worker] = 467_000
-      workers.joined(worker, -1e9)
+    joinWorkers(workers, workerCount, prefixes, chains, (worker) => {
       this.pool.members.push(worker)
       this.pool.setReady(worker, true, 0)
-    }
-    const rng = makeRng(3)
-    for (const chain of chains)
-      for (let holder = 0; holder < Math.min(HOLDERS, workerCount); holder++)
-        prefixes.stored(rng.int(workerCount), 0, 0, chain, 0, 1 + rng.int(chain.count))
+    })
   }
 
   /** The next request; the one that has been there for longest ends. Returns how long deciding on it took, in ns. */
@@ -133,17 +95,10 @@ const rows = placements.flatMap((placement) =>
   })
 )
 
-const ran = {
-  machine: `${cpus()[0]?.model} × ${cpus().length}`,
-  bun: Bun.version,
-  commit: execSync("git rev-parse --short HEAD").toString().trim(),
-  kept: KEPT,
-  bytes: new DecisionLog({ kept: KEPT }).bytes
-}
-if (process.argv.includes("--json")) console.log(JSON.stringify({ ...ran, rows }))
+const on = machine()
+const { bytes } = new DecisionLog({ kept: KEPT })
+if (process.argv.includes("--json")) console.log(JSON.stringify({ ...on, kept: KEPT, bytes, rows }))
 else {
-  console.log(
-    `${ran.machine}, Bun ${ran.bun}, commit ${ran.commit}; ${KEPT} requests kept in ${(ran.bytes / 1e6).toFixed(1)} MB`
-  )
+  console.log(`${machineText(on)} · ${KEPT} requests kept in ${(bytes / 1e6).toFixed(1)} MB`)
   console.table(rows)
 }

@@ -9,9 +9,10 @@ import { assert } from "../src/structures/assert.ts"
 import { makeRng, type Rng } from "../src/structures/Rng.ts"
 import { type Cell, cells } from "./hop/cells.ts"
 import { type Broker, startGenerator, startParallax, startRelay, startWorker } from "./hop/children.ts"
-import { machine } from "./hop/machine.ts"
 import { residentBytesOf } from "./hop/process.ts"
-import { aligned, figuresTable, markdown, ratiosTable, type Sample, summarize } from "./hop/report.ts"
+import { figuresTable, ratiosTable, type Sample, summarize } from "./hop/report.ts"
+import { machine, machineText } from "./machine.ts"
+import { aligned, markdown } from "./table.ts"
 
 const { values: flags } = parseArgs({
   options: {
@@ -137,8 +138,8 @@ if (flags.json) {
 } else {
   const print = flags.markdown ? markdown : aligned
   const about =
-    `${before.cpu}, ${before.cores} cores · ${before.os} · Bun ${before.bun} · commit ${before.commit} · ` +
-    `load average ${before.loadAverage} before, ${after.loadAverage} after · ${rounds} rounds of ${seconds} s · seed ${seed}`
+    `${machineText(before)} before, ${after.loadAverage} after · ` +
+    `${rounds} rounds of ${seconds} s · seed ${seed}`
   const tables = [figuresTable(summaries), ratiosTable(summaries)].filter((table) => table.length > 1)
   process.stdout.write(`${[about, ...tables.map((table) => print(table))].join("\n\n")}\n`)
 }

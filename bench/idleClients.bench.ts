@@ -8,11 +8,11 @@ import { parseArgs } from "node:util"
 import { assert } from "../src/structures/assert.ts"
 import { systemTimers } from "../src/protocol/Timers.ts"
 import { type Peer, startParallax, startPeer, startRelay } from "./hop/children.ts"
-import { machine } from "./hop/machine.ts"
 import { readUsage, residentBytesOf, usedBetween } from "./hop/process.ts"
-import { aligned } from "./hop/report.ts"
 import type { Order, Standing } from "./idle/clients.ts"
 import { probeHeartbeats } from "./idle/heartbeats.ts"
+import { machine, machineText } from "./machine.ts"
+import { aligned } from "./table.ts"
 
 const { values: flags } = parseArgs({
   options: {
@@ -139,8 +139,7 @@ else {
     ])
   ]
   process.stdout.write(
-    `${before.cpu}, ${before.cores} cores · ${before.os} · Bun ${before.bun} · commit ${before.commit} · load average ${before.loadAverage}\n\n` +
-      `${aligned(table, 1)}\n\n` +
+    `${machineText(before)}\n\n${aligned(table, 1)}\n\n` +
       `${kept ? "✓" : "✗"} ${verdict.stayed} of ${clientCount} clients stayed for ${holdSeconds} s and ${verdict.returned} returned; ` +
       `at most ${number(verdict.residentMb)} MB (budget ${RESIDENT_MB_MAX}), ${number(verdict.bytesPerClient)} B per idle client; ` +
       `${verdict.workersLost} of the workers lost\n`

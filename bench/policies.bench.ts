@@ -9,8 +9,6 @@
  * Policies that never look at prefixes have one row. Bytes are what the process grew by for each decision, garbage included.
  */
 import { memoryUsage } from "bun:jsc"
-import { execSync } from "node:child_process"
-import { cpus } from "node:os"
 import { parseArgs } from "node:util"
 import { BalancerPool } from "../src/actors/BalancerPool.ts"
 import { Charge, WorkerTable } from "../src/actors/WorkerTable.ts"
@@ -20,46 +18,19 @@ import type { Placement } from "../src/policies/Placement.ts"
 import { choiceOf, makePipeline, pipelines } from "../src/policies/pipelines.ts"
 import { admissions, orderings, placements, rivals } from "../src/policies/registry.ts"
 import { assert } from "../src/structures/assert.ts"
-import { hash64, mix } from "../src/structures/hash.ts"
 import { PrefixIndex } from "../src/structures/PrefixIndex.ts"
 import { makeRng } from "../src/structures/Rng.ts"
-import { oneRequest } from "../test/support/pools.ts"
+import { machine, machineText } from "./machine.ts"
+import { benchRequests, BLOCK_TOKENS, familyChains, joinWorkers, REQUESTS } from "./pool.ts"
 
 const workerCounts = [4, 64, 1000, 10_000]
 const blockCounts = [0, 64, 256]
-const FAMILIES = 64
-const HOLDERS = 8
-const REQUESTS = 1024
-const BLOCK_TOKENS = 256
 
-const familyChain = (family: number) => {
-  const numbers = Array.from({ length: Math.max(...blockCounts) }, (_, block) => family * 1000 + block)
-  return {
-    count: numbers.length,
-    high: Uint32Array.from(numbers, (number) => mix(1, 0, number)),
-    low: Uint32Array.from(numbers, (number) => mix(2, 0, number))
-  }
-}
-const chains = Array.from({ length: FAMILIES }, (_, family) => familyChain(family))
+const chains = familyChains(Math.max(...blockCounts))
 
 /** Requests whose prompts have so many blocks. */
 const requestsOf = (blocks: number) =>
-  Array.from({ length: REQUESTS }, (_, slot) => {
-    const { high, low } = hash64(`request ${slot}`)
-    const session = slot % 4 === 0 ? {} : { sessionHigh: low, sessionLow: high }
-    const promptTokens = blocks === 0 ? 500 : blocks * BLOCK_TOKENS
-    return {
-      ...oneRequest,
-      slot,
-      idHigh: high,
-      idLow: low,
-      promptTokens,
-      uncachedTokens: promptTokens,
-      tenant: slot % 16,
-      chain: { ...chains[slot % FAMILIES]!, count: blocks },
-      ...session
-    }
-  })
+  benchRequests(chains, blocks, blocks === 0 ? 500 : blocks * BLOCK_TOKENS)
 
 const makePool = (placement: Placement, count: number): BalancerPool => {
   const workers = new WorkerTable(count)
@@ -75,20 +46,7 @@ const makePool = (placement: Placement, count: number): BalancerPool => {
     prefixes,
     blockTokens: BLOCK_TOKENS
   })
-  for (let worker = 0; worker < count; worker++) {
-    const { high, low } = hash64(`worker-${worker}`)
-    workers.keyHigh[worker] = high
-    workers.keyLow[worker] = low
-    workers.capacity[worker] = 1024
-    workers.ratedSpeed[worker] = 1
-    workers.kvCapacityTokens[worker] = 467_000
-    workers.joined(worker, -1e9)
-    pool.setReady(worker, true, 0)
-  }
-  const rng = makeRng(3)
-  for (const chain of chains)
-    for (let holder = 0; holder < Math.min(HOLDERS, count); holder++)
-      prefixes.stored(rng.int(count), 0, 0, chain, 0, 1 + rng.int(chain.count))
+  joinWorkers(workers, count, prefixes, chains, (worker) => pool.setReady(worker, true, 0))
   return pool
 }
 
@@ -299,18 +257,12 @@ const results = wanted.map(({ policy, workers, budgeted }, i): Cost => ({
   budgeted
 }))
 
-const machine = {
-  cpu: cpus()[0]?.model,
-  bun: Bun.version,
-  commit: execSync("git rev-parse --short HEAD").toString().trim()
-}
-if (flags.json) console.log(JSON.stringify({ ...machine, results }))
+const on = machine()
+if (flags.json) console.log(JSON.stringify({ ...on, results }))
 else {
   const isOver = ({ budgeted, nsP50, nsP99 }: Cost): boolean =>
     budgeted && (nsP50 > BUDGET.nsP50 || nsP99 > BUDGET.nsP99)
-  console.log(
-    `${machine.cpu} · Bun ${machine.bun} · commit ${machine.commit} · ns per decision: p50 (p99), + being told of it, bytes\n`
-  )
+  console.log(`${machineText(on)} · ns per decision: p50 (p99), + being told of it, bytes\n`)
   console.log(
     [
       "policy".padEnd(40),

@@ -12,9 +12,9 @@ import { assert } from "../src/structures/assert.ts"
 import type { PrefixChain } from "../src/structures/PrefixChain.ts"
 import { PrefixIndex } from "../src/structures/PrefixIndex.ts"
 import { makeRng } from "../src/structures/Rng.ts"
-import { machine } from "./hop/machine.ts"
-import { aligned } from "./hop/report.ts"
+import { machine, machineText } from "./machine.ts"
 import { MapOfBits, MapOfSets, type PlainIndex } from "./prefixIndex/plainMaps.ts"
+import { aligned } from "./table.ts"
 
 const { values: flags } = parseArgs({
   options: { json: { type: "boolean", default: false }, memory: { type: "string" } }
@@ -266,9 +266,7 @@ const report = (): void => {
   ])
   costs.push(...matchCosts(64, 256, randomChains(COLD_PROMPTS, 256), true))
   if (flags.json) return console.log(JSON.stringify({ ...about, costs, memory }))
-  console.log(
-    `${about.cpu} · Bun ${about.bun} · commit ${about.commit} · load ${about.loadAverage} · ns of a call: median (p99) of ${SAMPLES} samples\n`
-  )
+  console.log(`${machineText(about)} · ns of a call: median (p99) of ${SAMPLES} samples\n`)
   const rows = Map.groupBy(costs, ({ what, form }) => `${what} · ${form}`)
   const cell = (cost: Cost | undefined): string =>
     cost === undefined ? "" : `${cost.nsP50.toFixed(0)} (${cost.nsP99.toFixed(0)})`

@@ -7,6 +7,7 @@
 import { assert } from "../src/structures/assert.ts"
 import { BatchPlacement } from "../src/structures/BatchPlacement.ts"
 import { mix } from "../src/structures/hash.ts"
+import { mean, sum } from "../src/structures/mean.ts"
 import { firstAbove, prefixSum } from "../src/structures/PrefixSum.ts"
 import { RadixPlacement } from "../src/structures/RadixPlacement.ts"
 import { makeRng } from "../src/structures/Rng.ts"
@@ -14,10 +15,11 @@ import { segmentStart, segmentStarts } from "../src/structures/segmentStarts.ts"
 import { WaterLevel } from "../src/structures/WaterLevel.ts"
 import { distinctPrefixes, optimalMakespan } from "../test/support/batchOracles.ts"
 import { chainedRequests } from "../test/support/batches.ts"
-import { machine } from "./hop/machine.ts"
-import { aligned, spread } from "./hop/report.ts"
+import { spread } from "./hop/report.ts"
+import { machine, machineText } from "./machine.ts"
 import { placeShared, sharedMemory } from "./prefixSum/SharedBatch.ts"
 import type { Task } from "./prefixSum/thread.ts"
+import { aligned } from "./table.ts"
 
 const rng = makeRng(1)
 const caseRng = rng.split(1)
@@ -171,9 +173,6 @@ for (const requestCount of [1000, 10_000, 100_000, 1_000_000, 4_000_000]) {
   }
 }
 
-const mean = (values: ReadonlyArray<number>): number =>
-  values.reduce((sum, value) => sum + value, 0) / values.length
-
 /** Makespans of random batches on idle equal workers, as multiples of the optimum. */
 const CASES = 2000
 const optimumRows = (() => {
@@ -247,7 +246,7 @@ const radixRows = (() => {
       const distinct = distinctPrefixes(paths)
       const bound = Math.max(distinct / workerCount, ...paths.map(({ length }) => length))
       return {
-        blocks: computed.reduce((sum, blocks) => sum + blocks, 0) / distinct,
+        blocks: sum(computed) / distinct,
         makespan: Math.max(...computed) / bound
       }
     })
@@ -274,8 +273,7 @@ const radixCost = (() => {
 if (process.argv.includes("--json"))
   console.log(JSON.stringify({ ...before, costRows, threadRows, optimumRows, radixRows, radixCost }))
 else {
-  const { bun, commit, cores, cpu, loadAverage, os } = before
-  console.log(`${cpu}, ${cores} cores, ${os}, load ${loadAverage} · Bun ${bun}, commit ${commit}\n`)
+  console.log(`${machineText(before)}\n`)
   const figure = (value: number): string => value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)
   console.log(
     aligned([

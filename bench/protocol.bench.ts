@@ -3,8 +3,6 @@
  *
  * `bun bench/protocol.bench.ts` · no sockets: the kernel's part is bench/hop's business. One core, fixed inputs.
  */
-import { execSync } from "node:child_process"
-import { cpus } from "node:os"
 import { measure } from "mitata"
 import { encodeFrame, locate, pack, parts, unpack } from "../src/protocol/Codec.ts"
 import { Connection, type ConnectionHandler } from "../src/protocol/Connection.ts"
@@ -15,6 +13,7 @@ import { version } from "../src/protocol/Message.ts"
 import { Outbox } from "../src/protocol/Outbox.ts"
 import type { TransportSocket } from "../src/protocol/Transport.ts"
 import { Turn } from "../src/protocol/Turn.ts"
+import { machine, machineText } from "./machine.ts"
 
 const FRAMES = 1000
 const token = encodeFrame(
@@ -179,19 +178,16 @@ row("encode a CANCEL", FRAMES, () => {
   })
 }
 
-const commit = execSync("git rev-parse --short HEAD").toString().trim()
-const json = process.argv.includes("--json")
 const results: Array<{ readonly name: string; readonly nsPerFrame: number; readonly nsPerFrameP99: number }> =
   []
 for (const { name, frames, run } of rows) {
   const stats = await measure(run, { min_cpu_time: 300e6 })
   results.push({ name, nsPerFrame: stats.p50 / frames, nsPerFrameP99: stats.p99 / frames })
 }
-if (json) console.log(JSON.stringify({ cpu: cpus()[0]?.model, bun: Bun.version, commit, results }))
+const on = machine()
+if (process.argv.includes("--json")) console.log(JSON.stringify({ ...on, results }))
 else {
-  console.log(
-    `${cpus()[0]?.model} · Bun ${Bun.version} · commit ${commit} · median (p99) of one call ÷ frames in it\n`
-  )
+  console.log(`${machineText(on)} · median (p99) of one call ÷ frames in it\n`)
   for (const r of results) {
     const mega = (1000 / r.nsPerFrame).toFixed(1)
     console.log(

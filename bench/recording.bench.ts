@@ -11,8 +11,8 @@ import { Reason } from "../src/domain/Outcome.ts"
 import { type RecordDisk, RecordFiles } from "../src/observability/RecordFiles.ts"
 import { type RecordedLine, type RecordedRequest, Recording } from "../src/observability/Recording.ts"
 import { makeRng } from "../src/structures/Rng.ts"
-import { machine } from "./hop/machine.ts"
-import { aligned } from "./hop/report.ts"
+import { machine, machineText } from "./machine.ts"
+import { aligned } from "./table.ts"
 
 const { values: flags } = parseArgs({ options: { json: { type: "boolean", default: false } } })
 
@@ -117,9 +117,7 @@ const costs: ReadonlyArray<Cost> = [
 const on = machine()
 if (flags.json) console.log(JSON.stringify({ machine: on, costs }))
 else {
-  console.log(
-    `${on.cpu}, ${on.cores} cores, ${on.os}, load ${on.loadAverage}\nBun ${on.bun}, commit ${on.commit}\n`
-  )
+  console.log(`${machineText(on)}\n`)
   console.log(
     aligned([
       ["blocks", "line ns", "write ns", "bytes", "worst ms"],

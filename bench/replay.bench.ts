@@ -11,14 +11,15 @@
  * sequence of its batch.
  */
 import { existsSync } from "node:fs"
-import { cpus } from "node:os"
-import { parseTrace } from "../src/domain/traces/parseTrace.ts"
+import { parseArgs } from "node:util"
 import { presets } from "../src/engines/simulated/CostModel.ts"
 import { choiceOf, type PipelineChoice, pipelines } from "../src/policies/pipelines.ts"
 import { DecisionTime } from "../src/simulator/replay/DecisionTime.ts"
 import { generateTraffic } from "../src/simulator/replay/generate.ts"
 import { Replay, replay } from "../src/simulator/replay/Replay.ts"
 import { type Workload, workloadOf } from "../src/simulator/replay/Workload.ts"
+import { traceOf } from "../test/support/traceOf.ts"
+import { machine, machineText } from "./machine.ts"
 
 const PER_WORKER_SECOND = 4
 const TRAFFIC_S = 30
@@ -28,7 +29,9 @@ const ROUNDS = 3
 const ROUNDS_REQUESTS = 8 * REQUESTS_MIN
 const SECONDS_MAX = 20
 const workerCounts = [8, 64, 256, 1000]
-const traceFile = argument("--trace") ?? "../shared/traces/traces/servegen-large-a.jsonl.gz"
+const { values: flags } = parseArgs({
+  options: { trace: { type: "string", default: "../shared/traces/traces/servegen-large-a.jsonl.gz" } }
+})
 
 const two: PipelineChoice = { ...choiceOf(pipelines.simple), admission: [] }
 const contenders = [
@@ -41,19 +44,16 @@ const workersOf = (count: number) =>
 
 /** As much for each worker, whatever their number. */
 const trafficFor = (workers: number): Workload =>
-  workloadOf(
-    [
-      generateTraffic({
-        seed: 1,
-        requests: Math.max(REQUESTS_MIN, TRAFFIC_S * PER_WORKER_SECOND * workers),
-        requestsPerSecond: PER_WORKER_SECOND * workers,
-        promptTokens: { mean: 1000, variation: 1 },
-        outputTokens: { mean: 100, variation: 1 },
-        sharedPrefix: { count: 20, tokens: 1024, share: 0.5 }
-      })
-    ],
-    1
-  )
+  workloadOf([
+    generateTraffic({
+      seed: 1,
+      requests: Math.max(REQUESTS_MIN, TRAFFIC_S * PER_WORKER_SECOND * workers),
+      requestsPerSecond: PER_WORKER_SECOND * workers,
+      promptTokens: { mean: 1000, variation: 1 },
+      outputTokens: { mean: 100, variation: 1 },
+      sharedPrefix: { count: 20, tokens: 1024, share: 0.5 }
+    })
+  ])
 
 interface Measured {
   readonly cpuS: number
@@ -103,7 +103,7 @@ const row = (name: string, workers: number, measured: Measured, decisions?: numb
   ])
 }
 
-console.log(`${cpus()[0]?.model ?? "unknown processor"}, Bun ${Bun.version}`)
+console.log(machineText(machine()))
 print([
   "placement",
   "workers",
@@ -125,22 +125,15 @@ for (const [name, pipeline] of contenders)
     row(name, workers, best, decisionNs(workload, workers, pipeline))
   }
 
-if (!existsSync(traceFile)) console.log(`\n${traceFile} is not there: give --trace FILE to replay it.`)
+if (!existsSync(flags.trace)) console.log(`\n${flags.trace} is not there: give --trace FILE to replay it.`)
 else {
-  const bytes = await Bun.file(traceFile).bytes()
-  const text = new TextDecoder().decode(traceFile.endsWith(".gz") ? Bun.gunzipSync(bytes) : bytes)
-  const parsed = parseTrace(text)
-  if (!("trace" in parsed)) throw new Error(parsed.join("\n"))
-  const workload = workloadOf([parsed.trace], 1)
-  console.log(`\n${traceFile}: ${workload.requests.length} requests`)
+  const bytes = await Bun.file(flags.trace).bytes()
+  const text = new TextDecoder().decode(flags.trace.endsWith(".gz") ? Bun.gunzipSync(bytes) : bytes)
+  const workload = workloadOf([traceOf(text)])
+  console.log(`\n${flags.trace}: ${workload.requests.length} requests`)
   for (const [name, pipeline] of contenders) {
     const measured = measure(workload, 16, pipeline)
     row(name, 16, measured)
     if (measured.cpuS > SECONDS_MAX) console.log(`  above the ${SECONDS_MAX} s that it may take`)
   }
-}
-
-function argument(name: string): string | undefined {
-  const at = process.argv.indexOf(name)
-  return at < 0 ? undefined : process.argv[at + 1]
 }

@@ -1,9 +1,8 @@
 import { assert } from "../../src/structures/assert.ts"
+import { markdown, type Table } from "../table.ts"
 import { type Cell, cells, heldOutCells, nameOf } from "./cells.ts"
 import type { Results } from "./results.ts"
 import { type Against, type Verdict, verdictsOf } from "./verdicts.ts"
-
-type Table = ReadonlyArray<ReadonlyArray<string>>
 
 /** Every cell of a list, those that were lost first. */
 export const cellTable = (results: Results, listed: ReadonlyArray<Cell>): Table => [
@@ -101,7 +100,7 @@ const withPart = (text: string, name: string, part: string): string => {
 
 /** README.md with the summary of what was kept in its place. */
 export const withSummary = (text: string, results: Results): string =>
-  withPart(text, "comparison", `${markdown(summaryTable(results), 2)}\n\n${aboutText(results, cells)}`)
+  withPart(text, "comparison", `${markdown(summaryTable(results))}\n\n${aboutText(results, cells)}`)
 
 /** docs/comparison.md with every cell in its place, and those that are held out in theirs. */
 export const withCells = (text: string, results: Results): string =>
@@ -120,23 +119,13 @@ const cellsText = (results: Results, listed: ReadonlyArray<Cell>): string => {
   ].join("\n\n")
 }
 
-/** As the formatter has it: cells of one column are as wide as its widest, the first `leftCount` columns to the left. */
-const markdown = (table: Table, leftCount: number): string => {
-  const widths = table[0]!.map((_, column) => Math.max(3, ...table.map((row) => row[column]!.length)))
-  const line = (row: ReadonlyArray<string>): string =>
-    `| ${row.map((text, i) => (i < leftCount ? text.padEnd(widths[i]!) : text.padStart(widths[i]!))).join(" | ")} |`
-  const rule = widths.map((width, i) => (i < leftCount ? "-".repeat(width) : `${"-".repeat(width - 1)}:`))
-  const [head, ...rows] = table
-  return [line(head!), line(rule), ...rows.map(line)].join("\n")
-}
-
 /** How many cells of a list hold what. */
 export const tally = (results: Results, listed: ReadonlyArray<Cell>): string => {
   const verdicts = verdictsOf(results, listed)
   const count = (holds: (verdict: Verdict) => boolean): string =>
     `${verdicts.filter(holds).length} of ${verdicts.length}`
   const high = verdicts.filter(({ cell }) => cell.load > 0.8)
-  const isBetter = ({ bare, ours }: Verdict): boolean => ours.goodput.mean >= 1.1 * bare.goodput
+  const better = high.filter(({ bare, ours }) => ours.goodput.mean >= 1.1 * bare.goodput).length
   const below = (rivals: "bare" | "admitting"): string => count((verdict) => verdict[rivals].gain.mean < 0)
   const later = (rivals: "bare" | "admitting"): string =>
     count((verdict) => verdict.ours.ttftMs > verdict[rivals].ttftMs)
@@ -145,8 +134,8 @@ export const tally = (results: Results, listed: ReadonlyArray<Cell>): string => 
     `mean TTFT at most that of the best rival: ${count(({ bare }) => bare.isSooner)} cells; with our admission: ${count(({ admitting }) => admitting.isSooner)}`,
     `by means alone, less goodput than the best rival: ${below("bare")} cells; with our admission: ${below("admitting")}`,
     `by means alone, a longer mean TTFT: ${later("bare")} cells; with our admission: ${later("admitting")}`,
-    `10 % better than the best rival above load 0.8: ${high.filter(isBetter).length} of ${high.length} cells, where the bound allows it: ` +
-      `${high.filter((verdict) => isBetter(verdict)).length} of ${high.filter(({ bare, bound }) => bound >= 1.1 * bare.goodput).length}`
+    `10 % better than the best rival above load 0.8: ${better} of ${high.length} cells, where the bound allows it: ` +
+      `${better} of ${high.filter(({ bare, bound }) => bound >= 1.1 * bare.goodput).length}`
   ].join("\n")
 }
 

@@ -1,7 +1,7 @@
 import { contendersOf } from "../../src/cluster/simulate/contenders.ts"
 import type { Trace } from "../../src/domain/Trace.ts"
 import { presets } from "../../src/engines/simulated/CostModel.ts"
-import { workloadOf } from "../../src/simulator/replay/Workload.ts"
+import { faster, workloadOf } from "../../src/simulator/replay/Workload.ts"
 import { type Targets, workersNeeded } from "../../src/simulator/report/bounds.ts"
 import { contend, type Contender, goodputBounds, groundOf } from "../../src/simulator/report/ground.ts"
 import { assert } from "../../src/structures/assert.ts"
@@ -58,20 +58,11 @@ export const runCell = (
   const rows: Record<string, { readonly [Name in keyof Row]: Array<number> }> = {}
   for (let seed = 1; seed <= seeds; seed++) {
     const contenders = seed === 1 ? [...first, ...others] : first
-    const window = windowOf(trace, extent, seed)
-    const recorded = workloadOf([window], 1)
-    const setting = {
-      world: {},
-      workers,
-      preset: presets[engine],
-      contenders,
-      targets,
-      warmUp: WARM_UP,
-      seeds: [seed]
-    }
+    const recorded = workloadOf([windowOf(trace, extent, seed)])
+    const setting = { world: {}, workers, preset: presets[engine], targets, warmUp: WARM_UP }
     const ground = groundOf(setting, seed, recorded)
     const speed = (load * workers) / workersNeeded(ground.bounds, recorded)
-    const workload = workloadOf([window], speed)
+    const workload = faster(recorded, speed)
     const { alone, capacity } = goodputBounds(ground, workload)
     const bound = Math.min(alone, capacity)
     speeds.push(round(speed))

@@ -18,7 +18,6 @@ export interface Against {
 
 export interface Verdict {
   readonly cell: Cell
-  readonly commit: string
   readonly bound: number
   readonly ours: { readonly goodput: Estimate; readonly ttftMs: number; readonly refused: number }
   /** Rivals as they are, and with our admission, queue and rescues. */
@@ -48,7 +47,6 @@ const verdictOf = (cell: Cell, { cells: kept }: Results): Verdict | undefined =>
   })
   return {
     cell,
-    commit: result.commit,
     bound: mean(result.bound),
     ours: { goodput: estimate(ours.goodput), ttftMs: mean(ours.ttftMs), refused: mean(ours.refused) },
     bare: bare!,

@@ -1,3 +1,4 @@
+import type { Table } from "../table.ts"
 import type { Cell } from "./cells.ts"
 
 /** What one measured window of one cell through one broker gave. */
@@ -127,8 +128,6 @@ const kept = (budget: Cell["budget"], ours: Ratios | undefined): CellSummary["ke
   ...(budget.p50 === undefined ? {} : { p50: ours === undefined ? null : ours.p50.median <= budget.p50 })
 })
 
-type Table = ReadonlyArray<ReadonlyArray<string>>
-
 /** What each broker did: one row per cell and broker; medians, with the extremes where they matter. */
 export const figuresTable = (summaries: ReadonlyArray<CellSummary>): Table => [
   [
@@ -213,17 +212,3 @@ const verdict = (
   `${min.toFixed(2)}–${max.toFixed(2)}`,
   limit === undefined ? "–" : `${sign} ${limit} ${holds(median, limit) ? "✓" : "✗"}`
 ]
-
-/** The table in columns of equal width, the first `leftCount` to the left. */
-export const aligned = (table: Table, leftCount = 2): string => {
-  const widths = table[0]!.map((_, column) => Math.max(...table.map((row) => row[column]!.length)))
-  const line = (row: ReadonlyArray<string>): string =>
-    row.map((text, i) => (i < leftCount ? text.padEnd(widths[i]!) : text.padStart(widths[i]!))).join("  ")
-  return table.map(line).join("\n")
-}
-
-export const markdown = (table: Table): string => {
-  const line = (row: ReadonlyArray<string>): string => `| ${row.join(" | ")} |`
-  const [head, ...rows] = table
-  return [line(head!), line(head!.map((_, i) => (i < 2 ? "---" : "---:"))), ...rows.map(line)].join("\n")
-}

@@ -2,7 +2,7 @@ import * as Effect from "effect/Effect"
 import { constants } from "node:fs"
 import { access, stat } from "node:fs/promises"
 import { dirname, resolve } from "node:path"
-import { type CliFailure, misused } from "./cli/CliFailure.ts"
+import { type CliFailure, messageOf, misused } from "./cli/CliFailure.ts"
 import { Shell } from "./cli/Shell.ts"
 
 /**
@@ -22,7 +22,6 @@ export const checkWritable = Effect.fnUntraced(function* (
       // What is not there yet must have a place: a directory, even when its name ends in a slash.
       await access(there === undefined ? `${dirname(path)}/` : path, constants.W_OK)
     },
-    catch: (cause) =>
-      misused(`${said} cannot be written: ${cause instanceof Error ? cause.message : String(cause)}`)
+    catch: (cause) => misused(`${said} cannot be written: ${messageOf(cause)}`)
   })
 })

@@ -9,7 +9,7 @@ import { resolveConfig } from "../domain/config/resolveConfig.ts"
 import { isRecord, type Entry, type Layer } from "../domain/config/resolve.ts"
 import { makeSchema } from "../domain/config/schema.ts"
 import { catalogue } from "./catalogue.ts"
-import { type CliFailure, misused } from "./cli/CliFailure.ts"
+import { type CliFailure, messageOf, misused } from "./cli/CliFailure.ts"
 import { Shell } from "./cli/Shell.ts"
 
 const FILE_DEFAULT = "cluster.config.ts"
@@ -67,8 +67,7 @@ const readFile = Effect.fnUntraced(function* (
     return yield* misused(`${name} is a directory. Give ${source} the path of a file.`)
   const values = yield* Effect.tryPromise({
     try: async () => plain(await parse(path)),
-    catch: (cause) =>
-      misused(`${name} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`)
+    catch: (cause) => misused(`${name} cannot be read: ${messageOf(cause)}`)
   }).pipe(
     Effect.timeoutOrElse({
       duration: LOAD_MS,

@@ -3,7 +3,7 @@ import { basename, resolve } from "node:path"
 import type { Trace } from "../domain/Trace.ts"
 import { parseTrace } from "../domain/traces/parseTrace.ts"
 import { PROBLEMS_MAX } from "../domain/traces/TraceLine.ts"
-import { type CliFailure, failed, misused } from "./cli/CliFailure.ts"
+import { type CliFailure, failed, messageOf, misused } from "./cli/CliFailure.ts"
 import { Shell } from "./cli/Shell.ts"
 
 /**
@@ -16,8 +16,7 @@ export const readTrace = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Trace, CliFailure, Shell> {
   if (name === "") return yield* misused("The name of a trace is empty. Give the path of a file.")
   const { directory, err } = yield* Shell
-  const unreadable = (cause: unknown) =>
-    misused(`${name} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`)
+  const unreadable = (cause: unknown) => misused(`${name} cannot be read: ${messageOf(cause)}`)
   const bytes = yield* Effect.tryPromise({
     try: () => Bun.file(resolve(directory, name)).bytes(),
     catch: unreadable

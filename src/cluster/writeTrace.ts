@@ -2,7 +2,7 @@ import * as Effect from "effect/Effect"
 import { resolve } from "node:path"
 import type { Trace } from "../domain/Trace.ts"
 import { traceWriters } from "../domain/traces/writeTrace.ts"
-import { type CliFailure, failed } from "./cli/CliFailure.ts"
+import { type CliFailure, failed, messageOf } from "./cli/CliFailure.ts"
 import { Shell } from "./cli/Shell.ts"
 
 /** A format that traces are written in. */
@@ -22,8 +22,7 @@ export const writeTrace = Effect.fnUntraced(function* (
   const text = `${lines(trace).join("\n")}\n`
   yield* Effect.tryPromise({
     try: () => Bun.write(resolve(directory, name), name.endsWith(".gz") ? Bun.gzipSync(text) : text),
-    catch: (cause) =>
-      failed(`${name} cannot be written: ${cause instanceof Error ? cause.message : String(cause)}`)
+    catch: (cause) => failed(`${name} cannot be written: ${messageOf(cause)}`)
   })
   for (const loss of losses(trace)) err(`${name}: ${loss}.\n`)
   err(`${name}: ${trace.requests.length} requests in the format ${format}.\n`)

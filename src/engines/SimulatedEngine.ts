@@ -1,4 +1,5 @@
 import { Reason } from "../domain/Outcome.ts"
+import { BLOCK_TOKENS } from "../domain/traceChain.ts"
 import type { WorkerLoad } from "../domain/WorkerLoad.ts"
 import { assert } from "../structures/assert.ts"
 import type { Rng } from "../structures/Rng.ts"
@@ -12,7 +13,7 @@ import {
 } from "./Engine.ts"
 import { CachedHashes } from "./simulated/CachedHashes.ts"
 import { chainKeys } from "./simulated/chainKeys.ts"
-import { ContinuousBatch, MAX_BATCHED_TOKENS, MAX_NUM_SEQS } from "./simulated/ContinuousBatch.ts"
+import { ContinuousBatch, MAX_NUM_SEQS } from "./simulated/ContinuousBatch.ts"
 import { type EnginePreset, transferTokenMs } from "./simulated/CostModel.ts"
 import type { BatchRequest, Sequence } from "./simulated/Sequence.ts"
 import { tokenText } from "./simulated/tokenText.ts"
@@ -62,13 +63,12 @@ export interface EngineFaults {
   readonly crash: () => void
 }
 
-const BLOCK_TOKENS = 256
 /** Longest piece of work between two turns of the sockets. */
 const SLICE_MS = 1
 /** An engine further behind its schedule was frozen, or has no CPU: it goes on from here and does not catch up. */
 const LAG_MAX_MS = 1000
 
-class Job implements BatchRequest {
+class Attempt implements BatchRequest {
   readonly promptTokens: number
   readonly outputTokens: number
   readonly handedOver: boolean
@@ -107,7 +107,7 @@ export class SimulatedEngine implements Engine {
   readonly faults: EngineFaults
   private readonly options: SimulatedEngineOptions
   private readonly blockTokens: number
-  private readonly batch: ContinuousBatch<Job>
+  private readonly batch: ContinuousBatch<Attempt>
   private readonly cached = new CachedHashes()
   private readonly originMs: number
   /** Engine time at which the step under way ends; while idle, at which a KV cache arrives. */
@@ -139,13 +139,13 @@ export class SimulatedEngine implements Engine {
     this.kvCapacityTokens = options.kvCapacityTokens ?? options.preset.kvCapacityTokens
     assert(this.timeScale > 0, "engine time passes")
     this.originMs = options.clock.nowMs()
-    this.batch = new ContinuousBatch<Job>(
+    this.batch = new ContinuousBatch<Attempt>(
       {
         cost: options.preset.cost,
         kvCapacityTokens: this.kvCapacityTokens,
         blockTokens: this.blockTokens,
         maxNumSeqs: this.maxSequences,
-        maxBatchedTokens: options.maxBatchedTokens ?? MAX_BATCHED_TOKENS,
+        maxBatchedTokens: options.maxBatchedTokens,
         transferTokenMs: transferTokenMs(options.preset, options.transferGbps),
         transferWithinMs: KV_COMES_MS,
         cacheSink: this.cached
@@ -169,7 +169,7 @@ export class SimulatedEngine implements Engine {
     this.catchUp()
     // A step that is due and not yet run is going to see this request: it may not see it before it came.
     const nowMs = Math.min(this.engineNowMs(), this.stepEndMs)
-    const sequence = this.batch.submit(new Job(request, sink, this.blockTokens), nowMs)
+    const sequence = this.batch.submit(new Attempt(request, sink, this.blockTokens), nowMs)
     if (sequence === undefined) {
       const limit = `the KV cache holds ${this.kvCapacityTokens} tokens, prompt and answer need more`
       return this.refuse(sink, Reason.contextLength, limit)
@@ -301,14 +301,14 @@ export class SimulatedEngine implements Engine {
     if (!this.idle) this.stepEndMs = this.stalledUntilMs + remainingMs
   }
 
-  private readonly token = (sequence: Sequence<Job>, index: number): void => {
+  private readonly token = (sequence: Sequence<Attempt>, index: number): void => {
     const { request } = sequence
     this.totals.outputTokens++
     if (index === 0 && !request.handedOver) this.countPrompt(sequence)
     request.sink.token(tokenText(request.seed, index))
   }
 
-  private readonly finished = (sequence: Sequence<Job>, nowMs: number): void => {
+  private readonly finished = (sequence: Sequence<Attempt>, nowMs: number): void => {
     const { request, submittedMs, admittedMs, firstTokenMs, cachedTokens, produced } = sequence
     this.totals.done++
     if (request.outputTokens === 0) this.countPrompt(sequence)
@@ -323,7 +323,7 @@ export class SimulatedEngine implements Engine {
   }
 
   /** Where the prompt was read. */
-  private countPrompt({ request, cachedTokens }: Sequence<Job>): void {
+  private countPrompt({ request, cachedTokens }: Sequence<Attempt>): void {
     this.totals.promptTokens += request.promptTokens
     this.totals.cachedTokens += cachedTokens
   }

@@ -1,6 +1,6 @@
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
-import { grow } from "../structures/grow.ts"
+import { floats, grow } from "../structures/grow.ts"
 import { chunks, externalityMs, leavingShare, prefillMs, roomMs, stepsMs, waitMs } from "./costs.ts"
 import { mostCached } from "./mostCached.ts"
 
@@ -45,8 +45,8 @@ export class CompletionCosts {
     const { baseMs, prefillTokenMs, prefillAttentionMs, decodeSequenceMs, decodeContextMs } = workers
     const { kvCapacityTokens, maxSequences, prefillDueMs, prefillSinceMs } = workers
     if (inFlight.length > this.costMs.length) {
-      this.costMs = grow(this.costMs, inFlight.length - 1, column)
-      this.stepMs = grow(this.stepMs, inFlight.length - 1, column)
+      this.costMs = grow(this.costMs, inFlight.length - 1, floats)
+      this.stepMs = grow(this.stepMs, inFlight.length - 1, floats)
     }
     const { absorbedMs, chunkTokens, costMs, externality } = this
     const decodeMs = this.stepMs
@@ -116,5 +116,3 @@ export class CompletionCosts {
     }
   }
 }
-
-const column = (length: number): Float64Array<ArrayBuffer> => new Float64Array(length)

@@ -1,6 +1,6 @@
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
-import { grow } from "../structures/grow.ts"
+import { floats, grow } from "../structures/grow.ts"
 import { expectedCost, type TokenPrices } from "./demand.ts"
 
 /**
@@ -21,8 +21,8 @@ export class DeclaredCosts {
   declare(request: RequestView, pool: PoolView): void {
     const { slot } = request
     if (slot >= this.cost.length) {
-      this.cost = grow(this.cost, slot, (length) => new Float64Array(length))
-      this.paid = grow(this.paid, slot, (length) => new Float64Array(length))
+      this.cost = grow(this.cost, slot, floats)
+      this.paid = grow(this.paid, slot, floats)
       this.placed = grow(this.placed, slot, (length) => new Uint8Array(length))
     }
     if (this.isPaid(slot)) return

@@ -1,7 +1,7 @@
 import type { Reason } from "../domain/Outcome.ts"
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
-import { grow } from "../structures/grow.ts"
+import { floats, grow } from "../structures/grow.ts"
 import { Histogram } from "../structures/Histogram.ts"
 import type { PrefixIndex } from "../structures/PrefixIndex.ts"
 import type { Admission } from "./Admission.ts"
@@ -106,8 +106,7 @@ export class DemandMeter implements Admission {
     this.count(nowMs)
     this.placedCount++
     this.placedTokens += promptTokens
-    if (slot >= this.placedMs.length)
-      this.placedMs = grow(this.placedMs, slot, (length) => new Float64Array(length))
+    if (slot >= this.placedMs.length) this.placedMs = grow(this.placedMs, slot, floats)
     this.placedMs[slot] = nowMs
     if (chain.count === 0) return
     this.high[this.next] = chain.high[chain.count - 1]!

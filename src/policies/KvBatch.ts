@@ -1,5 +1,5 @@
 import type { RequestView } from "../domain/RequestView.ts"
-import { grow } from "../structures/grow.ts"
+import { floats, grow, ints } from "../structures/grow.ts"
 
 /** How old the view of what requests have produced may be: a token or two. */
 const AGE_MS_MAX = 10
@@ -43,7 +43,7 @@ export class KvBatch {
   add(request: RequestView, outputTokens: number): void {
     const at = this.count++
     if (at >= this.ends.length) {
-      this.slots = grow(this.slots, at, (length) => new Int32Array(length))
+      this.slots = grow(this.slots, at, ints)
       this.begun = grow(this.begun, at, (length) => new Uint8Array(length))
       this.ends = grow(this.ends, at, floats)
       this.lefts = grow(this.lefts, at, floats)
@@ -167,5 +167,3 @@ export class KvBatch {
     }
   }
 }
-
-const floats = (length: number): Float64Array<ArrayBuffer> => new Float64Array(length)

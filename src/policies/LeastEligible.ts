@@ -1,5 +1,5 @@
 import type { PoolView, WorkerColumns } from "../domain/PoolView.ts"
-import { grow } from "../structures/grow.ts"
+import { floats, grow } from "../structures/grow.ts"
 import { LeastTree } from "../structures/LeastTree.ts"
 
 const NONE = -1
@@ -62,7 +62,7 @@ export class LeastEligible {
     const count = this.pool === pool ? this.count : 0
     const length = count + eligibleCount
     if (length > this.spare.length) this.spare = grow(this.spare, length - 1, noPlaces)
-    if (length > this.costs.length) this.costs = grow(this.costs, length - 1, noCosts)
+    if (length > this.costs.length) this.costs = grow(this.costs, length - 1, floats)
     const { costs, spare } = this
     let next = 0
     let at = 0
@@ -104,4 +104,3 @@ const isBefore = ({ keyHigh, keyLow }: WorkerColumns, one: number, other: number
   keyHigh[one]! < keyHigh[other]! || (keyHigh[one] === keyHigh[other] && keyLow[one]! < keyLow[other]!)
 
 const noPlaces = (length: number): Int32Array<ArrayBuffer> => new Int32Array(length).fill(NONE)
-const noCosts = (length: number): Float64Array<ArrayBuffer> => new Float64Array(length)

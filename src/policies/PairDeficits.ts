@@ -1,4 +1,4 @@
-import { grow } from "../structures/grow.ts"
+import { floats, grow } from "../structures/grow.ts"
 
 /** Pairs that are remembered: one beyond that takes the place of the one charged first, which has its quantum again. */
 const PAIRS_MAX = 65_536
@@ -40,9 +40,9 @@ export class PairDeficits {
       this.oldest = (row + 1) % PAIRS_MAX
       this.rows.delete(this.pair[row]!)
     } else if (row >= this.pair.length) {
-      this.pair = grow(this.pair, row, float64)
-      this.deficit = grow(this.deficit, row, float64)
-      this.filledIn = grow(this.filledIn, row, float64)
+      this.pair = grow(this.pair, row, floats)
+      this.deficit = grow(this.deficit, row, floats)
+      this.filledIn = grow(this.filledIn, row, floats)
     }
     this.rows.set(pair, row)
     this.pair[row] = pair
@@ -51,5 +51,3 @@ export class PairDeficits {
     return row
   }
 }
-
-const float64 = (length: number): Float64Array<ArrayBuffer> => new Float64Array(length)

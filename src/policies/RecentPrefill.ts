@@ -1,4 +1,4 @@
-import { grow } from "../structures/grow.ts"
+import { floats, grow } from "../structures/grow.ts"
 
 /** Memories after which sums are brought up to date: e²⁰ leaves them exact enough. */
 const REBASE = 20
@@ -43,7 +43,7 @@ export class RecentPrefill {
   }
 
   add(worker: number, prefillMs: number, nowMs: number): void {
-    if (worker >= this.sums.length) this.sums = grow(this.sums, worker, (length) => new Float64Array(length))
+    if (worker >= this.sums.length) this.sums = grow(this.sums, worker, floats)
     if (nowMs - this.asOfMs > REBASE * this.memoryMs) {
       const factor = this.factor(nowMs)
       for (let i = 0; i < this.sums.length; i++) this.sums[i]! *= factor

@@ -2,7 +2,7 @@ import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
 import { ArrivalLists } from "../structures/ArrivalLists.ts"
 import { assert } from "../structures/assert.ts"
-import { grow } from "../structures/grow.ts"
+import { floats, grow } from "../structures/grow.ts"
 import { Heaps } from "../structures/Heaps.ts"
 import { SLOTS_MAX } from "../structures/SlotLists.ts"
 import type { Ordering } from "./Ordering.ts"
@@ -158,14 +158,12 @@ export class KeyedQueues extends RequestQueues {
   }
 
   private growTo(slot: number): void {
-    this.majors = grow(this.majors, slot, float64)
-    this.minors = grow(this.minors, slot, float64)
-    this.arrivedMs = grow(this.arrivedMs, slot, float64)
-    this.added = grow(this.added, slot, float64)
+    this.majors = grow(this.majors, slot, floats)
+    this.minors = grow(this.minors, slot, floats)
+    this.arrivedMs = grow(this.arrivedMs, slot, floats)
+    this.added = grow(this.added, slot, floats)
   }
 }
-
-const float64 = (length: number): Float64Array<ArrayBuffer> => new Float64Array(length)
 
 /** The one queue of `oneQueue`. */
 const ALL = 0

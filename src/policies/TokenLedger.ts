@@ -1,7 +1,7 @@
 import { Reason } from "../domain/Outcome.ts"
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
-import { grow } from "../structures/grow.ts"
+import { floats, grow } from "../structures/grow.ts"
 import type { TokenPrices } from "./demand.ts"
 
 /** How far a request has come. */
@@ -89,8 +89,8 @@ export class TokenLedger {
   private reach(slot: number, stage: number): void {
     if (slot >= this.stage.length) {
       this.stage = grow(this.stage, slot, (length) => new Uint8Array(length))
-      this.input = grow(this.input, slot, (length) => new Float64Array(length))
-      this.ahead = grow(this.ahead, slot, (length) => new Float64Array(length))
+      this.input = grow(this.input, slot, floats)
+      this.ahead = grow(this.ahead, slot, floats)
     }
     this.stage[slot] = stage
   }

@@ -1,5 +1,5 @@
 import { Reason } from "../domain/Outcome.ts"
-import { grow } from "../structures/grow.ts"
+import { floats, grow } from "../structures/grow.ts"
 import type { Rng } from "../structures/Rng.ts"
 import type { Admission } from "./Admission.ts"
 import { ceilingRule } from "./ceilings.ts"
@@ -101,7 +101,7 @@ export const limitInFlight = ({ limit, windowMs, timeoutMs }: LimitedOptions, rn
     admitted: ({ slot }, _pool, nowMs) => {
       if (slot >= admittedMs.length) {
         const { length } = admittedMs
-        admittedMs = grow(admittedMs, slot, (size) => new Float64Array(size))
+        admittedMs = grow(admittedMs, slot, floats)
         admittedMs.fill(Number.NaN, length)
       }
       if (Number.isNaN(window.beganMs)) window.beganMs = nowMs

@@ -1,4 +1,4 @@
-import { grow } from "./grow.ts"
+import { floats, grow } from "./grow.ts"
 import { SlotLists } from "./SlotLists.ts"
 
 const NONE = -1
@@ -60,8 +60,7 @@ export class ArrivalLists {
 
   private insert(list: number, behind: number, slot: number, arrivedMs: number): void {
     this.lists.insertAfter(list, behind, slot)
-    if (slot >= this.arrivedMs.length)
-      this.arrivedMs = grow(this.arrivedMs, slot, (length) => new Float64Array(length))
+    if (slot >= this.arrivedMs.length) this.arrivedMs = grow(this.arrivedMs, slot, floats)
     this.arrivedMs[slot] = arrivedMs
   }
 }

@@ -1,10 +1,10 @@
 import { BestFit } from "./BestFit.ts"
 import { EarliestFinish } from "./EarliestFinish.ts"
-import { grow } from "./grow.ts"
+import { floats, grow, ints } from "./grow.ts"
 import { firstAbove, prefixSum } from "./PrefixSum.ts"
 import { segmentStarts } from "./segmentStarts.ts"
 import { stableSort } from "./stableSort.ts"
-import { WaterLevel } from "./WaterLevel.ts"
+import { type Vessels, WaterLevel } from "./WaterLevel.ts"
 
 /** Requests that are placed together, in the order of policy. */
 export interface BatchRequests {
@@ -14,19 +14,12 @@ export interface BatchRequests {
 }
 
 /** The workers requests may go to. Columns are indexed by worker slot; units are those of the costs. */
-export interface BatchWorkers {
-  readonly count: number
+export interface BatchWorkers extends Vessels {
   /**
    * order[0 .. count) are the slots in the order in which segments of requests are dealt out; ties go to the earlier. Shuffled by the
    * caller, it favours nobody.
    */
   readonly order: Int32Array
-  /** Work the worker has already, whole and ≥ 0. */
-  readonly backlog: Float64Array
-  /** Work it does in a unit of time, ≥ 1, together at most 2²⁶: thousandths of the pool's norm, say. */
-  readonly speed: Int32Array
-  /** Most work it may get on top, whole and ≥ 0, or Infinity. */
-  readonly headroom: Float64Array
 }
 
 /**
@@ -218,6 +211,3 @@ export class BatchPlacement {
     }
   }
 }
-
-const ints = (length: number): Int32Array<ArrayBuffer> => new Int32Array(length)
-const floats = (length: number): Float64Array<ArrayBuffer> => new Float64Array(length)

@@ -1,4 +1,4 @@
-import { grow } from "./grow.ts"
+import { grow, ints } from "./grow.ts"
 import { stableSort } from "./stableSort.ts"
 
 /**
@@ -16,7 +16,7 @@ export class BestFit {
   /** Starts with rows 0 … count − 1 and the room they have; `take` keeps `room` up to date. O(count·log count). */
   start(room: Float64Array, count: number): void {
     if (count > this.byRoom.length) {
-      this.byRoom = grow(this.byRoom, count - 1, (length) => new Int32Array(length))
+      this.byRoom = grow(this.byRoom, count - 1, ints)
       this.scratch = new Int32Array(this.byRoom.length)
     }
     this.room = room

@@ -1,5 +1,5 @@
 import { assert } from "./assert.ts"
-import { grow } from "./grow.ts"
+import { floats, grow } from "./grow.ts"
 
 /** Buckets per doubling. The middle of a bucket is at most 1/32 away from any value in it, relative to that value. */
 const SUBBUCKET_BITS = 4
@@ -126,5 +126,3 @@ export class DecayingHistograms {
     this.sums[row] = 0
   }
 }
-
-const floats = (length: number): Float64Array<ArrayBuffer> => new Float64Array(length)

@@ -1,4 +1,4 @@
-import { grow } from "./grow.ts"
+import { grow, ints } from "./grow.ts"
 import type { Vessels } from "./WaterLevel.ts"
 
 const NOBODY = -1
@@ -28,7 +28,7 @@ export class EarliestFinish {
   start(vessels: Vessels): void {
     const { backlog, count, speed } = vessels
     if (count > this.heap.length) {
-      this.heap = grow(this.heap, count - 1, (length) => new Int32Array(length))
+      this.heap = grow(this.heap, count - 1, ints)
       this.free = new Float64Array(this.heap.length)
     }
     this.vessels = vessels

@@ -22,7 +22,7 @@ export const meanWait = (servers: number, load: number): number =>
 
 /** The share of arrivals that wait longer than `time`. */
 export const waitingLonger = (servers: number, load: number, time: number): number =>
-  waiting(erlangB(servers, load), servers, load) * outlasting(servers, load, time)
+  erlangC(servers, load) * outlasting(servers, load, time)
 
 /**
  * The least number of groups of `size` servers each with which at most the share `share` > 0 of arrivals wait longer than `time`; `max`

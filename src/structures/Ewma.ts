@@ -1,5 +1,5 @@
 import { assert } from "./assert.ts"
-import { grow } from "./grow.ts"
+import { floats, grow } from "./grow.ts"
 import { SLOTS_MAX } from "./SlotLists.ts"
 
 /** A value and the time of its last sample for each slot. 16 bytes for each slot up to the largest that had a sample. */
@@ -28,7 +28,7 @@ class Averages {
   protected put(slot: number, value: number, nowMs: number): void {
     if (slot >= this.values.length) {
       assert(slot < SLOTS_MAX, "slots are below 65 536")
-      this.values = grow(this.values, slot, (length) => new Float64Array(length))
+      this.values = grow(this.values, slot, floats)
       this.sampledMs = grow(this.sampledMs, slot, never)
     }
     this.values[slot] = value

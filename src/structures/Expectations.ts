@@ -1,4 +1,4 @@
-import { grow } from "./grow.ts"
+import { grow, ints } from "./grow.ts"
 import { SLOT_HEAP_BYTES, SlotHeap } from "./SlotHeap.ts"
 
 const NONE = -1
@@ -99,7 +99,7 @@ export class Expectations {
     this.newest[worker] = slot
     this.ends.setKey(slot, endMs)
     this.ends.add(slot)
-    if (entry >= this.counts.length) this.counts = grow(this.counts, entry, column)
+    if (entry >= this.counts.length) this.counts = grow(this.counts, entry, ints)
     this.counts[entry]!++
     this.size++
     return this.uses * SLOTS_MAX + slot
@@ -158,12 +158,10 @@ export class Expectations {
   }
 
   private growTo(slot: number): void {
-    this.worker = grow(this.worker, slot, column)
-    this.entry = grow(this.entry, slot, column)
-    this.older = grow(this.older, slot, column)
-    this.newer = grow(this.newer, slot, column)
+    this.worker = grow(this.worker, slot, ints)
+    this.entry = grow(this.entry, slot, ints)
+    this.older = grow(this.older, slot, ints)
+    this.newer = grow(this.newer, slot, ints)
     this.use = grow(this.use, slot, (length) => new Uint32Array(length))
   }
 }
-
-const column = (length: number): Int32Array<ArrayBuffer> => new Int32Array(length)

@@ -1,5 +1,5 @@
 import { assert } from "./assert.ts"
-import { grow } from "./grow.ts"
+import { grow, ints } from "./grow.ts"
 import { SLOTS_MAX } from "./SlotLists.ts"
 
 const NONE = -1
@@ -109,11 +109,9 @@ export class Heaps {
   private growTo(slot: number): void {
     assert(slot < SLOTS_MAX, "slots are below 65 536")
     this.heap = grow(this.heap, slot, (length) => new Int32Array(length).fill(NONE))
-    this.parent = grow(this.parent, slot, int32)
-    this.left = grow(this.left, slot, int32)
-    this.right = grow(this.right, slot, int32)
+    this.parent = grow(this.parent, slot, ints)
+    this.left = grow(this.left, slot, ints)
+    this.right = grow(this.right, slot, ints)
     this.rank = grow(this.rank, slot, (length) => new Uint8Array(length))
   }
 }
-
-const int32 = (length: number): Int32Array<ArrayBuffer> => new Int32Array(length)

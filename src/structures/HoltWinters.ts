@@ -1,4 +1,5 @@
 import { assert } from "./assert.ts"
+import { mean } from "./mean.ts"
 
 /** Longest season: half a mebibyte while its beginning is remembered. */
 export const SEASON_STEPS_MAX = 32_768
@@ -73,10 +74,8 @@ export class HoltWinters {
   /** Takes level, trend and shape from two whole seasons: the line through their means, and what lies beside it on average. */
   private begin(values: ReadonlyArray<number>): void {
     const { seasonSteps } = this
-    const mean = (from: number): number =>
-      values.slice(from, from + seasonSteps).reduce((sum, value) => sum + value, 0) / seasonSteps
-    const first = mean(0)
-    this.trend = (mean(seasonSteps) - first) / seasonSteps
+    const first = mean(values.slice(0, seasonSteps))
+    this.trend = (mean(values.slice(seasonSteps)) - first) / seasonSteps
     const line = (at: number): number => first + this.trend * (at - (seasonSteps - 1) / 2)
     this.level = line(2 * seasonSteps - 1)
     this.shape = Float64Array.from({ length: seasonSteps }, (_, i) => {

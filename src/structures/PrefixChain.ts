@@ -90,7 +90,8 @@ export const saltChain = (
   }
 }
 
-const readU32 = (bytes: Uint8Array, at: number): number =>
+/** The big-endian u32 at `bytes[at]`. */
+export const readU32 = (bytes: Uint8Array, at: number): number =>
   ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0
 
 const writeU32 = (bytes: Uint8Array, at: number, value: number): void => {

@@ -1,6 +1,6 @@
 import { assert } from "./assert.ts"
 import { Expectations, expectationsBytes } from "./Expectations.ts"
-import { grow } from "./grow.ts"
+import { grow, ints } from "./grow.ts"
 import { PairIndex, pairIndexBytes } from "./PairIndex.ts"
 import type { PrefixChain } from "./PrefixChain.ts"
 import { PrefixTree, prefixTreeBytes, ROOT } from "./PrefixTree.ts"
@@ -140,7 +140,7 @@ export class PrefixIndex {
     const last = Math.max(tree.find(high, low), ROOT)
     let depth = 0
     for (let entry = last; entry !== ROOT; entry = tree.parentOf(entry)) depth++
-    if (depth > this.path.length) this.path = grow(this.path, depth - 1, column)
+    if (depth > this.path.length) this.path = grow(this.path, depth - 1, ints)
     for (let entry = last, i = depth; entry !== ROOT; entry = tree.parentOf(entry)) this.path[--i] = entry
     return this.holdersOf(depth)
   }
@@ -274,7 +274,7 @@ export class PrefixIndex {
   /** Fills `path` with the entries of a chain's leading blocks, and returns how many are known one behind the other. */
   private locate(chain: PrefixChain): number {
     const length = Math.min(chain.count, this.entriesMax)
-    if (length > this.path.length) this.path = grow(this.path, length - 1, column)
+    if (length > this.path.length) this.path = grow(this.path, length - 1, ints)
     return this.tree.locate(chain, this.path)
   }
 
@@ -346,7 +346,7 @@ export class PrefixIndex {
 
   private create(parent: number, high: number, low: number): number {
     const entry = this.tree.add(parent, high, low)
-    if (entry >= this.resident.length) this.resident = grow(this.resident, entry, column)
+    if (entry >= this.resident.length) this.resident = grow(this.resident, entry, ints)
     this.resident[entry] = EMPTY
     this.idle.remove(parent)
     return entry
@@ -417,7 +417,7 @@ export class PrefixIndex {
       at !== ROOT && !this.sets.has(this.resident[at]!, worker);
       at = this.tree.parentOf(at)
     ) {
-      if (length === this.path.length) this.path = grow(this.path, length, column)
+      if (length === this.path.length) this.path = grow(this.path, length, ints)
       this.path[length++] = at
     }
     while (length > 0) {
@@ -541,5 +541,3 @@ const bytesOf = (entries: number, workers: number): number => {
     WORKER_COLUMNS * workers * Int32Array.BYTES_PER_ELEMENT
   )
 }
-
-const column = (length: number): Int32Array<ArrayBuffer> => new Int32Array(length)

@@ -1,4 +1,4 @@
-import { grow } from "./grow.ts"
+import { grow, ints } from "./grow.ts"
 import { PairIndex, pairIndexBytes } from "./PairIndex.ts"
 import type { PrefixChain } from "./PrefixChain.ts"
 
@@ -167,14 +167,12 @@ export class PrefixTree {
   }
 
   private growTo(entry: number): void {
-    this.child = grow(this.child, entry, column)
-    this.next = grow(this.next, entry, column)
-    this.previous = grow(this.previous, entry, column)
-    this.fields = grow(this.fields, this.next.length * FIELDS - 1, column)
+    this.child = grow(this.child, entry, ints)
+    this.next = grow(this.next, entry, ints)
+    this.previous = grow(this.previous, entry, ints)
+    this.fields = grow(this.fields, this.next.length * FIELDS - 1, ints)
   }
 }
 
 /** Where the fields of an entry begin. */
 const fieldsOf = (entry: number): number => entry << 2
-
-const column = (length: number): Int32Array<ArrayBuffer> => new Int32Array(length)

@@ -1,4 +1,4 @@
-import { grow } from "./grow.ts"
+import { grow, ints } from "./grow.ts"
 import type { PrefixChain } from "./PrefixChain.ts"
 import { stableSort } from "./stableSort.ts"
 
@@ -122,5 +122,3 @@ const compareChains = (a: PrefixChain, b: PrefixChain): number => {
   if (shared === a.count || shared === b.count) return a.count - b.count
   return a.high[shared]! - b.high[shared]! || a.low[shared]! - b.low[shared]!
 }
-
-const ints = (length: number): Int32Array<ArrayBuffer> => new Int32Array(length)

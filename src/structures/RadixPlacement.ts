@@ -1,5 +1,5 @@
 import { BatchPlacement, type BatchRequests, type BatchWorkers } from "./BatchPlacement.ts"
-import { grow } from "./grow.ts"
+import { grow, ints } from "./grow.ts"
 import { type Chained, RadixOrder } from "./RadixOrder.ts"
 
 /** Requests with prompts that may begin alike. */
@@ -36,7 +36,7 @@ export class RadixPlacement {
     const { blockCost, cost, count } = batch
     const { dealt, radix } = this
     if (count > this.dealtTo.length) {
-      this.dealtTo = grow(this.dealtTo, count - 1, (length) => new Int32Array(length))
+      this.dealtTo = grow(this.dealtTo, count - 1, ints)
       dealt.cost = new Float64Array(this.dealtTo.length)
     }
     radix.sort(batch.requests, count)

@@ -1,4 +1,4 @@
-import { grow } from "./grow.ts"
+import { floats, grow, ints } from "./grow.ts"
 
 const NONE = -1
 
@@ -101,8 +101,8 @@ export class SlotHeap {
   }
 
   private growTo(slot: number): void {
-    this.keys = grow(this.keys, slot, (length) => new Float64Array(length))
+    this.keys = grow(this.keys, slot, floats)
     this.places = grow(this.places, slot, (length) => new Int32Array(length).fill(NONE))
-    this.order = grow(this.order, slot, (length) => new Int32Array(length))
+    this.order = grow(this.order, slot, ints)
   }
 }

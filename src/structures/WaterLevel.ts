@@ -1,5 +1,5 @@
 import { assert } from "./assert.ts"
-import { grow } from "./grow.ts"
+import { grow, ints } from "./grow.ts"
 import { TOTAL_MAX } from "./PrefixSum.ts"
 
 /** Most that all speeds may add up to: twice the product of two such sums is exact. */
@@ -10,7 +10,7 @@ export interface Vessels {
   readonly count: number
   /** Work a worker has already, ≥ 0. */
   readonly backlog: Float64Array
-  /** Work it does in a unit of time, ≥ 1, together at most 2²⁶. */
+  /** Work it does in a unit of time, ≥ 1, together at most 2²⁶: thousandths of the pool's norm, say. */
   readonly speed: Int32Array
   /** Most work it may get on top, ≥ 0 or Infinity. */
   readonly headroom: Float64Array
@@ -57,7 +57,7 @@ export class WaterLevel {
 
   private openAll(total: number, { count, backlog, speed, headroom }: Vessels): void {
     if (count > this.open.length) {
-      this.open = grow(this.open, count - 1, (length) => new Int32Array(length))
+      this.open = grow(this.open, count - 1, ints)
       this.edges = new Float64Array(this.open.length)
     }
     let speeds = 0

@@ -1,5 +1,5 @@
 import { assert } from "./assert.ts"
-import { grow } from "./grow.ts"
+import { grow, ints } from "./grow.ts"
 import { PairIndex, pairIndexBytes } from "./PairIndex.ts"
 
 /** The set without workers. */
@@ -198,8 +198,8 @@ export class WorkerSets {
   }
 
   private growTo(node: number): void {
-    this.references = grow(this.references, node, column)
-    this.halves = grow(this.halves, this.references.length * 2 - 1, column)
+    this.references = grow(this.references, node, ints)
+    this.halves = grow(this.halves, this.references.length * 2 - 1, ints)
   }
 }
 
@@ -211,5 +211,3 @@ const halfOf = (node: number, worker: number, level: number): number =>
 const forgetChange = (change: Change, set: number): void => {
   if (change.from === set || change.to === set) change.from = NONE
 }
-
-const column = (length: number): Int32Array<ArrayBuffer> => new Int32Array(length)

@@ -14,3 +14,7 @@ export const grow = <Column extends { readonly length: number; readonly set: (fr
   copy.set(column)
   return copy
 }
+
+/** Columns of zeros. */
+export const ints = (length: number): Int32Array<ArrayBuffer> => new Int32Array(length)
+export const floats = (length: number): Float64Array<ArrayBuffer> => new Float64Array(length)

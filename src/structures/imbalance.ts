@@ -1,3 +1,5 @@
+import { mean } from "./mean.ts"
+
 export type Verdict = "even" | "uneven" | "lopsided"
 
 /** How evenly work was spread over workers. */
@@ -14,11 +16,11 @@ const UNEVEN_MAX = 1.5
 
 /** Of one or more amounts, none negative. Where nobody did anything, nobody did more than another: even. Cost O(n). */
 export const imbalance = (amounts: ReadonlyArray<number>): Imbalance => {
-  const mean = amounts.reduce((sum, amount) => sum + amount, 0) / amounts.length
-  if (!(mean > 0)) return { cv: 0, maxOverMean: 1, verdict: "even" }
-  const variance = amounts.reduce((sum, amount) => sum + (amount - mean) ** 2, 0) / amounts.length
-  const maxOverMean = Math.max(...amounts) / mean
-  return { cv: Math.sqrt(variance) / mean, maxOverMean, verdict: verdictOf(maxOverMean) }
+  const middle = mean(amounts)
+  if (!(middle > 0)) return { cv: 0, maxOverMean: 1, verdict: "even" }
+  const variance = mean(amounts.map((amount) => (amount - middle) ** 2))
+  const maxOverMean = Math.max(...amounts) / middle
+  return { cv: Math.sqrt(variance) / middle, maxOverMean, verdict: verdictOf(maxOverMean) }
 }
 
 /** What the busiest one having so many times the mean amounts to. */

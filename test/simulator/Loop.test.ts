@@ -3,16 +3,16 @@ import * as fc from "fast-check"
 import { existsSync } from "node:fs"
 import { join } from "node:path"
 import { Reason } from "../../src/domain/Outcome.ts"
-import { parseTrace } from "../../src/domain/traces/parseTrace.ts"
 import { presets } from "../../src/engines/simulated/CostModel.ts"
 import { choiceOf, pipelines } from "../../src/policies/pipelines.ts"
 import { type LoopOptions, closedLoop } from "../../src/simulator/replay/Loop.ts"
 import { type Outcomes, Replay, type ReplayOptions } from "../../src/simulator/replay/Replay.ts"
 import { boundsOf } from "../../src/simulator/report/bounds.ts"
-import { type Workload, workloadOf } from "../../src/simulator/replay/Workload.ts"
+import { faster, type Workload, workloadOf } from "../../src/simulator/replay/Workload.ts"
 import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
 import { replays } from "../support/replays.ts"
 import { root } from "../support/repository.ts"
+import { traceOf } from "../support/traceOf.ts"
 
 /** What is replayed, and how. */
 interface Subject {
@@ -198,9 +198,8 @@ const agents = join(root, "../shared/traces/traces/coding-agents-a.jsonl.gz")
 if (!existsSync(agents)) console.log(`${agents} is not here: recorded think times are not replayed`)
 test.skipIf(!existsSync(agents))("clients of coding-agents-a think as long as was recorded", async () => {
   const text = new TextDecoder().decode(Bun.gunzipSync(await Bun.file(agents).bytes()))
-  const parsed = parseTrace(text, { limit: 300 })
-  if (!("trace" in parsed)) throw new Error(parsed.join("\n"))
-  const workload = workloadOf([parsed.trace], 2)
+  const trace = traceOf(text, { limit: 300 })
+  const workload = faster(workloadOf([trace]), 2)
   const options: ReplayOptions = {
     workload,
     workers: ["a", "b"].map((name) => ({ name, preset: presets["8b-h100"] })),
@@ -215,7 +214,7 @@ test.skipIf(!existsSync(agents))("clients of coding-agents-a think as long as wa
       if (i === 0) continue
       followers++
       // At twice the speed.
-      const thinkMs = parsed.trace.requests[number]!.thinkMs! / 2
+      const thinkMs = trace.requests[number]!.thinkMs! / 2
       expect(arrivedMs[number]!).toBe(endedMs[numbers[i - 1]!]! + thinkMs)
     }
   expect(followers).toBeGreaterThan(200)

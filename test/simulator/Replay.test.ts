@@ -94,7 +94,7 @@ const laws = [
           outputTokens: { mean: 5, variation: 1 }
         })
         const { outcomes } = make({
-          workload: workloadOf([traffic], 1),
+          workload: workloadOf([traffic]),
           workers: slowFactors.map((slowFactor, i) => ({
             name: `worker-${i}`,
             preset: presets["8b-h100"],
@@ -299,18 +299,15 @@ describe("planted defects", () => findsAll(laws, defects))
 
 describe("the audit", () => {
   const result = new Replay({
-    workload: workloadOf(
-      [
-        generateTraffic({
-          seed: 1,
-          requests: 50,
-          requestsPerSecond: 20,
-          promptTokens: { mean: 500, variation: 1 },
-          outputTokens: { mean: 20, variation: 1 }
-        })
-      ],
-      1
-    ),
+    workload: workloadOf([
+      generateTraffic({
+        seed: 1,
+        requests: 50,
+        requestsPerSecond: 20,
+        promptTokens: { mean: 500, variation: 1 },
+        outputTokens: { mean: 20, variation: 1 }
+      })
+    ]),
     workers: [{ name: "worker", preset: presets["8b-h100"] }],
     pipeline: choiceOf(pipelines.default),
     seed: 1

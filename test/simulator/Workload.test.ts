@@ -1,18 +1,14 @@
 import { describe, expect, test } from "bun:test"
 import { limitOf, type Trace } from "../../src/domain/Trace.ts"
-import { parseTrace } from "../../src/domain/traces/parseTrace.ts"
 import { traceChain } from "../../src/domain/traceChain.ts"
-import { type Workload, workloadOf } from "../../src/simulator/replay/Workload.ts"
+import { faster, type Workload, workloadOf } from "../../src/simulator/replay/Workload.ts"
 import { makeTrace } from "../fixtures/makeTrace.ts"
 import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
+import { traceOf } from "../support/traceOf.ts"
 
-const fixture = (requests: number): Trace => {
-  const parsed = parseTrace(makeTrace(requests))
-  if (!("trace" in parsed)) throw new Error(parsed.join("\n"))
-  return parsed.trace
-}
+const made = (traces: ReadonlyArray<Trace>, speed: number): Workload => faster(workloadOf(traces), speed)
 
-type Maker = typeof workloadOf
+type Maker = typeof made
 
 const commonLength = (a: ArrayLike<unknown>, b: ArrayLike<unknown>): number => {
   let i = 0
@@ -24,7 +20,7 @@ const commonLength = (a: ArrayLike<unknown>, b: ArrayLike<unknown>): number => {
 const trace: Trace = (({ header, requests }) => ({
   header,
   requests: requests.map((request, i) => (i % 2 === 0 ? request : { ...request, thinkMs: i - 1 }))
-}))(fixture(150))
+}))(traceOf(makeTrace(150)))
 
 /** Each request is known by the number of its prompt tokens and a mark, some by nothing. */
 const marked = (name: string, mark: bigint): Trace => ({
@@ -128,7 +124,7 @@ const laws = [
 const changed =
   (change: (workload: Workload) => Workload): Maker =>
   (traces, speed) =>
-    change(workloadOf(traces, speed))
+    change(made(traces, speed))
 
 const defects: ReadonlyArray<Planted<Maker>> = [
   [
@@ -146,7 +142,7 @@ const defects: ReadonlyArray<Planted<Maker>> = [
     "lets tenants share blocks",
     "workload-chains",
     (traces, speed) =>
-      workloadOf(
+      made(
         traces.map(({ header, requests }) => ({
           header,
           requests: requests.map((request) => ({ ...request, tenant: undefined }))
@@ -174,7 +170,7 @@ const defects: ReadonlyArray<Planted<Maker>> = [
     "leaves ids where they were",
     "workload-ids",
     (traces, speed) => ({
-      ...workloadOf(traces, speed),
+      ...made(traces, speed),
       ids: BigUint64Array.from(traces.flatMap(({ ids, requests }) => [...(ids ?? requests.map(() => 0n))]))
     })
   ],
@@ -182,16 +178,16 @@ const defects: ReadonlyArray<Planted<Maker>> = [
     "mixes up what belongs to different traces",
     "workload-superposition",
     (traces, speed) => {
-      const one = workloadOf(traces.slice(0, 1), speed)
+      const one = made(traces.slice(0, 1), speed)
       return { ...one, requests: one.requests.flatMap((request) => [request, request]) }
     }
   ]
 ]
 
-describe("a workload", () => keepsAll(laws, workloadOf))
+describe("a workload", () => keepsAll(laws, made))
 describe("planted defects", () => findsAll(laws, defects))
 
 test("a trace without blocks has no chains", () => {
-  const { requests } = workloadOf([{ ...trace, header: { ...trace.header, blockSize: null } }], 1)
+  const { requests } = workloadOf([{ ...trace, header: { ...trace.header, blockSize: null } }])
   expect(requests.every(({ keys }) => keys.length === 0)).toBe(true)
 })

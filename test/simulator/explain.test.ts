@@ -64,19 +64,16 @@ const everyReplay: fc.Arbitrary<ReplayOptions> = fc
 
 /** Traffic in which rescues take many requests from where they are to where their prefixes are. Random traffic has that too rarely. */
 const rescued = (placement: string, seed: number): ReplayOptions => ({
-  workload: workloadOf(
-    [
-      generateTraffic({
-        seed,
-        requests: 40,
-        requestsPerSecond: 30,
-        promptTokens: { mean: 4000, variation: 0.5 },
-        outputTokens: { mean: 5, variation: 1 },
-        sharedPrefix: { count: 2, tokens: 2048, share: 0.8 }
-      })
-    ],
-    1
-  ),
+  workload: workloadOf([
+    generateTraffic({
+      seed,
+      requests: 40,
+      requestsPerSecond: 30,
+      promptTokens: { mean: 4000, variation: 0.5 },
+      outputTokens: { mean: 5, variation: 1 },
+      sharedPrefix: { count: 2, tokens: 2048, share: 0.8 }
+    })
+  ]),
   workers: [1, 8, 1].map((slowFactor, i) => ({
     name: `worker-${i}`,
     preset: presets["8b-h100"],

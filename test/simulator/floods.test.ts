@@ -28,8 +28,7 @@ const tenantTraffic = (tenant: string, requestsPerSecond: number, seed: number) 
 /** By tenant, the share of its requests that was done, and its share of the tokens that were. */
 const servedOf = (preset: Preset, rates: ReadonlyArray<number>, weights: ReadonlyArray<number> = []) => {
   const workload = workloadOf(
-    rates.map((rate, tenant) => tenantTraffic(`tenant-${tenant}`, rate, tenant + 1)),
-    1
+    rates.map((rate, tenant) => tenantTraffic(`tenant-${tenant}`, rate, tenant + 1))
   )
   const { outcomes } = replay({
     workload,

@@ -5,11 +5,11 @@ import { comparison } from "../../src/cluster/replay/comparison.ts"
 import { inVirtualTime, type LiveReplay } from "../../src/cluster/replay/inVirtualTime.ts"
 import { resolveConfig } from "../../src/domain/config/resolveConfig.ts"
 import type { Trace } from "../../src/domain/Trace.ts"
-import { parseTrace } from "../../src/domain/traces/parseTrace.ts"
 import { SLOW_START_MS } from "../../src/policies/estimators/SlowStart.ts"
 import { placements, rivals } from "../../src/policies/registry.ts"
 import { makeConversations } from "../fixtures/makeConversations.ts"
 import { exists, root } from "../support/repository.ts"
+import { traceOf } from "../support/traceOf.ts"
 import { VirtualCluster } from "../support/VirtualCluster.ts"
 
 const SEED = 1
@@ -21,13 +21,8 @@ const AFTER_MS = SLOW_START_MS + 2_500
 const LATE_MS = 1e-5
 
 const tracesFolder = "../shared/traces/traces"
-const traceOf = (text: string, limit = 1000): Trace => {
-  const parsed = parseTrace(text, { limit })
-  if (!("trace" in parsed)) throw new Error(parsed.join("\n"))
-  return parsed.trace
-}
 const conversations = makeConversations()
-const [whole, part, head] = [1000, 400, 120].map((limit) => traceOf(conversations, limit)) as [
+const [whole, part, head] = [1000, 400, 120].map((limit) => traceOf(conversations, { limit })) as [
   Trace,
   Trace,
   Trace
@@ -127,7 +122,7 @@ describe("the live code on virtual time does request for request what a replay d
   if (!exists(recorded)) console.log(`${recorded} is not here: the recorded trace is not replayed`)
   test.skipIf(!exists(recorded))("default, mooncake-conversation-a", async () => {
     const bytes = await Bun.file(join(root, recorded)).bytes()
-    const trace = traceOf(new TextDecoder().decode(Bun.gunzipSync(bytes)))
+    const trace = traceOf(new TextDecoder().decode(Bun.gunzipSync(bytes)), { limit: 1000 })
     const both = bothOf(trace, { model: { workers: 8, engine: { preset: "8b-h100" } } })
     tell("default, mooncake-conversation-a", both)
     expectSame(both)

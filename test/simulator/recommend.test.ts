@@ -103,7 +103,7 @@ const served = (
   slowFactors: ReadonlyArray<number>,
   pipeline: PipelineChoice
 ): { readonly share: number; readonly ttftMs: number } => {
-  const workload = workloadOf([generateTraffic(traffic)], 1)
+  const workload = workloadOf([generateTraffic(traffic)])
   const workers = slowFactors.map((slowFactor, i) => ({
     name: `worker-${i}`,
     preset: presets["8b-h100"],

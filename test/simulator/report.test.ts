@@ -4,7 +4,7 @@ import { presets } from "../../src/engines/simulated/CostModel.ts"
 import { choiceOf, pipelines } from "../../src/policies/pipelines.ts"
 import { generateTraffic } from "../../src/simulator/replay/generate.ts"
 import { replay, type ReplayOptions, type ReplayResult } from "../../src/simulator/replay/Replay.ts"
-import { type Workload, workloadOf } from "../../src/simulator/replay/Workload.ts"
+import { faster, type Workload, workloadOf } from "../../src/simulator/replay/Workload.ts"
 import { estimate } from "../../src/simulator/report/bootstrap.ts"
 import { boundsOf } from "../../src/simulator/report/bounds.ts"
 import { compare, type CompareOptions, type Comparison } from "../../src/simulator/report/compare.ts"
@@ -199,8 +199,8 @@ describe("an estimate over seeds", () => {
 describe("a comparison", () => {
   const setting: Setting = { workers: 2, preset: presets["8b-h100"], targets, world: {}, warmUp: 0.1 }
   const runner = runnerOf(setting, (seed, speed) =>
-    workloadOf(
-      [
+    faster(
+      workloadOf([
         generateTraffic({
           seed,
           requests: 120,
@@ -209,7 +209,7 @@ describe("a comparison", () => {
           outputTokens: { mean: 30, variation: 1 },
           sharedPrefix: { count: 20, tokens: 2048, share: 0.7 }
         })
-      ],
+      ]),
       speed
     )
   )
@@ -332,8 +332,8 @@ describe("a sweep", () => {
     warmUp: 0.1
   }
   const traffic = (seed: number, speed: number): Workload =>
-    workloadOf(
-      [
+    faster(
+      workloadOf([
         generateTraffic({
           seed,
           requests: 150,
@@ -341,7 +341,7 @@ describe("a sweep", () => {
           promptTokens: { mean: 2000, variation: 1 },
           outputTokens: { mean: 30, variation: 1 }
         })
-      ],
+      ]),
       speed
     )
   const options: SweepOptions = {

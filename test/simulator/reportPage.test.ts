@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test"
 import { presets } from "../../src/engines/simulated/CostModel.ts"
 import { choiceOf, type PipelineChoice, pipelines } from "../../src/policies/pipelines.ts"
 import { generateTraffic } from "../../src/simulator/replay/generate.ts"
-import { workloadOf } from "../../src/simulator/replay/Workload.ts"
+import { faster, workloadOf } from "../../src/simulator/replay/Workload.ts"
 import { compare } from "../../src/simulator/report/compare.ts"
 import type { Contender, Setting } from "../../src/simulator/report/ground.ts"
 import { measureNames } from "../../src/simulator/report/measures.ts"
@@ -31,7 +31,7 @@ const runner = runnerOf(setting, (seed, speed) => {
     sharedPrefix: { count: 5, tokens: 1024, share: 0.5 }
   })
   const requests = traffic.requests.map((request) => ({ ...request, tenant: `${request.tenant} ${HOSTILE}` }))
-  return workloadOf([{ ...traffic, requests }], speed)
+  return faster(workloadOf([{ ...traffic, requests }]), speed)
 })
 
 const placed = (name: string, policy: string): Contender => ({

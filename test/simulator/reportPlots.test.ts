@@ -201,19 +201,16 @@ describe("planted defects", () => findsAll(laws, defects))
 
 const many = (count: number, seed: number): { readonly plots: Plots; readonly figures: Figures } => {
   const options: ReplayOptions = {
-    workload: workloadOf(
-      [
-        generateTraffic({
-          seed,
-          requests: 400,
-          requestsPerSecond: 40,
-          promptTokens: { mean: 1000, variation: 1 },
-          outputTokens: { mean: 30, variation: 1 },
-          tenants: { count, skew: 1 }
-        })
-      ],
-      1
-    ),
+    workload: workloadOf([
+      generateTraffic({
+        seed,
+        requests: 400,
+        requestsPerSecond: 40,
+        promptTokens: { mean: 1000, variation: 1 },
+        outputTokens: { mean: 30, variation: 1 },
+        tenants: { count, skew: 1 }
+      })
+    ]),
     workers: [{ name: "worker", preset: presets["8b-h100"] }],
     pipeline: choiceOf(pipelines.simple),
     seed

@@ -7,18 +7,15 @@ import { replay } from "../../src/simulator/replay/Replay.ts"
 import { workloadOf } from "../../src/simulator/replay/Workload.ts"
 
 const workloads = [1, 2, 3].map((seed) =>
-  workloadOf(
-    [
-      generateTraffic({
-        seed,
-        requests: 1500,
-        requestsPerSecond: 6,
-        promptTokens: { mean: 2000, variation: 1 },
-        outputTokens: { mean: 100, variation: 1 }
-      })
-    ],
-    1
-  )
+  workloadOf([
+    generateTraffic({
+      seed,
+      requests: 1500,
+      requestsPerSecond: 6,
+      promptTokens: { mean: 2000, variation: 1 },
+      outputTokens: { mean: 100, variation: 1 }
+    })
+  ])
 )
 
 /** Mean time to first token over four workers, of which the last is 20 times slower than it should be, where nothing asks for work. */

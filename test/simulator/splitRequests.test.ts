@@ -193,8 +193,8 @@ describe("a split request in virtual time", () => {
           }
           // Of the last request, the word that it is over may be on its way.
           let pages = 0
-          for (const { jobs } of made)
-            for (const { phase, request } of jobs.values()) {
+          for (const { attempts } of made)
+            for (const { phase, request } of attempts.values()) {
               if (phase === "ended") continue
               expect(request.request).toBe(requests.length)
               pages++

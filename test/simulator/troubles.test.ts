@@ -8,7 +8,7 @@ import { audit } from "../../src/simulator/replay/audit.ts"
 import type { Crash } from "../../src/simulator/replay/faults.ts"
 import { generateTraffic } from "../../src/simulator/replay/generate.ts"
 import { Replay, replay, type ReplayOptions, type ReplayResult } from "../../src/simulator/replay/Replay.ts"
-import type { Job, ReplayWorker } from "../../src/simulator/replay/ReplayWorker.ts"
+import type { Attempt, ReplayWorker } from "../../src/simulator/replay/ReplayWorker.ts"
 import { type PlannedRequest, workloadOf } from "../../src/simulator/replay/Workload.ts"
 import { boundsOf } from "../../src/simulator/report/bounds.ts"
 import { figuresOf, workerMsOf } from "../../src/simulator/report/figuresOf.ts"
@@ -72,7 +72,7 @@ const naiveSlowness = ({ slowDowns = [], workers }: ReplayOptions, slot: number,
 
 const costs = ["stepPrefillTokens", "stepAttention", "stepDecodes", "stepContextTokens"] as const
 type Sums = readonly [number, number, number, number]
-const sumsOf = (batch: ContinuousBatch<Job>) => costs.map((name) => batch[name]) as unknown as Sums
+const sumsOf = (batch: ContinuousBatch<Attempt>) => costs.map((name) => batch[name]) as unknown as Sums
 
 const preset = presets["8b-h100"]
 const NETWORK_MS = 0.5
@@ -107,18 +107,15 @@ const inTurns = (
 
 /** A burst, and the workers that come for it and go. */
 const [least, most, coldStartMs] = [1, 4, 5_000]
-const workload = workloadOf(
-  [
-    generateTraffic({
-      seed: 1,
-      requests: 600,
-      requestsPerSecond: 20,
-      promptTokens: { mean: 4000, variation: 0.5 },
-      outputTokens: { mean: 100, variation: 0.5 }
-    })
-  ],
-  1
-)
+const workload = workloadOf([
+  generateTraffic({
+    seed: 1,
+    requests: 600,
+    requestsPerSecond: 20,
+    promptTokens: { mean: 4000, variation: 0.5 },
+    outputTokens: { mean: 100, variation: 0.5 }
+  })
+])
 /** Then it is quiet, but for one request now and then. */
 const quiet = Array.from({ length: 40 }, (_, i) => one(60_000 + 5_000 * i))
 const requests = [...workload.requests, ...quiet]

@@ -58,21 +58,18 @@ export const replays: fc.Arbitrary<ReplayOptions> = fc
       ...rest
     }) => ({
       ...rest,
-      workload: workloadOf(
-        [
-          generateTraffic({
-            seed: rest.seed,
-            requests,
-            requestsPerSecond,
-            promptTokens: { mean: promptTokens, variation: 0.7 },
-            outputTokens: { mean: outputTokens, variation: 0.5 },
-            tenants: { count: 2, skew: 1 },
-            sharedPrefix: { count: 2, tokens: 1024, share: 0.5 },
-            sessions: { share: 0.3, turns: 3, thinkMs: 300 }
-          })
-        ],
-        1
-      ),
+      workload: workloadOf([
+        generateTraffic({
+          seed: rest.seed,
+          requests,
+          requestsPerSecond,
+          promptTokens: { mean: promptTokens, variation: 0.7 },
+          outputTokens: { mean: outputTokens, variation: 0.5 },
+          tenants: { count: 2, skew: 1 },
+          sharedPrefix: { count: 2, tokens: 1024, share: 0.5 },
+          sessions: { share: 0.3, turns: 3, thinkMs: 300 }
+        })
+      ]),
       workers: slowFactors.map((slowFactor, i) => ({
         name: `worker-${i}`,
         preset: presets["8b-h100"],

@@ -12,6 +12,9 @@ export const failed = (message: string): CliFailure => new CliFailure({ message,
 /** The command line or the configuration is wrong. */
 export const misused = (message: string): CliFailure => new CliFailure({ message, exitCode: 2 })
 
+/** What was thrown, in words. */
+export const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
+
 /** A port somebody else holds; `flag` is the one that chooses another. */
 export const portTaken = (host: string, port: number, flag: "--port" | "--http-port"): CliFailure =>
   failed(

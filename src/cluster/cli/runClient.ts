@@ -3,7 +3,7 @@ import { connect, ConnectFailed, type Client, type Done, type Ending } from "../
 import { parseDuration } from "../../domain/config/duration.ts"
 import { WRONG_PORT } from "../../protocol/Connection.ts"
 import { readAddress } from "../readAddress.ts"
-import { CliFailure, failed, misused } from "./CliFailure.ts"
+import { CliFailure, failed, messageOf, misused } from "./CliFailure.ts"
 import { jsonLine } from "./jsonLine.ts"
 import { Shell, type Surroundings, write } from "./Shell.ts"
 
@@ -104,7 +104,7 @@ const explain = (cause: unknown): CliFailure => {
   if (cause instanceof ConnectFailed && cause.why.endsWith(WRONG_PORT)) return failed(`${cause.message}.`)
   if (cause instanceof ConnectFailed)
     return failed(`${cause.message}. Is the cluster running? Start it with: bun run cluster`)
-  return failed(cause instanceof Error ? cause.message : String(cause))
+  return failed(messageOf(cause))
 }
 
 const print = (document: unknown): Effect.Effect<void, CliFailure, Shell> => write(jsonLine(document))

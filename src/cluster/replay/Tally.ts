@@ -1,5 +1,6 @@
 import type { Ending } from "../../client/index.ts"
 import type { TraceRequest } from "../../domain/Trace.ts"
+import type { Targets } from "../../simulator/report/bounds.ts"
 import { Histogram } from "../../structures/Histogram.ts"
 import { imbalance, type Imbalance } from "../../structures/imbalance.ts"
 
@@ -21,12 +22,6 @@ export interface Times {
   readonly max: number | null
 }
 
-/** Targets in ms of trace time; Infinity where there is none. */
-export interface SloTargets {
-  readonly ttftMs: number
-  readonly tpotMs: number
-}
-
 /** Requests that met every target. */
 export interface Goodput {
   readonly sloTtftMs: number | null
@@ -37,12 +32,16 @@ export interface Goodput {
   readonly share: number
 }
 
-/** The figures of a replay. Times and rates are in trace time: those of the wall clock, scaled back. */
-export interface Figures {
+/** Requests that left, and how those that have ended did. */
+export interface Counts {
   readonly sent: number
   readonly done: number
   readonly failed: number
   readonly rejected: number
+}
+
+/** The figures of a replay. Times and rates are in trace time: those of the wall clock, scaled back. */
+export interface Figures extends Counts {
   /** Failures and rejections by reason. */
   readonly reasons: Readonly<Record<string, number>>
   /** From the first request sent to the last ending. */
@@ -76,7 +75,8 @@ export class Tally {
   private failed = 0
   private rejected = 0
   private readonly timeScale: number
-  private readonly slo: SloTargets
+  /** In ms of trace time. */
+  private readonly slo: Targets
   private readonly reasons = new Map<string, number>()
   private readonly workers = new Map<string, WorkerWork>()
   private readonly ttft = new Histogram()
@@ -90,17 +90,12 @@ export class Tally {
   private firstSentMs = 0
   private lastEndedMs = 0
 
-  constructor(timeScale: number, slo: SloTargets) {
+  constructor(timeScale: number, slo: Targets) {
     this.timeScale = timeScale
     this.slo = slo
   }
 
-  get counts(): {
-    readonly sent: number
-    readonly done: number
-    readonly failed: number
-    readonly rejected: number
-  } {
+  get counts(): Counts {
     const { sent, done, failed, rejected } = this
     return { sent, done, failed, rejected }
   }

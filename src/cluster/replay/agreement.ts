@@ -1,5 +1,6 @@
 import type { BalancerSnapshot } from "../../domain/Snapshot.ts"
 import type { WorkerLoad } from "../../domain/WorkerLoad.ts"
+import { sum } from "../../structures/mean.ts"
 import type { Figures } from "./Tally.ts"
 
 /** What we count from the answers, and what the workers call it. */
@@ -66,4 +67,4 @@ export const agreement = (figures: Figures, before: BalancerSnapshot, after: Bal
 }
 
 const attemptsAbandoned = ({ cancelled, expired, failed, rescues, retries }: BalancerSnapshot): number =>
-  retries + failed + cancelled + expired + Object.values(rescues).reduce((sum, count) => sum + count, 0)
+  retries + failed + cancelled + expired + sum(Object.values(rescues))

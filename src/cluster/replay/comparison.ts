@@ -1,6 +1,7 @@
+import type { Targets } from "../../simulator/report/bounds.ts"
+import { mean, sum } from "../../structures/mean.ts"
 import { nearestRank } from "../../structures/nearestRank.ts"
 import type { Seen } from "./Journal.ts"
-import type { SloTargets } from "./Tally.ts"
 
 /** What one of two replays of the same requests came to. Times in ms of trace time, of done requests; null where there are none. */
 export interface Side {
@@ -44,7 +45,7 @@ const HOPS = 4
 /** Finds both in what the first tokens of requests took beyond the engines' own time: usually, and on average. */
 export const pathOf = (pathsMs: ReadonlyArray<number>): Path => {
   const usualMs = Math.max(0, pathsMs.toSorted((a, b) => a - b)[pathsMs.length >>> 1] ?? 0)
-  return { hopMs: usualMs / HOPS, lateMs: (mean(pathsMs) ?? 0) - usualMs }
+  return { hopMs: usualMs / HOPS, lateMs: (meanOf(pathsMs) ?? 0) - usualMs }
 }
 
 /** Compares what became of the same requests, in the same order. */
@@ -53,7 +54,7 @@ export const comparison = (
   live: ReadonlyArray<Seen>,
   replayed: ReadonlyArray<Seen>,
   nudged: ReadonlyArray<ReadonlyArray<Seen>>,
-  slo: SloTargets
+  slo: Targets
 ): Comparison => {
   const both = live.filter(({ worker }, i) => worker !== undefined && replayed[i]!.worker !== undefined)
   const same = live.filter(({ worker }, i) => worker !== undefined && worker === replayed[i]!.worker)
@@ -72,7 +73,7 @@ const spread = (values: ReadonlyArray<number>): Spread =>
     ? { mean: null, low: null, high: null }
     : { mean: mean(values), low: Math.min(...values), high: Math.max(...values) }
 
-const sideOf = (all: ReadonlyArray<Seen>, slo: SloTargets): Side => {
+const sideOf = (all: ReadonlyArray<Seen>, slo: Targets): Side => {
   const done = all.filter(({ worker }) => worker !== undefined)
   const ttfts = done.map(({ ttftMs }) => ttftMs).toSorted((a, b) => a - b)
   const promptTokens = sum(done.map((each) => each.promptTokens))
@@ -80,16 +81,14 @@ const sideOf = (all: ReadonlyArray<Seen>, slo: SloTargets): Side => {
   const isAimed = slo.ttftMs !== Infinity || slo.tpotMs !== Infinity
   return {
     done: done.length,
-    ttftMsMean: mean(ttfts),
+    ttftMsMean: meanOf(ttfts),
     ttftMsP50: ttfts[nearestRank(0.5, ttfts.length) - 1] ?? null,
     ttftMsP95: ttfts[nearestRank(0.95, ttfts.length) - 1] ?? null,
-    tpotMsMean: mean(done.flatMap(({ tpotMs }) => (Number.isNaN(tpotMs) ? [] : [tpotMs]))),
-    e2eMsMean: mean(done.map(({ e2eMs }) => e2eMs)),
+    tpotMsMean: meanOf(done.flatMap(({ tpotMs }) => (Number.isNaN(tpotMs) ? [] : [tpotMs]))),
+    e2eMsMean: meanOf(done.map(({ e2eMs }) => e2eMs)),
     prefixHitRate: promptTokens === 0 ? 0 : sum(done.map((each) => each.cachedTokens)) / promptTokens,
     goodput: isAimed && all.length > 0 ? met.length / all.length : null
   }
 }
 
-const sum = (values: ReadonlyArray<number>): number => values.reduce((total, value) => total + value, 0)
-const mean = (values: ReadonlyArray<number>): number | null =>
-  values.length === 0 ? null : sum(values) / values.length
+const meanOf = (values: ReadonlyArray<number>): number | null => (values.length === 0 ? null : mean(values))

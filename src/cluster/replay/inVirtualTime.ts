@@ -29,7 +29,7 @@ export interface LiveReplay {
 export const inVirtualTime = (live: LiveReplay): ReadonlyArray<Seen> => {
   const { config, hopMs, salt, seed, sent, trace, workers } = live
   const { cluster, limits, models, pipeline, prefixes, tenants } = config
-  const workload = workloadOf([trace], 1, (tenant) => saltOf(salt, tenant))
+  const workload = workloadOf([trace], (tenant) => saltOf(salt, tenant))
   const requests = workload.requests.map((request, number) => {
     const { atMs, id } = sent[number]!
     return { ...request, arrivalMs: atMs, id }
@@ -83,6 +83,6 @@ const workerOf = ({ engine, name: model }: ModelConfig, name: string): ReplayWor
     maxBatchedTokens: batchTokens,
     capacity: capacity ?? 2 * maxSequences,
     transferGbps,
-    ...(kvCapacityTokens === undefined ? {} : { kvCapacityTokens })
+    kvCapacityTokens
   }
 }

@@ -1,10 +1,8 @@
+import type { Counts } from "./Tally.ts"
+
 /** How far a replay is. */
-export interface Progress {
+export interface Progress extends Counts {
   readonly total: number
-  readonly sent: number
-  readonly done: number
-  readonly failed: number
-  readonly rejected: number
 }
 
 const BAR_WIDTH_MAX = 24

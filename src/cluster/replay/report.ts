@@ -1,3 +1,4 @@
+import { aligned } from "../../simulator/report/table.ts"
 import type { Agreement, Difference } from "./agreement.ts"
 import type { Comparison, Side } from "./comparison.ts"
 import type { Figures, Times } from "./Tally.ts"
@@ -17,7 +18,7 @@ export const reportText = (report: ReplayReport): string =>
   [
     `${report.trace}: ${fixed(report.durationSeconds)} s of trace time at speed ${report.speed} and time scale ${report.timeScale}`,
     "",
-    ...aligned([
+    ...columns([
       ["sent", count(report.sent)],
       ["done", count(report.done)],
       ["failed", count(report.failed)],
@@ -25,7 +26,7 @@ export const reportText = (report: ReplayReport): string =>
       ...Object.entries(report.reasons).map(([reason, times]): Row => [`  ${reason}`, count(times)])
     ]),
     "",
-    ...aligned([
+    ...columns([
       ["ms", "mean", "p50", "p90", "p99", "max"],
       timesRow("TTFT", report.ttftMs),
       timesRow("TPOT", report.tpotMs),
@@ -33,7 +34,7 @@ export const reportText = (report: ReplayReport): string =>
       timesRow("E2E", report.e2eMs)
     ]),
     "",
-    ...aligned([
+    ...columns([
       ["worker", "done", "prompt tokens", "cached", "output tokens"],
       ...Object.entries(report.workers)
         .toSorted(([a], [b]) => (a < b ? -1 : 1))
@@ -54,15 +55,7 @@ export const reportText = (report: ReplayReport): string =>
 
 type Row = readonly [string, ...ReadonlyArray<string>]
 
-/** The first column to the left, the others to the right. */
-const aligned = (rows: ReadonlyArray<Row>): ReadonlyArray<string> => {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
-  return rows.map((row) =>
-    row
-      .map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!)))
-      .join("  ")
-  )
-}
+const columns = (rows: ReadonlyArray<Row>): ReadonlyArray<string> => aligned(rows, "  ")
 
 const timesRow = (name: string, { mean, p50, p90, p99, max }: Times): Row => [
   name,
@@ -110,7 +103,7 @@ const comparisonLines = ({
   samePlacements
 }: Comparison): ReadonlyArray<string> => [
   "",
-  ...aligned([
+  ...columns([
     ["", "live", "replayed", "apart"],
     ...sideRows.map(([label, read, show]): Row => {
       const [here, there] = [read(live), read(replayed)]

@@ -3,7 +3,8 @@ import type * as Scope from "effect/Scope"
 import { type AdminConnection, type Client, connect, connectAdmin } from "../../client/index.ts"
 import type { Assignment } from "../../domain/config/assign.ts"
 import type { BalancerSnapshot } from "../../domain/Snapshot.ts"
-import { type CliFailure, failed, misused } from "../cli/CliFailure.ts"
+import type { Targets } from "../../simulator/report/bounds.ts"
+import { type CliFailure, failed, messageOf, misused } from "../cli/CliFailure.ts"
 import { jsonLine } from "../cli/jsonLine.ts"
 import { write, Shell } from "../cli/Shell.ts"
 import { readAddress } from "../readAddress.ts"
@@ -15,7 +16,7 @@ import { inVirtualTime, type LiveReplay, nudged } from "./inVirtualTime.ts"
 import { Journal, type Sent } from "./Journal.ts"
 import { type ReplayReport, reportText } from "./report.ts"
 import { sendTrace } from "./sendTrace.ts"
-import { type SloTargets, Tally } from "./Tally.ts"
+import { Tally } from "./Tally.ts"
 import { ownTarget, runningTarget } from "./target.ts"
 
 export interface ReplayFlags {
@@ -93,7 +94,7 @@ export const runReplay = Effect.fnUntraced(function* (
 
 const against = (
   { journal, ...live }: Omit<LiveReplay, "hopMs" | "sent"> & { readonly journal: Journal },
-  slo: SloTargets
+  slo: Targets
 ): Comparison => {
   const { pathsMs, seen, sent } = journal
   const path = pathOf(pathsMs)
@@ -146,5 +147,3 @@ const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, CliFailure> =>
     try: run,
     catch: (cause) => (cause instanceof RangeError ? misused : failed)(messageOf(cause))
   })
-
-const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))

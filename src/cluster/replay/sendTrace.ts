@@ -26,7 +26,7 @@ export interface SendOptions {
   readonly shell: Surroundings
 }
 
-/** Sends a whole trace, tells the tally, and ends when every request has. Interrupted, it sends nothing more. */
+/** Sends a whole trace of at least one request, tells the tally, and ends when every request has. Interrupted, it sends nothing more. */
 export const sendTrace = (options: SendOptions): Effect.Effect<void> =>
   Effect.callback<void>((resume) => {
     const { trace, compression, tally, shell } = options
@@ -34,15 +34,13 @@ export const sendTrace = (options: SendOptions): Effect.Effect<void> =>
     const stopShowing = showProgress(shell, tally, requests.length)
     let open = requests.length
     const ended = (): void => {
-      open--
-      if (open <= 0) resume(Effect.void)
+      if (--open === 0) resume(Effect.void)
     }
     const offsetsMs = requests.map(({ arrivalMs }) => arrivalMs / compression)
     const stopSending = openLoop(systemTimers, offsetsMs, (index, dueMs) => {
       tally.send(dueMs, systemTimers.nowMs())
       send(options, index, ended)
     })
-    if (requests.length === 0) ended()
     return Effect.sync(() => {
       stopSending()
       stopShowing()

@@ -15,13 +15,7 @@ interface Setting {
 /** What may be said of traffic to make up. */
 const settings = {
   rate: { fallback: Number.NaN, minimum: 0.001, summary: "requests per second" },
-  requests: {
-    fallback: 5000,
-    minimum: 1,
-    maximum: 10_000_000,
-    isWhole: true,
-    summary: "how many"
-  },
+  requests: { fallback: 5000, minimum: 1, maximum: 10_000_000, isWhole: true, summary: "how many" },
   dispersion: { fallback: 1, minimum: 1, summary: "1 is Poisson, more comes in bursts" },
   prompt: { fallback: 1000, minimum: 1, summary: "mean prompt tokens" },
   promptVariation: { fallback: 1, minimum: 0, summary: "their standard deviation over mean" },
@@ -76,11 +70,7 @@ export const generatedTraffic = (list: string): Omit<TrafficOptions, "seed"> | s
     ...(of("tenants") > 1 ? { tenants: { count: of("tenants"), skew: of("skew") } } : {}),
     ...(of("shared") > 0
       ? {
-          sharedPrefix: {
-            share: of("shared"),
-            count: of("sharedTexts"),
-            tokens: of("sharedTokens")
-          }
+          sharedPrefix: { share: of("shared"), count: of("sharedTexts"), tokens: of("sharedTokens") }
         }
       : {}),
     ...(of("sessions") > 0

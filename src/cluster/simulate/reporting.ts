@@ -2,7 +2,7 @@ import * as Effect from "effect/Effect"
 import { resolve } from "node:path"
 import type * as Pages from "../../simulator/report/page/pages.ts"
 import manifest from "../../../package.json" with { type: "json" }
-import { type CliFailure, failed } from "../cli/CliFailure.ts"
+import { type CliFailure, failed, messageOf } from "../cli/CliFailure.ts"
 import { jsonLine } from "../cli/jsonLine.ts"
 import { Shell } from "../cli/Shell.ts"
 import { checkWritable } from "../checkWritable.ts"
@@ -92,5 +92,3 @@ const commit = (): string => {
     return "unknown"
   }
 }
-
-const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))

@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import { presets } from "../../engines/simulated/CostModel.ts"
 import type { Targets } from "../../simulator/report/bounds.ts"
-import type { Contender, Setting } from "../../simulator/report/ground.ts"
+import type { Competition, Setting } from "../../simulator/report/ground.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import { contendersOf, type PresetName, referenceOf } from "./contenders.ts"
 import type { TrafficFlags } from "./traffic.ts"
@@ -9,7 +9,6 @@ import { mostWorkers, worldFacts, type WorldFlags, worldOf, worldTexts } from ".
 
 /** What competes, on what. */
 export interface SettingFlags extends TrafficFlags, WorldFlags {
-  readonly workers: number
   readonly kvTokens: number
   readonly policies: string
   readonly preset: PresetName
@@ -26,13 +25,6 @@ export interface SettingFlags extends TrafficFlags, WorldFlags {
   readonly jobs: number
   /** A page to write. */
   readonly report: string | undefined
-}
-
-/** Who competes, and who shows what a shared cache would give. */
-export interface Competition {
-  readonly contenders: ReadonlyArray<Contender>
-  readonly reference: Contender
-  readonly seeds: ReadonlyArray<number>
 }
 
 /** What the flags say of workers and targets. */

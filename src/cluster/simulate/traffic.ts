@@ -2,7 +2,7 @@ import * as Effect from "effect/Effect"
 import { presets } from "../../engines/simulated/CostModel.ts"
 import { generateTraffic } from "../../simulator/replay/generate.ts"
 import { closedLoop } from "../../simulator/replay/Loop.ts"
-import { type Workload, workloadOf } from "../../simulator/replay/Workload.ts"
+import { faster, type Workload, workloadOf } from "../../simulator/replay/Workload.ts"
 import { boundsOf } from "../../simulator/report/bounds.ts"
 import { memoized } from "../../structures/memoized.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
@@ -42,7 +42,7 @@ export const trafficOf = Effect.fnUntraced(function* (
     const traces = yield* Effect.forEach(tracesOf(flags), (name) => readTrace(name, flags))
     if (traces.every(({ requests }) => requests.length === 0))
       return yield* misused(`${trace} has no requests.`)
-    const recorded = workloadOf(traces, 1)
+    const recorded = workloadOf(traces)
     return (_, speed) => looped(faster(recorded, speed), flags)
   }
   if (generate === undefined)
@@ -51,7 +51,7 @@ export const trafficOf = Effect.fnUntraced(function* (
   if (typeof traffic === "string") return yield* misused(`--generate: ${traffic}`)
   const requests = Math.min(limit, traffic.requests)
   const made = memoized(SEEDS_MAX, (seed: number) =>
-    workloadOf([generateTraffic({ ...traffic, requests, seed })], 1)
+    workloadOf([generateTraffic({ ...traffic, requests, seed })])
   )
   return (seed, speed) => looped(faster(made(seed), speed), flags)
 })
@@ -74,16 +74,3 @@ const looped = (workload: Workload, flags: TrafficFlags): Workload => {
   }
   return closedLoop(workload, { clientsMax, answerMs })
 }
-
-/** The same requests, closer together: clients think as much faster. */
-const faster = (workload: Workload, speed: number): Workload =>
-  speed === 1
-    ? workload
-    : {
-        ...workload,
-        requests: workload.requests.map((request) => ({
-          ...request,
-          arrivalMs: request.arrivalMs / speed,
-          thinkMs: request.thinkMs && request.thinkMs / speed
-        }))
-      }

@@ -9,8 +9,9 @@ import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import { optionsOf } from "./contenders.ts"
 import { LENGTH_RULE, lengthOf } from "./lengthOf.ts"
 
-/** What is said of the world around workers and policies. */
+/** What is said of the workers and of the world around them. */
 export interface WorldFlags {
+  readonly workers: number
   readonly networkMs: number
   readonly heartbeatMs: number
   /** Lists of what befalls workers. */
@@ -27,12 +28,8 @@ export interface WorldFlags {
 const COLD_START = "30s"
 
 /** Workers there may be. */
-export const mostWorkers = ({ workers, workersMax = workers }: WorldFlags & Fleet): number =>
+export const mostWorkers = ({ workers, workersMax = workers }: WorldFlags): number =>
   Math.max(workers, workersMax)
-
-interface Fleet {
-  readonly workers: number
-}
 
 /** What was said of it and is not usual, by the names of the flags. */
 export const worldFacts = (
@@ -62,20 +59,12 @@ export const worldTexts = (flags: Parameters<typeof worldFacts>[0]): ReadonlyArr
   })
 
 /** What they say, as a replay is told it. */
-export const worldOf = Effect.fnUntraced(function* (
-  flags: WorldFlags & Fleet
-): Effect.fn.Return<World, CliFailure> {
+export const worldOf = Effect.fnUntraced(function* (flags: WorldFlags): Effect.fn.Return<World, CliFailure> {
   const { heartbeatMs, networkMs } = flags
   const crashes = [...(yield* crashesOf(flags, "crash")), ...(yield* crashesOf(flags, "lose"))]
   const slowDowns = yield* slowDownsOf(flags)
   const scaling = yield* scalingOf(flags)
-  return {
-    networkMs,
-    heartbeatMs,
-    ...(crashes.length > 0 ? { crashes } : {}),
-    ...(slowDowns.length > 0 ? { slowDowns } : {}),
-    ...(scaling === undefined ? {} : { scaling })
-  }
+  return { networkMs, heartbeatMs, crashes, slowDowns, scaling }
 })
 
 const SECOND_MS = 1_000
@@ -84,7 +73,7 @@ const crashForm = new RegExp(String.raw`^(\d+)@${number}(?:\+${number})?$`)
 const slowForm = new RegExp(String.raw`^(\d+)@${number}-${number}\*${number}$`)
 
 const crashesOf = (
-  flags: WorldFlags & Fleet,
+  flags: WorldFlags,
   flag: "crash" | "lose"
 ): Effect.Effect<ReadonlyArray<Crash>, CliFailure> =>
   Effect.forEach(itemsOf(flags[flag]), (item) => {
@@ -104,7 +93,7 @@ const crashesOf = (
     })
   })
 
-const slowDownsOf = (flags: WorldFlags & Fleet): Effect.Effect<ReadonlyArray<SlowDown>, CliFailure> =>
+const slowDownsOf = (flags: WorldFlags): Effect.Effect<ReadonlyArray<SlowDown>, CliFailure> =>
   Effect.forEach(itemsOf(flags.slow), (item) => {
     const [worker = Number.NaN, from, to, factor] = (slowForm.exec(item)?.slice(1) ?? []).map(Number)
     const most = mostWorkers(flags)
@@ -128,7 +117,7 @@ const scalingOf = ({
   scale,
   workers,
   workersMax
-}: WorldFlags & Fleet): Effect.Effect<World["scaling"], CliFailure> => {
+}: WorldFlags): Effect.Effect<World["scaling"], CliFailure> => {
   const wrong = (text: string) => Effect.fail(misused(text))
   if (scale === undefined) {
     if (workersMax === undefined && coldStart === undefined) return Effect.undefined

@@ -9,7 +9,7 @@ export interface Doc {
   readonly summary: string
   /** What gets better or worse when the value changes. */
   readonly consequence: string
-  readonly unit?: string
+  readonly unit?: string | undefined
 }
 
 export type Kind = "integer" | "number" | "boolean" | "text" | "choice" | "duration" | "secrets"

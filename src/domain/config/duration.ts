@@ -14,8 +14,8 @@ export const parseDuration = (text: string): number | undefined => {
 
 /** The shortest text that `parseDuration` reads back as `ms`. */
 export const formatDuration = (ms: number): string => {
-  const fits = (size: number): boolean => ms >= size && ms % size === 0
-  const [unit, size] = Object.entries(unitMs).findLast(([, size]) => fits(size)) ?? ["milli", 1]
+  const whole = Object.entries(unitMs).findLast(([, size]) => ms >= size && ms % size === 0)
+  const [unit, size] = whole ?? ["milli", 1]
   const count = ms / size
   return `${count} ${unit}${count === 1 ? "" : "s"}`
 }

@@ -4,7 +4,7 @@ import type { Leaf, Node } from "./Option.ts"
 export interface OptionPlace {
   readonly path: string
   readonly leaf: Leaf<unknown, unknown, string>
-  readonly only?: string
+  readonly only?: string | undefined
 }
 
 /** Every option of a schema, in the order in which it is written there. */
@@ -12,7 +12,7 @@ export function* everyOption(node: Node, path = "", only?: string): Generator<Op
   const below = (key: string): string => (path === "" ? key : `${path}.${key}`)
   switch (node.node) {
     case "leaf":
-      yield { path, leaf: node, ...(only === undefined ? {} : { only }) }
+      yield { path, leaf: node, only }
       break
     case "section":
       for (const [key, field] of Object.entries(node.fields)) yield* everyOption(field, below(key), only)
@@ -21,7 +21,7 @@ export function* everyOption(node: Node, path = "", only?: string): Generator<Op
       yield* everyOption(node.item, `${path}[]`, only)
       break
     case "variant":
-      yield { path: below(node.tag), leaf: node.name, ...(only === undefined ? {} : { only }) }
+      yield { path: below(node.tag), leaf: node.name, only }
       for (const [name, section] of Object.entries(node.cases))
         yield* everyOption(section, path, `${node.tag} "${name}"`)
   }

@@ -108,23 +108,14 @@ const policyLeaf = (option: PolicyOption): Leaf<PolicyValue, PolicyValue> => {
       return boolean({ ...doc, fallback: option.default })
     case "choice":
       return choice({ ...doc, fallback: option.default, words: option.choices })
-    case "duration":
-      return duration({ ...doc, ...bounds(option), fallback: formatDuration(option.default) }, "")
     default: {
-      const numeric = {
-        ...doc,
-        ...bounds(option),
-        ...(option.unit === undefined ? {} : { unit: option.unit })
-      }
-      return (option.kind === "integer" ? integer : number)({ ...numeric, fallback: option.default })
+      const { default: fallback, kind, maximum, minimum, unit } = option
+      const bounded = { ...doc, minimum, maximum }
+      if (kind === "duration") return duration({ ...bounded, fallback: formatDuration(fallback) }, "")
+      return (kind === "integer" ? integer : number)({ ...bounded, unit, fallback })
     }
   }
 }
-
-const bounds = ({ minimum, maximum }: { readonly minimum?: number; readonly maximum?: number }) => ({
-  minimum,
-  maximum
-})
 
 /** Takes the name apart from the options, as a policy's factory wants them. */
 export const policyChoice = ({

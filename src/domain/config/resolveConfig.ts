@@ -63,7 +63,7 @@ const presetLayer = ({ pipelines }: Catalogue, layers: ReadonlyArray<Layer>): La
         placement: stated(placement),
         rescue: rescue.map(stated),
         scaling: stated(scaling),
-        ...(pendingTokensMax === undefined ? {} : { pendingTokensMax })
+        pendingTokensMax
       }
     },
     origin: () => `preset "${name}"`

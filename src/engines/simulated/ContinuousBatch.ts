@@ -19,7 +19,7 @@ export interface BatchOptions {
   /** Most sequences in the batch. */
   readonly maxNumSeqs?: number
   /** Most tokens computed in one step, prefill and decode together. */
-  readonly maxBatchedTokens?: number
+  readonly maxBatchedTokens?: number | undefined
   /** How long the KV cache of one token takes from one engine to another. */
   readonly transferTokenMs?: number
   /** How long a KV cache that is handed over is sure to be kept for us. */

@@ -1,3 +1,5 @@
+import { readU32 } from "../../structures/PrefixChain.ts"
+
 /**
  * Block hashes as they come on the wire (big-endian u64) as keys for the `KvCache`: their upper 53 bits, as numbers. A worker with a million
  * cached blocks sees a false match once in 10⁴ such workers. Blocks of different models have different keys, for no model can use
@@ -9,8 +11,8 @@ export const chainKeys = (bytes: Uint8Array, model = 0): Float64Array => {
   const rests = chainRests(keys)
   const mask = maskOf(model)
   for (let i = 0, at = 0; i < count; i++, at += 8) {
-    const low = u32(bytes, at + 4)
-    keys[i] = ((u32(bytes, at) ^ mask) >>> 0) * 0x200000 + (low >>> 11)
+    const low = readU32(bytes, at + 4)
+    keys[i] = ((readU32(bytes, at) ^ mask) >>> 0) * 0x200000 + (low >>> 11)
     rests[i] = model * 0x800 + (low & 0x7ff)
   }
   return keys
@@ -30,6 +32,3 @@ export const writeHash = (into: DataView, at: number, key: number, rest: number)
 }
 
 const maskOf = (model: number): number => Math.imul(model, 0x9e3779b1)
-
-const u32 = (bytes: Uint8Array, at: number): number =>
-  ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) >>> 0

@@ -1,7 +1,7 @@
 import { Reason } from "../../domain/Outcome.ts"
 import type { PoolView } from "../../domain/PoolView.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
-import { grow } from "../../structures/grow.ts"
+import { floats, grow } from "../../structures/grow.ts"
 import { defineAdmission } from "../Admission.ts"
 import { ceilingRule } from "../ceilings.ts"
 import { roomMs } from "../costs.ts"
@@ -69,8 +69,8 @@ export const kvHeadroom = defineAdmission(
     const know = (request: RequestView, pool: PoolView): void => {
       const { slot } = request
       if (slot >= sizes.length) {
-        sizes = grow(sizes, slot, (length) => new Float64Array(length))
-        answers = grow(answers, slot, (length) => new Float64Array(length))
+        sizes = grow(sizes, slot, floats)
+        answers = grow(answers, slot, floats)
         attempts = grow(attempts, slot, (length) => new Uint8Array(length))
       }
       if (sizes[slot]! > 0) return

@@ -1,7 +1,7 @@
 import { Reason } from "../../domain/Outcome.ts"
 import type { PoolView } from "../../domain/PoolView.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
-import { grow } from "../../structures/grow.ts"
+import { floats, grow } from "../../structures/grow.ts"
 import { defineAdmission } from "../Admission.ts"
 import { retryAfterMs, retryAfterRule } from "../retryAfter.ts"
 
@@ -64,9 +64,9 @@ export const tokenBucket = defineAdmission(
       },
       admitted: (request, pool, nowMs) => {
         const { slot, tenant } = request
-        if (tenant >= fullAtMs.length) fullAtMs = grow(fullAtMs, tenant, (length) => new Float64Array(length))
+        if (tenant >= fullAtMs.length) fullAtMs = grow(fullAtMs, tenant, floats)
         if (slot >= charges.length) {
-          charges = grow(charges, slot, (length) => new Float64Array(length))
+          charges = grow(charges, slot, floats)
           placed = grow(placed, slot, (length) => new Uint8Array(length))
         }
         const cost = costOf(request, pool)

@@ -1,5 +1,5 @@
 import { assert } from "../../structures/assert.ts"
-import { grow } from "../../structures/grow.ts"
+import { floats, grow } from "../../structures/grow.ts"
 
 export interface DeratingOptions {
   readonly windowMs?: number
@@ -140,7 +140,5 @@ export class Derating {
     this.ratios.fill(Number.NaN, length)
   }
 }
-
-const floats = (length: number): Float64Array<ArrayBuffer> => new Float64Array(length)
 
 const whole = (factor: number): number => (factor > WHOLE ? 1 : factor)

@@ -1,7 +1,7 @@
 import { Reason } from "../../domain/Outcome.ts"
 import type { Forecast, PoolView } from "../../domain/PoolView.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
-import { grow } from "../../structures/grow.ts"
+import { floats, grow } from "../../structures/grow.ts"
 import { chargedTtftMs } from "../costs.ts"
 import type { PolicyEvents } from "../Policy.ts"
 import { OutputLengths } from "./OutputLengths.ts"
@@ -42,8 +42,8 @@ export class Estimates implements Forecast, PolicyEvents {
   /** The columns count the attempt already. */
   readonly placed = ({ slot }: RequestView, worker: number, pool: PoolView, nowMs: number): void => {
     if (slot >= this.placedAtMs.length) {
-      this.placedAtMs = grow(this.placedAtMs, slot, (length) => new Float64Array(length))
-      this.predictedMs = grow(this.predictedMs, slot, (length) => new Float64Array(length))
+      this.placedAtMs = grow(this.placedAtMs, slot, floats)
+      this.predictedMs = grow(this.predictedMs, slot, floats)
     }
     this.placedAtMs[slot] = nowMs
     this.predictedMs[slot] = chargedTtftMs(pool.workers, worker, nowMs)

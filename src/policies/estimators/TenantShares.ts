@@ -1,5 +1,5 @@
 import type { RequestView } from "../../domain/RequestView.ts"
-import { grow } from "../../structures/grow.ts"
+import { floats, grow } from "../../structures/grow.ts"
 
 /** Most that is kept free for others, as a share of a bound. */
 const KEPT_MOST = 0.3
@@ -59,7 +59,7 @@ export class TenantShares {
   }
 
   private add(tenant: number, amount: number, nowMs: number): void {
-    if (tenant >= this.served.length) this.served = grow(this.served, tenant, float64)
+    if (tenant >= this.served.length) this.served = grow(this.served, tenant, floats)
     if (nowMs >= this.scaledMs + SCALE_MS) this.rescale(nowMs)
     const served = this.served[tenant]! + amount * this.scale
     this.served[tenant] = served
@@ -76,5 +76,3 @@ export class TenantShares {
     this.scale = 1
   }
 }
-
-const float64 = (length: number): Float64Array<ArrayBuffer> => new Float64Array(length)

@@ -1,6 +1,6 @@
 import type { PoolView } from "../../domain/PoolView.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
-import { grow } from "../../structures/grow.ts"
+import { grow, ints } from "../../structures/grow.ts"
 import { SlotLists } from "../../structures/SlotLists.ts"
 import { heldTokens, priceOptions } from "../demand.ts"
 import { defineOrdering } from "../Ordering.ts"
@@ -164,7 +164,7 @@ export const prefixFair = defineOrdering(
         if (ledger.isNew(slot) && queues.size === 0) deficits.pass(tenant, weight)
         ledger.place(request, pool)
         if (workerQuantum === 0) return
-        if (slot >= workerOf.length) workerOf = grow(workerOf, slot, (length) => new Int32Array(length))
+        if (slot >= workerOf.length) workerOf = grow(workerOf, slot, ints)
         workerOf[slot] = worker
         chargePair(request, worker, inputPrice * uncachedTokens)
       },

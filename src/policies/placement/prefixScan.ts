@@ -1,7 +1,7 @@
 import type { PoolView } from "../../domain/PoolView.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
 import { BatchPlacement } from "../../structures/BatchPlacement.ts"
-import { grow } from "../../structures/grow.ts"
+import { floats, grow, ints } from "../../structures/grow.ts"
 import { RadixOrder } from "../../structures/RadixOrder.ts"
 import type { Rng } from "../../structures/Rng.ts"
 import { sessionOrRequestState } from "../affinity.ts"
@@ -339,6 +339,3 @@ class Exchange {
     return best
   }
 }
-
-const ints = (length: number): Int32Array<ArrayBuffer> => new Int32Array(length)
-const floats = (length: number): Float64Array<ArrayBuffer> => new Float64Array(length)

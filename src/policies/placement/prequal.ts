@@ -1,6 +1,6 @@
 import type { WorkerColumns } from "../../domain/PoolView.ts"
 import { assert } from "../../structures/assert.ts"
-import { grow } from "../../structures/grow.ts"
+import { grow, ints } from "../../structures/grow.ts"
 import { SLOTS_MAX } from "../../structures/SlotLists.ts"
 import { decodeStepMs, pendingMs, prefillMs } from "../costs.ts"
 import { drawDistinct } from "../drawDistinct.ts"
@@ -152,7 +152,7 @@ class Heartbeats {
 
   private growTo(worker: number): void {
     assert(worker < SLOTS_MAX, "slots are below 65 536")
-    this.othersCounts = grow(this.othersCounts, worker, (length) => new Int32Array(length))
-    this.useCounts = grow(this.useCounts, worker, (length) => new Int32Array(length))
+    this.othersCounts = grow(this.othersCounts, worker, ints)
+    this.useCounts = grow(this.useCounts, worker, ints)
   }
 }

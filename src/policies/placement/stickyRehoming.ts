@@ -1,5 +1,5 @@
 import type { PoolView } from "../../domain/PoolView.ts"
-import { grow } from "../../structures/grow.ts"
+import { floats, grow } from "../../structures/grow.ts"
 import { SLOTS_MAX, SlotLists } from "../../structures/SlotLists.ts"
 import { StreamIndex } from "../../structures/StreamIndex.ts"
 import { sessionState, tenantState } from "../affinity.ts"
@@ -180,7 +180,7 @@ class Moves {
     this.states = grow(this.states, row, (length) => new Uint32Array(length))
     this.keyHigh = grow(this.keyHigh, row, (length) => new Uint32Array(length))
     this.keyLow = grow(this.keyLow, row, (length) => new Uint32Array(length))
-    this.seenMs = grow(this.seenMs, row, (length) => new Float64Array(length))
+    this.seenMs = grow(this.seenMs, row, floats)
   }
 }
 

@@ -1,5 +1,5 @@
 import { assert } from "../../structures/assert.ts"
-import { grow } from "../../structures/grow.ts"
+import { floats, grow } from "../../structures/grow.ts"
 import { mix } from "../../structures/hash.ts"
 import { SLOTS_MAX } from "../../structures/SlotLists.ts"
 import { definePlacement } from "../Placement.ts"
@@ -31,7 +31,7 @@ export const weightedRoundRobin = definePlacement(
     let lag = new Float64Array(0)
     const growTo = (worker: number): void => {
       assert(worker < SLOTS_MAX, "slots are below 65 536")
-      lag = grow(lag, worker, (length) => new Float64Array(length))
+      lag = grow(lag, worker, floats)
     }
     return {
       pick: (_request, { workers: { keyHigh, keyLow, speed }, eligible, eligibleCount }) => {

@@ -1,5 +1,5 @@
 import { assert } from "../../structures/assert.ts"
-import { grow } from "../../structures/grow.ts"
+import { grow, ints } from "../../structures/grow.ts"
 
 const DAYS_MIN = 256
 /** The length of a day is looked at after so many events, and set to two of them where it is not between one and four. */
@@ -139,8 +139,8 @@ export class EventCalendar {
     if (days > placed) {
       this.places = numbers(days)
       this.kinds = grow(this.kinds, days - 1, (size) => new Uint8Array(size))
-      this.as = grow(this.as, days - 1, (size) => new Int32Array(size))
-      this.bs = grow(this.bs, days - 1, (size) => new Int32Array(size))
+      this.as = grow(this.as, days - 1, ints)
+      this.bs = grow(this.bs, days - 1, ints)
     }
     this.times = new Float64Array(2 * days).fill(Number.NEGATIVE_INFINITY)
     this.times.set(times.subarray(0, placed))

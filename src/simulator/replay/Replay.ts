@@ -25,7 +25,7 @@ import { Arrivals } from "./Loop.ts"
 import { ReplayEngines } from "./ReplayEngines.ts"
 import { LOOK_MS, ReplayFleet, type ReplayScaling } from "./ReplayFleet.ts"
 import {
-  type Job,
+  type Attempt,
   type ReplayWorker,
   type ReplayWorkerOptions,
   type Spell,
@@ -46,7 +46,7 @@ export interface ReplayOptions {
   readonly prefixBytesMax?: number
   readonly crashes?: ReadonlyArray<Crash>
   readonly slowDowns?: ReadonlyArray<SlowDown>
-  readonly scaling?: ReplayScaling
+  readonly scaling?: ReplayScaling | undefined
   /**
    * Whether all workers have one store of unlimited size behind their caches, which holds every prefix block that any of them computed,
    * and from which a block comes back at once: a reference, nothing that can be built.
@@ -170,7 +170,7 @@ export class Replay implements BalancerEffects {
   /** By slot: the request's number in the workload. */
   private readonly numbers = new Int32Array(REQUESTS_MAX)
   /** By slot: what the engine has of the request whose first token was heard last. */
-  private readonly streams: Array<Sequence<Job>> = []
+  private readonly streams: Array<Sequence<Attempt>> = []
   private readonly networkMs: number
   private readonly heartbeatMs: number
   private readonly timeoutMs: number
@@ -485,7 +485,7 @@ export class Replay implements BalancerEffects {
     request.nextIndex = Math.max(1, request.nextIndex)
     this.outcomes.workers[number] = worker.slot
     this.outcomes.firstMs[number] = this.nowMs
-    const sequence = (this.streams[slot] = worker.jobs.get(attempt)!)
+    const sequence = (this.streams[slot] = worker.attempts.get(attempt)!)
     // Where a split request was read is known.
     if (request.part !== Role.decode) this.wasRead(number, worker, sequence)
     this.core.first(slot, this.nowMs)
@@ -513,7 +513,7 @@ export class Replay implements BalancerEffects {
     if (worker === undefined) return
     const slot = slotOf(attempt)
     const request = this.table.at(slot)
-    worker.jobs.delete(attempt)
+    worker.attempts.delete(attempt)
     request.nextIndex = this.options.workload.requests[number]!.outputTokens
     request.cachedTokens = this.outcomes.cachedTokens[number]!
     request.ended()
@@ -526,11 +526,11 @@ export class Replay implements BalancerEffects {
     if (worker === undefined) return
     const slot = slotOf(attempt)
     this.table.at(slot).prefilled()
-    this.wasRead(number, worker, worker.jobs.get(attempt)!)
+    this.wasRead(number, worker, worker.attempts.get(attempt)!)
     this.core.read(slot, this.nowMs)
   }
 
-  private wasRead(number: number, { slot }: ReplayWorker, { cachedTokens }: Sequence<Job>): void {
+  private wasRead(number: number, { slot }: ReplayWorker, { cachedTokens }: Sequence<Attempt>): void {
     this.outcomes.readers[number] = slot
     this.outcomes.cachedTokens[number] = cachedTokens
   }
@@ -638,9 +638,8 @@ export class Replay implements BalancerEffects {
 
   private stop(slot: number): void {
     const worker = this.workers[slot]!
-    const { life } = worker
-    this.retire(worker)
-    if (life === "up") this.part(worker)
+    if (worker.life === "up") this.leave(worker)
+    else this.retire(worker)
   }
 
   private part({ serial }: ReplayWorker): void {

@@ -4,7 +4,7 @@ import { Event, TICK_MS } from "./Event.ts"
 import type { EventCalendar } from "./EventCalendar.ts"
 import { slownessOf } from "./faults.ts"
 import type { ReplayOptions } from "./Replay.ts"
-import { Job, ReplayWorker } from "./ReplayWorker.ts"
+import { Attempt, ReplayWorker } from "./ReplayWorker.ts"
 
 /** What the engines have of the rest of a replay. */
 export interface EnginesPort {
@@ -52,15 +52,15 @@ export class ReplayEngines {
         token: (sequence, index) => this.token(worker, sequence, index),
         finished: (sequence) => this.finished(worker, sequence)
       },
-      this.store === undefined
-        ? this.port.tellsCaches
+      this.store !== undefined
+        ? { stored: this.share, removed: () => undefined }
+        : this.port.tellsCaches
           ? {
               stored: (keys, from, to) => this.tell(worker, true, keys, from, to),
               // The run may grow into other keys before this is heard.
               removed: (keys, from, to) => this.tell(worker, false, keys.slice(from, to), 0, to - from)
             }
           : undefined
-        : { stored: this.share, removed: () => undefined }
     )
     return worker
   }
@@ -108,18 +108,18 @@ export class ReplayEngines {
     this.catchUp(worker, this.networkMs)
     const { requests } = this.port.options.workload
     const sequence = worker.batch.submit(
-      new Job(attempt, number, part, requests[number]!),
+      new Attempt(attempt, number, part, requests[number]!),
       this.events.timeMs
     )
     if (sequence === undefined) return this.events.after(this.networkMs, Event.refused, attempt, number)
-    worker.jobs.set(attempt, sequence)
+    worker.attempts.set(attempt, sequence)
     this.resume(worker)
   }
 
   private cancel(worker: ReplayWorker, attempt: number): void {
-    const sequence = worker.jobs.get(attempt)
+    const sequence = worker.attempts.get(attempt)
     if (sequence === undefined) return
-    worker.jobs.delete(attempt)
+    worker.attempts.delete(attempt)
     this.drop(worker, sequence)
   }
 
@@ -130,7 +130,7 @@ export class ReplayEngines {
       this.drop(worker, kept.shift()!.sequence)
   }
 
-  private drop(worker: ReplayWorker, sequence: Sequence<Job>): void {
+  private drop(worker: ReplayWorker, sequence: Sequence<Attempt>): void {
     const { batch } = worker
     this.catchUp(worker, this.networkMs)
     batch.cancel(sequence)
@@ -209,7 +209,7 @@ export class ReplayEngines {
     else this.events.add(heardMs, Event.stepped, worker.serial, stepsEnded)
   }
 
-  private token(worker: ReplayWorker, sequence: Sequence<Job>, index: number): void {
+  private token(worker: ReplayWorker, sequence: Sequence<Attempt>, index: number): void {
     // After a preemption it is one of the many that are counted by the step.
     if (index > 0) return
     const { attempt, handedOver, request } = sequence.request
@@ -217,7 +217,7 @@ export class ReplayEngines {
     this.events.after(this.networkMs, Event.first, attempt, request)
   }
 
-  private finished(worker: ReplayWorker, sequence: Sequence<Job>): void {
+  private finished(worker: ReplayWorker, sequence: Sequence<Attempt>): void {
     const { attempt, outputTokens, request } = sequence.request
     worker.done++
     if (outputTokens > 0) return this.events.after(this.networkMs, Event.done, attempt, request)

@@ -17,14 +17,14 @@ export interface ReplayWorkerOptions {
   readonly slowFactor?: number
   readonly speed?: number
   readonly capacity?: number
-  readonly kvCapacityTokens?: number
+  readonly kvCapacityTokens?: number | undefined
   readonly maxNumSeqs?: number
   readonly maxBatchedTokens?: number
   readonly transferGbps?: number
 }
 
 /** One attempt inside a worker. */
-export class Job implements BatchRequest {
+export class Attempt implements BatchRequest {
   /** Slot and number of the attempt. Slots are used again and again: the request's number in the workload tells whose it is. */
   readonly attempt: number
   readonly request: number
@@ -79,14 +79,15 @@ export class ReplayWorker {
   /** Whether it was told to finish and leave. */
   draining = false
   /** Attempts that were neither called off nor known to be done, by their one integer. */
-  readonly jobs = new Map<number, Sequence<Job>>()
+  readonly attempts = new Map<number, Sequence<Attempt>>()
   /** Those that keep the KV cache of a prompt, or did, in the order in which their time is up. */
-  readonly kept: Array<{ readonly sequence: Sequence<Job>; readonly sinceMs: number }> = []
+  readonly kept: Array<{ readonly sequence: Sequence<Attempt>; readonly sinceMs: number }> = []
   /** What it and its cache said and the balancer has not heard, oldest first. */
   readonly beats: Array<WorkerLoad> = []
   readonly unheard: Array<CacheNews> = []
   /** When it was last said that a KV cache would arrive. */
   wakesMs = -1
+  /** Totals: requests done here, and the tokens of the prompts read here. */
   done = 0
   promptTokens = 0
   cachedTokens = 0
@@ -98,7 +99,7 @@ export class ReplayWorker {
   life: "none" | "coming" | "up" = "none"
   /** Whether a step is under way. */
   stepping = false
-  readonly batch: ContinuousBatch<Job>
+  readonly batch: ContinuousBatch<Attempt>
   private slowFactor: number
   /** When the step under way began, and when it ends. */
   beganMs = 0
@@ -116,7 +117,7 @@ export class ReplayWorker {
     options: ReplayWorkerOptions,
     { serial, slot, slowness }: { readonly serial: number; readonly slot: number; readonly slowness: number },
     blockTokens: number,
-    sink: BatchSink<Job>,
+    sink: BatchSink<Attempt>,
     cacheSink: KvCacheSink | undefined
   ) {
     this.options = options
@@ -126,7 +127,7 @@ export class ReplayWorker {
     this.capacity = options.capacity ?? CAPACITY
     this.maxSequences = options.maxNumSeqs ?? MAX_NUM_SEQS
     this.kvCapacityTokens = options.kvCapacityTokens ?? options.preset.kvCapacityTokens
-    this.batch = new ContinuousBatch<Job>(
+    this.batch = new ContinuousBatch<Attempt>(
       {
         cost: options.preset.cost,
         kvCapacityTokens: this.kvCapacityTokens,
@@ -136,7 +137,7 @@ export class ReplayWorker {
         transferTokenMs: transferTokenMs(options.preset, options.transferGbps),
         transferWithinMs: KV_COMES_MS,
         maxNumSeqs: this.maxSequences,
-        ...(options.maxBatchedTokens === undefined ? {} : { maxBatchedTokens: options.maxBatchedTokens })
+        maxBatchedTokens: options.maxBatchedTokens
       },
       sink
     )
@@ -196,7 +197,7 @@ export class ReplayWorker {
   }
 
   /** Counts a prompt that was read here. */
-  read({ request, cachedTokens }: Sequence<Job>): void {
+  read({ request, cachedTokens }: Sequence<Attempt>): void {
     this.promptTokens += request.promptTokens
     this.cachedTokens += cachedTokens
   }
@@ -205,7 +206,7 @@ export class ReplayWorker {
   recall(store: ReadonlySet<number>): void {
     const { cache } = this.batch
     let next = 0
-    for (const { phase, request } of this.jobs.values()) {
+    for (const { phase, request } of this.attempts.values()) {
       if (phase !== "waiting") continue
       if (++next > RECALLED_MAX) return
       const { chain } = request

@@ -40,13 +40,12 @@ export interface Workload {
 const TENANTS_MAX = 16_384
 
 /**
- * Traces laid over each other as a workload, all arrivals `speed` times closer together. Requests are as a live replay sends them: the
- * same prefix chains, salted by tenant, so that tenants share nothing; and as limit of the answer the next power of two. Tenants and
- * sessions of different traces are different ones. Tenants beyond 16,384 count as the first, which is that of requests without one.
+ * Traces laid over each other as a workload. Requests are as a live replay sends them: the same prefix chains, salted by tenant, so that
+ * tenants share nothing; and as limit of the answer the next power of two. Tenants and sessions of different traces are different ones.
+ * Tenants beyond 16,384 count as the first, which is that of requests without one.
  */
 export const workloadOf = (
   traces: ReadonlyArray<Trace>,
-  speed: number,
   saltOf: (tenant: string) => Hash64 = hash64
 ): Workload => {
   const tenants = new Names(TENANTS_MAX)
@@ -62,14 +61,14 @@ export const workloadOf = (
       const salt = saltOf(tenant)
       saltChain(chain, 0, chain.length / 8, salt.high, salt.low)
       return {
-        arrivalMs: request.arrivalMs / speed,
+        arrivalMs: request.arrivalMs,
         promptTokens: request.promptTokens,
         outputTokens: request.outputTokens,
         maxTokens: limitOf(request),
         tenant: Math.max(0, tenants.add(tenant)),
         sessionHigh: session.high,
         sessionLow: session.low,
-        thinkMs: request.thinkMs && request.thinkMs / speed,
+        thinkMs: request.thinkMs,
         keys: chainKeys(chain)
       }
     })
@@ -102,5 +101,18 @@ const idsOf = (traces: ReadonlyArray<Trace>): BigUint64Array | undefined => {
   }
   return all
 }
+
+/** The same requests, `speed` times closer together: clients think as much faster. */
+export const faster = (workload: Workload, speed: number): Workload =>
+  speed === 1
+    ? workload
+    : {
+        ...workload,
+        requests: workload.requests.map((request) => ({
+          ...request,
+          arrivalMs: request.arrivalMs / speed,
+          thinkMs: request.thinkMs && request.thinkMs / speed
+        }))
+      }
 
 const none = { high: 0, low: 0 }

@@ -1,5 +1,4 @@
 import { Reason } from "../../domain/Outcome.ts"
-import type { WorkerLoad } from "../../domain/WorkerLoad.ts"
 import { assert } from "../../structures/assert.ts"
 import type { ReplayResult } from "./Replay.ts"
 
@@ -32,38 +31,22 @@ export const audit = ({ options, outcomes, presentMs, spells, totals, workers }:
   assert(accepted === done + failed + cancelled + expired, "what was accepted has one end")
   assert(accepted + rejected === requests.length, "what came was accepted or rejected")
   assert(isNear(sojournMs, presentMs), "Little's law")
+  let enginesBusyMs = 0
   for (const { cost, from, slowFactor, to } of spells) {
+    const busyMs = to.busyMs - from.busyMs
+    enginesBusyMs += busyMs
     const stepsMs =
       cost.baseMs * (to.steps - from.steps) +
       cost.prefillTokenMs * (to.stepPrefillTokens - from.stepPrefillTokens) +
       cost.prefillAttentionMs * (to.stepAttention - from.stepAttention) +
       cost.decodeSequenceMs * (to.stepDecodes - from.stepDecodes) +
       cost.decodeContextMs * (to.stepContextTokens - from.stepContextTokens)
-    assert(
-      isNear(to.busyMs - from.busyMs, stepsMs * slowFactor),
-      "an engine is busy with its steps, and with nothing else"
-    )
+    assert(isNear(busyMs, stepsMs * slowFactor), "an engine is busy with its steps, and with nothing else")
   }
-  const sum = (of: (load: WorkerLoad) => number, loads: ReadonlyArray<WorkerLoad>): number =>
-    loads.reduce((total, load) => total + of(load), 0)
-  const busyMs =
-    sum(
-      ({ busyMs }) => busyMs,
-      spells.map(({ to }) => to)
-    ) -
-    sum(
-      ({ busyMs }) => busyMs,
-      spells.map(({ from }) => from)
-    )
-  assert(
-    isNear(
-      busyMs,
-      sum((load) => load.busyMs, workers)
-    ),
-    "workers were busy for as long as their engines"
-  )
-  const produced = sum(({ outputTokens }) => outputTokens, workers)
-  assert(produced >= outputTokens, "every token that came was produced")
+  const sum = (name: "busyMs" | "outputTokens"): number =>
+    workers.reduce((total, load) => total + load[name], 0)
+  assert(isNear(enginesBusyMs, sum("busyMs")), "workers were busy for as long as their engines")
+  assert(sum("outputTokens") >= outputTokens, "every token that came was produced")
 }
 
 const isNear = (a: number, b: number): boolean => Math.abs(a - b) <= ROUNDING * Math.max(1, a, b)

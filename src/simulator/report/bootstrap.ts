@@ -1,3 +1,4 @@
+import { mean } from "../../structures/mean.ts"
 import { makeRng } from "../../structures/Rng.ts"
 
 /** A mean over seeds, and where it would lie with other seeds in 95 of 100 cases; NaN where there is one seed only. */
@@ -19,13 +20,12 @@ const TAIL = 0.025
 export const estimate = (values: ReadonlyArray<number>): Estimate => {
   const known = values.filter((value) => !Number.isNaN(value))
   const count = known.length
-  const mean = known.reduce((sum, value) => sum + value, 0) / count
-  if (count < 2) return { mean, low: Number.NaN, high: Number.NaN }
+  if (count < 2) return { mean: mean(known), low: Number.NaN, high: Number.NaN }
   const rng = makeRng(1)
   const means = Float64Array.from({ length: RESAMPLES }, () => {
     let sum = 0
     for (let i = 0; i < count; i++) sum += known[rng.int(count)]!
     return sum / count
   }).toSorted()
-  return { mean, low: means[RESAMPLES * TAIL]!, high: means[RESAMPLES * (1 - TAIL) - 1]! }
+  return { mean: mean(known), low: means[RESAMPLES * TAIL]!, high: means[RESAMPLES * (1 - TAIL) - 1]! }
 }

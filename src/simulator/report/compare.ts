@@ -1,16 +1,11 @@
 import { estimate, type Estimate } from "./bootstrap.ts"
-import type { Contender } from "./ground.ts"
+import type { Competition } from "./ground.ts"
 import type { Limits } from "./limits.ts"
 import { type Measured, measuredIn } from "./measures.ts"
 import { meanPlots, type Plots } from "./plots.ts"
 import type { Run, Study } from "./Study.ts"
 
-export interface CompareOptions {
-  readonly contenders: ReadonlyArray<Contender>
-  /** Who shows what a shared cache would give. */
-  readonly reference: Contender
-  /** A seed gives policies their randomness, workers their names, by which ties are broken, and generated traffic its draws. */
-  readonly seeds: ReadonlyArray<number>
+export interface CompareOptions extends Competition {
   /** By which factor requests come closer together. */
   readonly speed: number
   /** Whether there is something to draw. */

@@ -1,5 +1,6 @@
 import { Reason } from "../../domain/Outcome.ts"
 import { imbalance } from "../../structures/imbalance.ts"
+import { mean, sum } from "../../structures/mean.ts"
 import { nearestRank } from "../../structures/nearestRank.ts"
 import type { Life, Outcomes, ReplayResult } from "../replay/Replay.ts"
 import type { PlannedRequest } from "../replay/Workload.ts"
@@ -50,7 +51,7 @@ export const figuresOf = (
     met++
     served[request.tenant]! += tokens
   }
-  const spanMs = lengthOf(arrivedMs.subarray(from))
+  const spanMs = spanOf(arrivedMs.subarray(from))
   const there = new Set(lives.filter(isUp).map(({ worker }) => worker))
   const busy = imbalance(computed.filter((_, worker) => there.has(worker)))
   const ttft = Float64Array.from(ttfts).toSorted()
@@ -85,7 +86,7 @@ export const isUp = ({ endedMs, upMs }: Life): boolean => upMs < endedMs
 
 /** How long workers were there for, from the order to start one to its end, over all of them. */
 export const workerMsOf = (lives: ReadonlyArray<Life>): number =>
-  lives.reduce((sum, { endedMs, orderedMs }) => sum + endedMs - orderedMs, 0)
+  lives.reduce((total, { endedMs, orderedMs }) => total + endedMs - orderedMs, 0)
 
 /** From arrival to the first token. */
 export const ttftMsOf = ({ arrivedMs, firstMs }: Outcomes, number: number): number =>
@@ -109,9 +110,7 @@ export const isMet = (
   ttftMsOf(outcomes, number) <= ttftMs &&
   !(tpotMsOf(outcomes, number, request) > tpotMs)
 
-const mean = (values: Float64Array): number => values.reduce((sum, value) => sum + value, 0) / values.length
-
-const lengthOf = (timesMs: Float64Array): number => {
+const spanOf = (timesMs: Float64Array): number => {
   let [first, last] = [Number.POSITIVE_INFINITY, 0]
   for (const ms of timesMs) {
     first = Math.min(first, ms)
@@ -127,7 +126,7 @@ export const quantile = (values: Float64Array, share: number): number =>
 /** (Σx)² / (n · Σx²); of nothing at all everybody has the same. NaN for one, who has no others to be compared with. */
 const jain = (shares: ReadonlyArray<number>): number => {
   if (shares.length < 2) return Number.NaN
-  const sum = shares.reduce((total, share) => total + share, 0)
-  const squares = shares.reduce((total, share) => total + share * share, 0)
-  return squares === 0 ? 1 : (sum * sum) / (shares.length * squares)
+  const total = sum(shares)
+  const squares = sum(shares.map((share) => share * share))
+  return squares === 0 ? 1 : (total * total) / (shares.length * squares)
 }

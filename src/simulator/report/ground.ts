@@ -17,6 +17,14 @@ export interface Contender {
   readonly sharedCache?: boolean
 }
 
+/** Who competes, who shows what a shared cache would give, and with which seeds. */
+export interface Competition {
+  readonly contenders: ReadonlyArray<Contender>
+  readonly reference: Contender
+  /** A seed gives policies their randomness, workers their names, by which ties are broken, and generated traffic its draws. */
+  readonly seeds: ReadonlyArray<number>
+}
+
 /** What a replay is told of the world around workers and policies. */
 export type World = Omit<ReplayOptions, "workload" | "workers" | "pipeline" | "seed" | "sharedCache">
 
@@ -53,7 +61,7 @@ export const workersOf = (
   Array.from({ length: count }, (_, i) => ({
     name: `worker-${seed}-${i}`,
     preset,
-    ...(kvCapacityTokens === undefined ? {} : { kvCapacityTokens })
+    kvCapacityTokens
   }))
 
 export const groundOf = (setting: Setting, seed: number, workload: Workload): Ground => {

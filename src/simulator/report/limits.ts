@@ -1,3 +1,4 @@
+import { mean, sum } from "../../structures/mean.ts"
 import type { Workload } from "../replay/Workload.ts"
 import { type Bounds, workersNeeded } from "./bounds.ts"
 import { goodputBounds, type Ground } from "./ground.ts"
@@ -19,24 +20,21 @@ export interface Limits {
 export const limitsOf = (ground: Ground, workload: Workload): Limits => {
   const { bounds, from } = ground
   const counted = workload.requests.slice(from)
-  const promptTokens = counted.reduce((sum, request) => sum + request.promptTokens, 0)
+  const promptTokens = sum(counted.map((request) => request.promptTokens))
   return {
     requests: counted.length,
     requestsPerSecond: rateOf(workload),
-    repeatedShare: sumOf(finite(bounds, "knownTokens", from)) / promptTokens,
+    repeatedShare: sum(finite(bounds, "knownTokens", from)) / promptTokens,
     ...goodputBounds(ground, workload),
     workersNeeded: workersNeeded(bounds, workload),
-    ttftMs: meanOf(finite(bounds, "ttftMs", from)),
-    tpotMs: meanOf(finite(bounds, "tpotMs", from))
+    ttftMs: mean(finite(bounds, "ttftMs", from)),
+    tpotMs: mean(finite(bounds, "tpotMs", from))
   }
 }
 
 /** Some requests have one token only, and some fit nowhere. */
 const finite = (bounds: Bounds, name: keyof Bounds, from: number): Float64Array =>
   bounds[name].slice(from).filter(Number.isFinite)
-
-const sumOf = (values: Float64Array): number => values.reduce((sum, value) => sum + value, 0)
-const meanOf = (values: Float64Array): number => sumOf(values) / values.length
 
 const rateOf = ({ requests }: Workload): number =>
   (1000 * (requests.length - 1)) / (requests.at(-1)!.arrivalMs - requests[0]!.arrivalMs)

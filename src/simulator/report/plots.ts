@@ -1,4 +1,5 @@
 import { Reason } from "../../domain/Outcome.ts"
+import { mean } from "../../structures/mean.ts"
 import type { ReplayResult } from "../replay/Replay.ts"
 import { isMet, isUp, quantile, tpotMsOf, ttftMsOf, type Yardstick } from "./figuresOf.ts"
 
@@ -52,13 +53,11 @@ export const plotsOf = (result: Played, yardstick: Yardstick): Plots => ({
 
 /** Of several seeds: means of quantiles, so that they agree with the means of the figures; the rest is of the first seed. */
 export const meanPlots = (plots: ReadonlyArray<Plots>): Plots => {
-  const mean = (name: "ttftMs" | "tpotMs"): ReadonlyArray<number> => {
+  const meanOf = (name: "ttftMs" | "tpotMs"): ReadonlyArray<number> => {
     const known = plots.map((each) => each[name]).filter(({ length }) => length > 0)
-    return known.length === 0
-      ? []
-      : known[0]!.map((_, i) => known.reduce((sum, values) => sum + values[i]!, 0) / known.length)
+    return known[0]?.map((_, i) => mean(known.map((values) => values[i]!))) ?? []
   }
-  return { ...plots[0]!, ttftMs: mean("ttftMs"), tpotMs: mean("tpotMs") }
+  return { ...plots[0]!, ttftMs: meanOf("ttftMs"), tpotMs: meanOf("tpotMs") }
 }
 
 const quantilesOf = (result: Played, { from }: Yardstick): Pick<Plots, "ttftMs" | "tpotMs"> => {
@@ -124,7 +123,7 @@ const timelineOf = ({ lives, options, outcomes, workers }: Played, { from }: Yar
     countedMs: (arrivedMs[from] ?? startMs) - startMs,
     queued: [...queued],
     inFlightLeast: overWorkers((counts) => Math.min(...counts)),
-    inFlightMean: overWorkers((counts) => counts.reduce((sum, count) => sum + count, 0) / counts.length),
+    inFlightMean: overWorkers(mean),
     inFlightMost: overWorkers((counts) => Math.max(...counts)),
     promptTokens: [...promptTokens],
     hitTokens: [...hitTokens]

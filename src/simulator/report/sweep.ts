@@ -1,10 +1,8 @@
-import type { Contender } from "./ground.ts"
+import { mean } from "../../structures/mean.ts"
+import type { Competition, Contender } from "./ground.ts"
 import type { Run, Study } from "./Study.ts"
 
-export interface SweepOptions {
-  readonly contenders: ReadonlyArray<Contender>
-  readonly reference: Contender
-  readonly seeds: ReadonlyArray<number>
+export interface SweepOptions extends Competition {
   /** Share of the requests that must meet the targets, as a mean over the seeds. */
   readonly goal: number
 }
@@ -79,6 +77,3 @@ function* search(
   }
   return { found, trials }
 }
-
-const mean = (values: ReadonlyArray<number>): number =>
-  values.reduce((sum, value) => sum + value, 0) / values.length

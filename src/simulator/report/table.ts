@@ -138,13 +138,13 @@ const bestOf = (results: ReadonlyArray<Result>, name: MeasureName): string | und
   return new Set(means.map((mean) => show(name, mean))).size > 1 ? show(name, best) : undefined
 }
 
-/** The first column to the left, the others to the right. */
-export const aligned = (rows: ReadonlyArray<Row>): ReadonlyArray<string> => {
+/** Lines of columns with `gap` between, the first `leftCount` to the left, the others to the right. Rows are equally long. */
+export const aligned = (rows: ReadonlyArray<Row>, gap = " ", leftCount = 1): ReadonlyArray<string> => {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
   return rows.map((row) =>
     row
-      .map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!)))
-      .join(" ")
+      .map((cell, i) => (i < leftCount ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))
+      .join(gap)
       .trimEnd()
   )
 }

@@ -7,7 +7,8 @@ import { Journal, type Seen } from "../../../src/cluster/replay/Journal.ts"
 import { imbalance } from "../../../src/structures/imbalance.ts"
 import { progressLine } from "../../../src/cluster/replay/progress.ts"
 import { reportText } from "../../../src/cluster/replay/report.ts"
-import { type SloTargets, Tally } from "../../../src/cluster/replay/Tally.ts"
+import { Tally } from "../../../src/cluster/replay/Tally.ts"
+import type { Targets } from "../../../src/simulator/report/bounds.ts"
 import type { BalancerSnapshot } from "../../../src/domain/Snapshot.ts"
 import type { TraceRequest } from "../../../src/domain/Trace.ts"
 import { idleLoad, type WorkerLoad } from "../../../src/domain/WorkerLoad.ts"
@@ -63,7 +64,7 @@ const lost: Ending = {
 }
 
 /** Four requests at a time scale of 10: two done by "a", one rejected, one lost after two tokens. */
-const played = (slo: SloTargets): Tally => {
+const played = (slo: Targets): Tally => {
   const tally = new Tally(10, slo)
   tally.send(1000, 1000)
   tally.send(1001, 1003)

@@ -16,3 +16,14 @@ export const machine = () => {
     loadAverage: loadavg()[0]!.toFixed(1)
   }
 }
+
+/** The same in one line. */
+export const machineText = ({
+  bun,
+  commit,
+  cores,
+  cpu,
+  loadAverage,
+  os
+}: ReturnType<typeof machine>): string =>
+  `${cpu}, ${cores} cores · ${os} · Bun ${bun} · commit ${commit} · load average ${loadAverage}`
