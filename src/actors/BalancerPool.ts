@@ -1,4 +1,4 @@
-import { Reason } from "../domain/Outcome.ts"
+import type { Reason } from "../domain/Outcome.ts"
 import { type Forecast, type PoolView, Role } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
 import type { QueueView, Rejection } from "../policies/Admission.ts"
@@ -6,7 +6,7 @@ import type { BatchView } from "../policies/Batching.ts"
 import { classCeiling } from "../policies/ceilings.ts"
 import { Estimates } from "../policies/estimators/Estimates.ts"
 import { QueuePace } from "../policies/estimators/QueuePace.ts"
-import { TenantShares } from "../policies/estimators/TenantShares.ts"
+import { ROOM_KEPT, TenantShares } from "../policies/estimators/TenantShares.ts"
 import type { Pipeline } from "../policies/pipelines.ts"
 import type { PolicyEvents } from "../policies/Policy.ts"
 import type { PrefixIndex, PrefixMatch } from "../structures/PrefixIndex.ts"
@@ -72,6 +72,8 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
   private retries = RETRIES_START
   private readonly pace = new QueuePace()
   private readonly shares = new TenantShares()
+  /** Bounds are as many times as large while it is asked what more room would change. */
+  private stretch = 1
   /** The request of the last `match`, as long as nothing has changed since; its tokens by worker; and who has any. */
   private matched: RequestView | undefined
   private readonly held: Float64Array
@@ -178,16 +180,25 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
   }
 
   ceiling(request: RequestView): number {
-    return classCeiling(request.class) * this.shares.ceiling(request)
+    return this.stretch * classCeiling(request.class) * this.shares.ceiling(request)
   }
 
   /** The first refusal of an admission policy, or null when all let the request in. */
   refusal(request: RequestView, nowMs: number): Rejection | null {
     this.stopwatches?.admission.begin()
     const refusal = this.firstRefusal(request, nowMs)
+    if (refusal !== null && this.shares.isBehind(request)) this.claim(request, nowMs)
     this.stopwatches?.admission.end()
-    if (refusal !== null && refusal.reason !== Reason.rateLimited) this.shares.refused(request, nowMs)
     return refusal
+  }
+
+  /** Has tenants that were served more leave room, where that would have let the request in. */
+  private claim(request: RequestView, nowMs: number): void {
+    const { refusedBy } = this
+    this.stretch = 1 / (1 - ROOM_KEPT)
+    if (this.firstRefusal(request, nowMs) === null) this.shares.refused(request, nowMs)
+    this.stretch = 1
+    this.refusedBy = refusedBy
   }
 
   private firstRefusal(request: RequestView, nowMs: number): Rejection | null {

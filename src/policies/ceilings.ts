@@ -8,4 +8,4 @@ export const classCeiling = (requestClass: number): number =>
 /** The rule of `QueueView.ceiling`, for definitions. */
 export const ceilingRule =
   "Class 0 may fill the bounds, class 1 nine tenths of them, all others seven tenths: the rest is kept for more urgent requests. While " +
-  "others are refused, tenants that were served more than they leave up to three tenths of that free."
+  "others are refused for want of it, tenants that were served more than they leave up to three tenths of that free."

@@ -109,7 +109,13 @@ describe("the Jain index", () => {
     ["everybody is served", [0, 1], [], 1],
     ["nobody is served", [0, 1], [0, 1], 1],
     ["one of two is served", [0, 1], [0], 0.5],
-    ["one of three has half", [0, 0, 1, 2], [0], (2.5 * 2.5) / (3 * 2.25)],
+    ["one of three asked for more, and has as much as the others", [0, 0, 1, 2], [0], 1],
+    [
+      "one of three has twice as much, and the others had asked for that",
+      [0, 0, 1, 1, 2, 2],
+      [2, 4],
+      (1.5 + 0.75 + 0.75) ** 2 / (3 * (1.5 ** 2 + 2 * 0.75 ** 2))
+    ],
     ["a tenant that asked for nothing does not count", [0, 2], [], 1]
   ])("when %s", (_, tenants, late, jain) => {
     expect(ofTenants(tenants, late).tenantJain).toBeCloseTo(jain, 9)

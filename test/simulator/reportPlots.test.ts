@@ -112,9 +112,9 @@ const laws = [
     check: (plot: Plotting) =>
       check(plot, ({ tenants }, result, yardstick) => {
         const { tenantJain } = figuresOf(result, yardstick)
-        const shares = tenants.map(({ metTokens, tokens }) => metTokens / tokens)
+        const shares = tenants.map(({ fair, served }) => (fair > 0 ? served / fair : 0))
         const counted = result.options.workload.requests.slice(yardstick.from)
-        expect(sumOf(tenants.map(({ tokens }) => tokens))).toBe(
+        expect(sumOf(tenants.map(({ asked }) => asked))).toBe(
           sumOf(counted.map(({ outputTokens, promptTokens }) => promptTokens + outputTokens))
         )
         if (Number.isNaN(tenantJain)) return expect(tenants.length).toBeLessThan(2)
@@ -191,7 +191,7 @@ const defects: ReadonlyArray<Planted<Plotting>> = [
     "plots-tenants",
     (result, yardstick) => {
       const plots = plotsOf(result, yardstick)
-      return { ...plots, tenants: plots.tenants.filter(({ metTokens }) => metTokens > 0) }
+      return { ...plots, tenants: plots.tenants.filter(({ served }) => served > 0) }
     }
   ]
 ]
@@ -223,7 +223,7 @@ const many = (count: number, seed: number): { readonly plots: Plots; readonly fi
 test("of many tenants those are shown that asked for most, and the rest as one", () => {
   const { tenants } = many(40, 1).plots
   expect(tenants).toHaveLength(TENANTS_MAX + 1)
-  const tokens = tenants.slice(0, -1).map((each) => each.tokens)
+  const tokens = tenants.slice(0, -1).map((each) => each.asked)
   expect(tokens).toEqual(tokens.toSorted((a, b) => b - a))
   expect(tenants.at(-1)!.tenant).toMatch(/^\d\d others$/)
 })

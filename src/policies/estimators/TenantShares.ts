@@ -2,7 +2,7 @@ import type { RequestView } from "../../domain/RequestView.ts"
 import { floats, grow } from "../../structures/grow.ts"
 
 /** Most that is kept free for others, as a share of a bound. */
-const KEPT_MOST = 0.3
+export const ROOM_KEPT = 0.3
 /** What a refusal adds, as a share of what could be kept beyond what is, where the tenant was served nothing. */
 const KEPT_STEP = 0.5
 /** After so long what was served, and what is kept, counts half. */
@@ -19,7 +19,8 @@ const SCALE_MOST = 2 ** 40
  *
  * Where one bound counts for all, a tenant that floods fills it, and everybody is refused at the same rate. So a refusal has whoever was
  * served more than its tenant leave a part of every bound free, in proportion to what they were served: that tenant is let in until it
- * has caught up. While nobody is refused, or only who was served most, nothing is kept: a tenant alone has everything, at any time.
+ * has caught up. While nobody is refused, or only who was served most, nothing is kept: a tenant alone has everything, at any time. Nor is
+ * anything kept for requests that would be refused with that much more room.
  *
  * O(1); 8 bytes a tenant. Counters do not decay: what comes later counts for more, so that the greatest of them is known.
  */
@@ -38,10 +39,15 @@ export class TenantShares {
     return 1 - this.kept * this.shareOf(tenant)
   }
 
-  /** For want of room. */
+  /** Whether another tenant was served more. */
+  isBehind({ tenant }: RequestView): boolean {
+    return this.shareOf(tenant) < 1
+  }
+
+  /** A request was refused for want of the room that others could have left. */
   refused({ tenant }: RequestView, nowMs: number): void {
     const left = this.kept * 2 ** ((this.keptMs - nowMs) / HALF_LIFE_MS)
-    this.kept = left + KEPT_STEP * (KEPT_MOST - left) * (1 - this.shareOf(tenant))
+    this.kept = left + KEPT_STEP * (ROOM_KEPT - left) * (1 - this.shareOf(tenant))
     this.keptMs = nowMs
   }
 

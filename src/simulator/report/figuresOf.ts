@@ -1,10 +1,11 @@
 import { Reason } from "../../domain/Outcome.ts"
 import { imbalance } from "../../structures/imbalance.ts"
-import { mean, sum } from "../../structures/mean.ts"
+import { mean } from "../../structures/mean.ts"
 import { nearestRank } from "../../structures/nearestRank.ts"
 import type { Life, Outcomes, ReplayResult } from "../replay/Replay.ts"
 import type { PlannedRequest } from "../replay/Workload.ts"
 import type { Bounds, Targets } from "./bounds.ts"
+import { jainIndex } from "./fairness.ts"
 import type { Figures } from "./measures.ts"
 
 /** What is counted, and against what. */
@@ -28,13 +29,16 @@ export const figuresOf = (
   const ttfts: Array<number> = []
   const tpots: Array<number> = []
   const computed = workers.map(() => 0)
-  const asked = tenants.map(() => 0)
-  const served = tenants.map(() => 0)
+  const demands = tenants.map((_, tenant) => ({
+    asked: 0,
+    served: 0,
+    weight: options.weightOf?.(tenant) ?? 1
+  }))
   let [met, refused, leastTtftMs, e2eMs, promptTokens, hitTokens] = [0, 0, 0, 0, 0, 0]
   for (let number = from; number < requests.length; number++) {
     const request = requests[number]!
     const tokens = request.promptTokens + request.outputTokens
-    asked[request.tenant]! += tokens
+    demands[request.tenant]!.asked += tokens
     if (reasons[number] !== Reason.none) {
       if (endedMs[number] === arrivedMs[number]) refused++
       continue
@@ -49,7 +53,7 @@ export const figuresOf = (
     computed[outcomes.workers[number]!]! += request.outputTokens
     if (!isMet(outcomes, number, request, targets)) continue
     met++
-    served[request.tenant]! += tokens
+    demands[request.tenant]!.served += tokens
   }
   const spanMs = spanOf(arrivedMs.subarray(from))
   const there = new Set(lives.filter(isUp).map(({ worker }) => worker))
@@ -72,7 +76,7 @@ export const figuresOf = (
     prefixHitRate: hitTokens / promptTokens,
     imbalanceCv: busy.cv,
     imbalanceMaxOverMean: busy.maxOverMean,
-    tenantJain: jain(served.flatMap((tokens, tenant) => (asked[tenant]! > 0 ? tokens / asked[tenant]! : []))),
+    tenantJain: jainIndex(demands),
     rejectedShare: refused / count,
     failedShare: (count - ttft.length - refused) / count,
     workerHours: options.scaling === undefined ? Number.NaN : workerMsOf(lives) / HOUR_MS
@@ -122,11 +126,3 @@ const spanOf = (timesMs: Float64Array): number => {
 /** By nearest rank, of ascending values. */
 export const quantile = (values: Float64Array, share: number): number =>
   values[nearestRank(share, values.length) - 1] ?? Number.NaN
-
-/** (Σx)² / (n · Σx²); of nothing at all everybody has the same. NaN for one, who has no others to be compared with. */
-const jain = (shares: ReadonlyArray<number>): number => {
-  if (shares.length < 2) return Number.NaN
-  const total = sum(shares)
-  const squares = sum(shares.map((share) => share * share))
-  return squares === 0 ? 1 : (total * total) / (shares.length * squares)
-}

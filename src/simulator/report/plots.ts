@@ -1,6 +1,7 @@
 import { Reason } from "../../domain/Outcome.ts"
-import { mean } from "../../structures/mean.ts"
+import { mean, sum } from "../../structures/mean.ts"
 import type { ReplayResult } from "../replay/Replay.ts"
+import { fairShares, type TenantDemand } from "./fairness.ts"
 import { isMet, isUp, quantile, tpotMsOf, ttftMsOf, type Yardstick } from "./figuresOf.ts"
 
 /** What a report draws of a replay: so many values, whatever the traffic. */
@@ -29,12 +30,11 @@ export interface Timeline {
   readonly hitTokens: ReadonlyArray<number>
 }
 
-/** Tokens of requests that count. */
-export interface TenantTokens {
+/** Tokens of a tenant's requests that count, and of those that met the targets. */
+export interface TenantTokens extends TenantDemand {
   readonly tenant: string
-  readonly tokens: number
-  /** Of requests that met the targets. */
-  readonly metTokens: number
+  /** What of all tokens that met the targets would be the tenant's if they were shared fairly. */
+  readonly fair: number
 }
 
 /** 1/2, 95 % and 99 % are among them. */
@@ -135,20 +135,34 @@ const tenantsOf = (
   { from, targets }: Yardstick
 ): ReadonlyArray<TenantTokens> => {
   const { requests, tenants } = options.workload
-  const totals = tenants.map((tenant) => ({ tenant, tokens: 0, metTokens: 0 }))
+  const demands = tenants.map((_, tenant) => ({
+    asked: 0,
+    served: 0,
+    weight: options.weightOf?.(tenant) ?? 1
+  }))
   for (let number = from; number < requests.length; number++) {
     const request = requests[number]!
-    const total = totals[request.tenant]!
+    const demand = demands[request.tenant]!
     const tokens = request.promptTokens + request.outputTokens
-    total.tokens += tokens
-    if (isMet(outcomes, number, request, targets)) total.metTokens += tokens
+    demand.asked += tokens
+    if (isMet(outcomes, number, request, targets)) demand.served += tokens
   }
-  const sorted = totals.filter(({ tokens }) => tokens > 0).toSorted((a, b) => b.tokens - a.tokens)
+  const shares = fairShares(demands)
+  const sorted = demands
+    .map((demand, i) => ({ ...demand, tenant: tenants[i]!, fair: shares[i]! }))
+    .filter(({ asked }) => asked > 0)
+    .toSorted((a, b) => b.asked - a.asked)
   const others = sorted.slice(TENANTS_MAX)
   if (others.length === 0) return sorted
-  const sum = (name: "tokens" | "metTokens"): number => others.reduce((sum, each) => sum + each[name], 0)
+  const all = (name: keyof TenantDemand | "fair"): number => sum(others.map((each) => each[name]))
   return [
     ...sorted.slice(0, TENANTS_MAX),
-    { tenant: `${others.length} others`, tokens: sum("tokens"), metTokens: sum("metTokens") }
+    {
+      tenant: `${others.length} others`,
+      asked: all("asked"),
+      served: all("served"),
+      weight: all("weight"),
+      fair: all("fair")
+    }
   ]
 }

@@ -179,13 +179,13 @@ const fairness = (plotted: ReadonlyArray<Plotted>): ReadonlyArray<Chart> => {
   const tenants = plotted[0]?.plots.tenants ?? []
   if (tenants.length < 2) return []
   const values = plotted.flatMap(({ plots, policy }) =>
-    plots.tenants.map(({ metTokens, tenant, tokens }) => ({ policy, tenant, share: metTokens / tokens }))
+    plots.tenants.map(({ fair, served, tenant }) => ({ policy, tenant, share: served / fair }))
   )
   return [
     {
       title: "Fairness",
       caption:
-        "Of the tokens of each tenant, the share in requests that met the targets; who asked for most comes first. Fair is one column of points for each policy.",
+        "Tokens of each tenant in requests that met the targets, over what of all those would be its own if none got more than another that wants it; who asked for most comes first. Fair is one column of points at 100 % for each policy.",
       spec: {
         ...frame(values),
         width: WIDTH - 100,
@@ -195,7 +195,7 @@ const fairness = (plotted: ReadonlyArray<Plotted>): ReadonlyArray<Chart> => {
           x: {
             field: "share",
             type: "quantitative",
-            title: "share of tokens in time",
+            title: "tokens in time, of the fair share",
             axis: { format: "%" }
           },
           y: {
