@@ -36,7 +36,7 @@ export class TenantShares {
 
   /** Share of a bound that the tenant of a request may fill. */
   ceiling({ tenant }: RequestView): number {
-    return 1 - this.kept * this.shareOf(tenant)
+    return this.kept === 0 ? 1 : 1 - this.kept * this.shareOf(tenant)
   }
 
   /** Whether another tenant was served more. */
