@@ -187,18 +187,8 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
   refusal(request: RequestView, nowMs: number): Rejection | null {
     this.stopwatches?.admission.begin()
     const refusal = this.firstRefusal(request, nowMs)
-    if (refusal !== null && this.shares.isBehind(request)) this.claim(request, nowMs)
     this.stopwatches?.admission.end()
     return refusal
-  }
-
-  /** Has tenants that were served more leave room, where that would have let the request in. */
-  private claim(request: RequestView, nowMs: number): void {
-    const { refusedBy } = this
-    this.stretch = 1 / (1 - ROOM_KEPT)
-    if (this.firstRefusal(request, nowMs) === null) this.shares.refused(request, nowMs)
-    this.stretch = 1
-    this.refusedBy = refusedBy
   }
 
   private firstRefusal(request: RequestView, nowMs: number): Rejection | null {
@@ -360,6 +350,14 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
     const waiting = this.queuedCount > 0
     this.pace.departed(nowMs, waiting)
     return waiting
+  }
+
+  /** An admission policy refused it. Tenants that were served more leave room from now on, where that would have let it in. */
+  tellRefused(request: RequestView, nowMs: number): void {
+    if (!this.shares.isBehind(request)) return
+    this.stretch = 1 / (1 - ROOM_KEPT)
+    if (this.firstRefusal(request, nowMs) === null) this.shares.refused(request, nowMs)
+    this.stretch = 1
   }
 
   tellAdmitted(request: RequestView, nowMs: number): void {

@@ -761,11 +761,10 @@ export class BalancerState {
 
   /** `by` is the admission policy that refused, -1 for none. */
   private reject(slot: number, reason: Reason, retryAfterMs: number, by = -1): void {
-    const { decisions } = this.options
-    if (decisions !== undefined) {
-      const request = this.table.at(slot)
-      decisions.refused(request, this.poolOf(request.model), by, reason, retryAfterMs, this.nowMs)
-    }
+    const request = this.table.at(slot)
+    const pool = this.poolOf(request.model)
+    this.options.decisions?.refused(request, pool, by, reason, retryAfterMs, this.nowMs)
+    if (by >= 0) pool.tellRefused(request, this.nowMs)
     this.totals.rejected++
     this.totals.rejections[reason]!++
     this.effects.reject(slot, reason, retryAfterMs)

@@ -95,6 +95,8 @@ export type Note = { readonly atMs: number } & (
       readonly by: number
       readonly reason: number
       readonly retryAfterMs: number
+      /** Share of every bound that it might fill. */
+      readonly ceiling: number
     }
   | {
       readonly act: "admitted"
@@ -149,6 +151,8 @@ export interface DecisionLogOptions {
 
 /** Numbers of one note and of one listed worker. */
 const NOTE = 16
+/** More than there are reasons: a place and a reason go into one number. */
+const REASONS = 256
 const SEEN = 17
 /** Where the terms of a listed worker begin. */
 const TERMS_AT = 9
@@ -217,7 +221,7 @@ export class DecisionLog implements PolicyEvents {
 
   refused(
     request: RequestView,
-    { policies }: BalancerPool,
+    pool: BalancerPool,
     by: number,
     reason: Reason,
     retryAfterMs: number,
@@ -226,8 +230,9 @@ export class DecisionLog implements PolicyEvents {
     if (!this.choose(request, nowMs)) return
     const at = this.noteRequest(Act.refused, request, nowMs)
     // From the last on: before those that were chosen there may be others.
-    this.notes[at + 13] = by < 0 ? 0 : policies.admissions.length - by
-    this.notes[at + 14] = reason
+    const place = by < 0 ? 0 : pool.policies.admissions.length - by
+    this.notes[at + 13] = place * REASONS + reason
+    this.notes[at + 14] = pool.ceiling(request)
     this.notes[at + 15] = retryAfterMs
   }
 
@@ -528,9 +533,10 @@ export class DecisionLog implements PolicyEvents {
           act,
           atMs,
           request: requestIn(note),
-          by: note[13]!,
-          reason: note[14]!,
-          retryAfterMs: note[15]!
+          by: Math.floor(note[13]! / REASONS),
+          reason: note[13]! % REASONS,
+          retryAfterMs: note[15]!,
+          ceiling: note[14]!
         }
       case "admitted":
         return {

@@ -62,7 +62,7 @@ export const explain = (
     admission: verdictsOf(arrival, choice),
     refused:
       arrival.act === "refused"
-        ? { reason: reasonName(arrival.reason), retryAfterMs: arrival.retryAfterMs }
+        ? { reason: reasonName(arrival.reason), retryAfterMs: arrival.retryAfterMs, ceiling: arrival.ceiling }
         : null,
     queue: queueOf(arrival, notes, choice),
     placement: {

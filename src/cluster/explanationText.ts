@@ -82,9 +82,10 @@ const requestLines = ({ id, request }: Explanation): ReadonlyArray<string> => {
 const admissionText = ({ admission, refused }: Explanation): string => {
   const verdicts = admission.map(({ policy, verdict }) => `${policy} ${verdictTexts[verdict]}`).join(", ")
   const asked = verdicts === "" ? "nobody is asked" : verdicts
-  return refused === null
-    ? asked
-    : `refused with ${refused.reason}, to come back in ${shown(refused.retryAfterMs)} ms; ${asked}`
+  if (refused === null) return asked
+  const { ceiling, reason, retryAfterMs } = refused
+  const kept = ceiling < 1 ? `; it might fill ${shown(100 * ceiling)} % of each bound, the rest is kept` : ""
+  return `refused with ${reason}, to come back in ${shown(retryAfterMs)} ms; ${asked}${kept}`
 }
 
 const verdictTexts = { "let in": "let it in", refused: "refused it", "not asked": "was not asked" } as const

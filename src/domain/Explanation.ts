@@ -20,7 +20,12 @@ export interface Explanation {
     readonly verdict: "let in" | "refused" | "not asked"
   }>
   /** How it was refused. */
-  readonly refused: { readonly reason: string; readonly retryAfterMs: number } | null
+  readonly refused: {
+    readonly reason: string
+    readonly retryAfterMs: number
+    /** Share of every bound of admission that a request of its class and tenant might fill. */
+    readonly ceiling: number
+  } | null
   /** How it came into the queue when it arrived; null when it was placed at once, or refused. */
   readonly queue: {
     readonly why: "no worker had room" | "others were waiting" | "it is placed together with others"

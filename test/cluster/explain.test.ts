@@ -174,11 +174,11 @@ Outcome: done after 2,000 ms, first token after 312 ms, 120 tokens
           { policy: "slo-feasible", verdict: "refused" },
           { policy: "kv-headroom", verdict: "not asked" }
         ],
-        refused: { reason: "slo_infeasible", retryAfterMs: 1500 },
+        refused: { reason: "slo_infeasible", retryAfterMs: 1500, ceiling: 0.63 },
         decisions: [],
         outcome: null
       },
-      "\nAdmission: refused with slo_infeasible, to come back in 1,500 ms; queue-bounds let it in, slo-feasible refused it, kv-headroom was not asked\nQueue: not reached\n\nOutcome: refused with slo_infeasible\n"
+      "\nAdmission: refused with slo_infeasible, to come back in 1,500 ms; queue-bounds let it in, slo-feasible refused it, kv-headroom was not asked; it might fill 63 % of each bound, the rest is kept\nQueue: not reached\n\nOutcome: refused with slo_infeasible\n"
     ],
     [
       "queued",

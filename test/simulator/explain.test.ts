@@ -300,6 +300,8 @@ const laws = [
           const ttftMs = firstMs[number]! - arrivedMs[number]!
           if (refused !== null) {
             expect(refused.reason).toBe(reasonName(reason))
+            const isShared = options.workload.tenants.length > 1
+            expect(refused.ceiling).toBeWithin(isShared ? 0.7 : 1, 1 + 1e-9)
             expect([decisions, outcome]).toEqual([[], null])
             const isAsked = reason !== Reason.noWorker
             expect(admission.filter(({ verdict }) => verdict === "refused").length).toBe(isAsked ? 1 : 0)
