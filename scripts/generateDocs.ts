@@ -6,8 +6,8 @@ import { catalogue } from "../src/cluster/catalogue.ts"
 import { configurationReference } from "../src/domain/config/reference.ts"
 import { makeSchema } from "../src/domain/config/schema.ts"
 import { describePolicy, optionRange, type PolicyDescription } from "../src/cluster/describePolicy.ts"
-import type { PolicyChoice } from "../src/domain/config/pipeline.ts"
-import { chosen, pipelines, type Preset } from "../src/policies/pipelines.ts"
+import { type NamedPolicy, stated } from "../src/domain/config/pipeline.ts"
+import { pipelines, type Preset } from "../src/policies/pipelines.ts"
 import { decisionPoints } from "../src/policies/registry.ts"
 
 /** A page whose text follows from the code. `bun scripts/generateDocs.ts` writes them; a test fails while one is stale. */
@@ -35,7 +35,7 @@ const policies = (): string =>
 
 const pipeline = ([name, { summary, pendingTokensMax, ...points }]: readonly [string, Preset]): string => {
   const named = Object.entries(points).map(([point, policies]) => {
-    const names = [policies].flat().map((each) => shown(chosen(each)))
+    const names = [policies].flat().map((each) => shown(point, each))
     return `- ${point}: ${names.length === 0 ? "none" : names.join(", then ")}`
   })
   const limit =
@@ -45,10 +45,12 @@ const pipeline = ([name, { summary, pendingTokensMax, ...points }]: readonly [st
   return `**\`${name}\`** ${summary}\n\n${[...named, ...limit].join("\n")}`
 }
 
-const shown = ({ policy: name, options }: PolicyChoice): string =>
-  [`\`${name}\``, ...Object.entries(options).map(([option, value]) => `${option} ${String(value)}`)].join(
-    ", "
-  )
+const shown = (point: string, named: NamedPolicy): string => {
+  const { entries } = decisionPoints.find(({ name }) => name === point)!
+  const { policy: name, ...options } = stated(named, entries)
+  const said = Object.entries(options).map(([option, value]) => `${option} = ${JSON.stringify(value)}`)
+  return `\`${String(name)}\`${said.length === 0 ? "" : ` with ${said.join(", ")}`}`
+}
 
 const policy = (described: PolicyDescription): ReadonlyArray<string> => [
   `### \`${described.name}\``,

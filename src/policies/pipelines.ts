@@ -102,7 +102,8 @@ export const pipelines = {
   fair: {
     summary:
       "For tenants who must not feel each other: the queue stays with the balancer, where it can be shared by weight, at some cost in latency.",
-    admission: ["queue-bounds", "kv-headroom"],
+    // Behind the wait comes the prompt itself: together they are in time for a first token within 5 s.
+    admission: [{ policy: "queue-bounds", options: { maxWait: 4000 } }, "kv-headroom"],
     ordering: "virtual-token-counter",
     batching: "none",
     placement: "predicted-completion",

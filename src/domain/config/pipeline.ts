@@ -125,3 +125,17 @@ export const policyChoice = ({
   policy,
   options
 })
+
+/** A policy of a preset as a file states it: durations with their units. */
+export const stated = (
+  named: NamedPolicy,
+  policies: ReadonlyArray<PolicyDescription>
+): Readonly<Record<string, unknown>> => {
+  if (typeof named === "string") return { policy: named }
+  const options = policies.find(({ name }) => name === named.policy)?.options ?? {}
+  const values = Object.entries(named.options).map(([name, value]) => [
+    name,
+    options[name]?.kind === "duration" ? formatDuration(value as number) : value
+  ])
+  return { policy: named.policy, ...Object.fromEntries(values) }
+}

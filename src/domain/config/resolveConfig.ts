@@ -1,5 +1,5 @@
 import type { Config } from "../Config.ts"
-import { type NamedPolicy, policyChoice } from "./pipeline.ts"
+import { policyChoice, stated } from "./pipeline.ts"
 import { brokenRelations } from "./relations.ts"
 import { isRecord, problem, resolve, type Entry, type Layer, type Problem } from "./resolve.ts"
 import { makeSchema, type Catalogue } from "./schema.ts"
@@ -47,7 +47,7 @@ export const resolveConfig = (
 }
 
 /** What the pipeline preset says, below everything that is said outright. An unknown preset is reported by its own option. */
-const presetLayer = ({ pipelines }: Catalogue, layers: ReadonlyArray<Layer>): Layer => {
+const presetLayer = ({ pipelines, ...points }: Catalogue, layers: ReadonlyArray<Layer>): Layer => {
   const asked = layers
     .map(({ values }) => at(at(values, "pipeline"), "preset"))
     .findLast((preset) => preset !== undefined)
@@ -57,21 +57,17 @@ const presetLayer = ({ pipelines }: Catalogue, layers: ReadonlyArray<Layer>): La
   return {
     values: {
       pipeline: {
-        admission: admission.map(stated),
-        ordering: stated(ordering),
-        batching: stated(batching),
-        placement: stated(placement),
-        rescue: rescue.map(stated),
-        scaling: stated(scaling),
+        admission: admission.map((each) => stated(each, points.admissions)),
+        ordering: stated(ordering, points.orderings),
+        batching: stated(batching, points.batchings),
+        placement: stated(placement, points.placements),
+        rescue: rescue.map((each) => stated(each, points.rescues)),
+        scaling: stated(scaling, points.scalings),
         pendingTokensMax
       }
     },
     origin: () => `preset "${name}"`
   }
 }
-
-/** As a file states it. */
-const stated = (named: NamedPolicy): Readonly<Record<string, unknown>> =>
-  typeof named === "string" ? { policy: named } : { policy: named.policy, ...named.options }
 
 const at = (value: unknown, key: string): unknown => (isRecord(value) ? value[key] : undefined)
