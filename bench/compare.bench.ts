@@ -4,7 +4,7 @@
  * `bun run bench:compare [--only mooncake,8x8b-h100,…] [--seeds 3] [--limit N] [--rivals] [--quick] [--fresh] [--processes 2]
  * [--traces DIRECTORY]`
  *
- * Every placement in the default pipeline, and every rival there and with nothing but bounds on the queue, over five public traces, two
+ * Every preset, every placement in the default pipeline, and every rival there and with nothing but bounds on the queue, over five public traces, two
  * engines, two numbers of workers and four loads; and the default with every rival in cells that are held out: on traffic, engines and a
  * number of workers that no parameter is chosen on. A load is a share of the time that the workers would need if every block were computed
  * once and every step were full. Each seed is another window of the trace; our other placements have the first one alone. `--only`
@@ -18,7 +18,7 @@ import { parseArgs } from "node:util"
 import { type Cell, cells, type Extent, extents, heldOutCells, nameOf } from "./compare/cells.ts"
 import { cellTable, tally } from "./compare/report.ts"
 import { type KeptCell, readResults, writeResults } from "./compare/results.ts"
-import { type CellResult, otherPlacements, rivalry, runCell, targets, WARM_UP } from "./compare/runCell.ts"
+import { type CellResult, others, rivalry, runCell, targets, WARM_UP } from "./compare/runCell.ts"
 import { missingFrom, traceOf } from "./compare/traffic.ts"
 import { machine } from "./machine.ts"
 import { aligned } from "./table.ts"
@@ -48,7 +48,7 @@ interface Task {
 
 const replayOne = async ({ cell, extent, rivalsOnly, seeds }: Task): Promise<CellResult> => {
   const trace = await traceOf(cell.trace, flags.traces)
-  return runCell(cell, trace, { extent, seeds }, [rivalry(), rivalsOnly ? [] : otherPlacements()])
+  return runCell(cell, trace, { extent, seeds }, [rivalry(), rivalsOnly ? [] : others()])
 }
 
 const inProcess = async (task: Task): Promise<CellResult> => {

@@ -1,7 +1,9 @@
 import { assert } from "../../src/structures/assert.ts"
+import { mean } from "../../src/structures/mean.ts"
 import { markdown, type Table } from "../table.ts"
 import { type Cell, cells, heldOutCells, nameOf } from "./cells.ts"
 import type { Results } from "./results.ts"
+import { BARE } from "./runCell.ts"
 import { type Against, type Verdict, verdictsOf } from "./verdicts.ts"
 
 /** Every cell of a list, those that were lost first. */
@@ -74,6 +76,37 @@ export const summaryTable = (results: Results): Table => {
   ]
 }
 
+/**
+ * Every policy there is: on each trace its goodput, mean over the engines, numbers of workers and loads, of the first window. The best of
+ * all traces first.
+ */
+export const policyTable = ({ cells: kept }: Results): Table => {
+  const traces = [...new Set(cells.map(({ trace }) => trace))]
+  const played = cells.flatMap((cell) => {
+    const rows = kept[nameOf(cell)]?.rows
+    return rows === undefined ? [] : [{ trace: cell.trace, rows }]
+  })
+  const lines = [...new Set(played.flatMap(({ rows }) => Object.keys(rows)))].map((name) => {
+    const meanOn = (trace: string): number =>
+      mean(played.flatMap((cell) => (cell.trace === trace ? (cell.rows[name]?.goodput[0] ?? []) : [])))
+    const means = traces.map(meanOn)
+    const isAdmitted = played.some(({ rows }) => Object.hasOwn(rows, name + BARE))
+    const title = name.endsWith(BARE)
+      ? `${name.replace(BARE, "")}, as it is`
+      : isAdmitted
+        ? `${name}, with our admission`
+        : name
+    return { means, overall: mean(means), title }
+  })
+  const shown = (share: number): string => (Number.isNaN(share) ? "" : percent(share))
+  return [
+    ["policy", ...traces, "mean"],
+    ...lines
+      .toSorted((a, b) => b.overall - a.overall)
+      .map(({ means, overall, title }) => [title, ...means.map(shown), shown(overall)])
+  ]
+}
+
 /** What the figures of some cells come from, in one sentence. */
 export const aboutText = ({ cells: kept, targets }: Results, listed: ReadonlyArray<Cell>): string => {
   const all = listed.flatMap((cell) => kept[nameOf(cell)] ?? [])
@@ -102,13 +135,15 @@ const withPart = (text: string, name: string, part: string): string => {
 export const withSummary = (text: string, results: Results): string =>
   withPart(text, "comparison", `${markdown(summaryTable(results))}\n\n${aboutText(results, cells)}`)
 
-/** docs/comparison.md with every cell in its place, and those that are held out in theirs. */
-export const withCells = (text: string, results: Results): string =>
-  withPart(
-    withPart(text, "cells", cellsText(results, cells)),
-    "held-out cells",
-    cellsText(results, heldOutCells)
-  )
+/** docs/comparison.md with every cell and every policy in its place, and the cells that are held out in theirs. */
+export const withCells = (text: string, results: Results): string => {
+  const parts = {
+    cells: cellsText(results, cells),
+    policies: markdown(policyTable(results), 1),
+    "held-out cells": cellsText(results, heldOutCells)
+  }
+  return Object.entries(parts).reduce((page, [name, part]) => withPart(page, name, part), text)
+}
 
 const cellsText = (results: Results, listed: ReadonlyArray<Cell>): string => {
   const counts = tally(results, listed).split("\n")

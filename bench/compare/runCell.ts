@@ -36,9 +36,11 @@ export const rivalry = (): ReadonlyArray<Contender> => [
   ...contendersIn("rivals", "simple").map((contender) => ({ ...contender, name: `${contender.name}${BARE}` }))
 ]
 
-/** Our other placements, in the default pipeline. */
-export const otherPlacements = (): ReadonlyArray<Contender> =>
-  contendersIn("placements", "default").filter(({ name }) => name !== "predicted-completion")
+/** Our other presets, and our other placements in the default pipeline. */
+export const others = (): ReadonlyArray<Contender> =>
+  contendersIn("presets,placements", "default").filter(
+    ({ name }) => name !== "default" && name !== "predicted-completion"
+  )
 
 const contendersIn = (list: string, preset: "default" | "simple"): ReadonlyArray<Contender> => {
   const contenders = contendersOf(list, preset, targets)

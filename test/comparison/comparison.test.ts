@@ -1,12 +1,13 @@
 import { describe, expect, test } from "bun:test"
 import * as fc from "fast-check"
 import { cells, type Extent, extents, heldOutCells, nameOf } from "../../bench/compare/cells.ts"
-import { withCells, withSummary } from "../../bench/compare/report.ts"
+import { policyTable, withCells, withSummary } from "../../bench/compare/report.ts"
 import { type Results, readResults } from "../../bench/compare/results.ts"
-import { otherPlacements, rivalry, type Row, runCell } from "../../bench/compare/runCell.ts"
+import { others, rivalry, type Row, runCell } from "../../bench/compare/runCell.ts"
 import { windowOf } from "../../bench/compare/traffic.ts"
 import { verdictsOf } from "../../bench/compare/verdicts.ts"
 import type { Trace } from "../../src/domain/Trace.ts"
+import { pipelines } from "../../src/policies/pipelines.ts"
 import { placements, rivals } from "../../src/policies/registry.ts"
 import { generateTraffic } from "../../src/simulator/replay/generate.ts"
 import { holds } from "../support/arbitraries.ts"
@@ -39,26 +40,26 @@ test("a window has its requests in order, and every request of a trace is in as 
   )
 })
 
-test("everybody competes: rivals twice with each published set of parameters, every placement of ours once", () => {
+test("everybody competes: rivals twice with each published set of parameters, every preset and placement of ours once", () => {
   const names = rivalry().map(({ name }) => name)
   for (const { name } of rivals) {
     const sets = names.filter((each) => each.split(/[: ]/)[0] === name)
     expect(sets.filter((each) => each.endsWith(" bare"))).toHaveLength(sets.length / 2)
     expect(sets.length).toBeGreaterThanOrEqual(2)
   }
-  expect(otherPlacements()).toHaveLength(placements.length - 1)
+  expect(others()).toHaveLength(Object.keys(pipelines).length - 1 + placements.length - 1)
 })
 
 test("a cell is replayed at its load, the others once and the first for each seed", () => {
-  const [ours, ...others] = rivalry()
+  const [ours, ...theirs] = rivalry()
   const cell = { trace: "made-up", engine: "8b-h100", workers: 2, load: 0.5 } as const
   const { bound, rows, speed } = runCell(cell, trace, { extent: { copies: 1, requests: 60 }, seeds: 2 }, [
     [ours!],
-    others.slice(0, 1)
+    theirs.slice(0, 1)
   ])
   expect([speed.length, bound.length]).toEqual([2, 2])
   expect(rows["default"]!.goodput).toHaveLength(2)
-  expect(rows[others[0]!.name]!.goodput).toHaveLength(1)
+  expect(rows[theirs[0]!.name]!.goodput).toHaveLength(1)
   const twice = runCell({ ...cell, load: 1 }, trace, { extent: { copies: 1, requests: 60 }, seeds: 1 }, [
     [ours!],
     []
@@ -125,7 +126,7 @@ describe("verdicts", () => {
     const won = results(row(0.9, 0.9))
     const lost = Object.values(results(row(0.3, 0.3)).cells)[0]!
     const both = { ...won, cells: { ...won.cells, [nameOf(heldOutCells[0]!)]: { ...lost, commit: "d" } } }
-    const markers = ["cells", "held-out cells"].map((name) => `<!-- ${name} -->\n<!-- end of ${name} -->\n`)
+    const markers = ["policies", "cells", "held-out cells"].map((name) => `<!-- ${name} -->\n<!-- end of ${name} -->\n`)
     const [first, second] = withCells(markers.join(""), both).split("<!-- end of cells -->")
     expect(first).toMatch(/commit c\.[^]*rival: 1 of 1 cells/)
     expect(first).not.toContain(heldOutCells[0]!.trace)
@@ -151,4 +152,22 @@ test("the results in the repository have every cell", () => {
   )
   for (const { extent } of Object.values(readResults().cells))
     expect(Object.values(extents)).toContainEqual(extent)
+})
+
+test("every policy has one line, the best of all traces first", () => {
+  const results = readResults()
+  const names = new Set(cells.flatMap((cell) => Object.keys(results.cells[nameOf(cell)]?.rows ?? {})))
+  const [head, ...lines] = policyTable(results)
+  expect(head).toEqual(["policy", ...new Set(cells.map(({ trace }) => trace)), "mean"])
+  expect(new Set(lines.map(([title]) => title)).size).toBe(names.size)
+  expect(lines).toHaveLength(names.size)
+  const means = lines.map((line) => Number(line.at(-1)))
+  expect(means).toEqual(means.toSorted((a, b) => b - a))
+  const ours = lines.find(([title]) => title === "default")!
+  const shares = cells.flatMap((cell) => results.cells[nameOf(cell)]!.rows["default"]!.goodput[0]!)
+  // Each trace is in as many cells.
+  expect(Number(ours.at(-1))).toBeCloseTo(
+    (100 * shares.reduce((sum, share) => sum + share, 0)) / shares.length,
+    0
+  )
 })
