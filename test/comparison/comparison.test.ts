@@ -126,7 +126,9 @@ describe("verdicts", () => {
     const won = results(row(0.9, 0.9))
     const lost = Object.values(results(row(0.3, 0.3)).cells)[0]!
     const both = { ...won, cells: { ...won.cells, [nameOf(heldOutCells[0]!)]: { ...lost, commit: "d" } } }
-    const markers = ["policies", "cells", "held-out cells"].map((name) => `<!-- ${name} -->\n<!-- end of ${name} -->\n`)
+    const markers = ["policies", "cells", "held-out cells"].map(
+      (name) => `<!-- ${name} -->\n<!-- end of ${name} -->\n`
+    )
     const [first, second] = withCells(markers.join(""), both).split("<!-- end of cells -->")
     expect(first).toMatch(/commit c\.[^]*rival: 1 of 1 cells/)
     expect(first).not.toContain(heldOutCells[0]!.trace)

@@ -1,18 +1,21 @@
-import { describe, expect, test } from "bun:test"
+import { describe, expect } from "bun:test"
 import * as fc from "fast-check"
 import { TenantShares } from "../../src/policies/estimators/TenantShares.ts"
 import { holds } from "../support/arbitraries.ts"
+import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
 import { oneRequest } from "../support/pools.ts"
 
 const HALF_LIFE_MS = 30_000
 
 const happening = fc.record({
-  kind: fc.constantFrom("placed", "ended", "refused"),
+  kind: fc.constantFrom<"placed" | "ended" | "refused">("placed", "ended", "refused"),
   tenant: fc.nat(5),
   tokens: fc.nat(20_000),
   weight: fc.constantFrom(0.5, 1, 3),
   pauseMs: fc.oneof(fc.nat(500), fc.nat(60_000), fc.nat(100 * HALF_LIFE_MS))
 })
+
+type Happening = typeof happening extends fc.Arbitrary<infer A> ? A : never
 
 /** The rule, written down plainly: everything is remembered, and looked at anew each time. */
 class Plain {
@@ -48,58 +51,120 @@ class Plain {
   }
 }
 
-const live = (happenings: ReadonlyArray<typeof happening extends fc.Arbitrary<infer A> ? A : never>) => {
-  const [shares, plain] = [new TenantShares(), new Plain()]
+type Subject = () => Pick<TenantShares, "ceiling" | "placed" | "ended" | "refused">
+
+const live = (make: Subject, happenings: ReadonlyArray<Happening>) => {
+  const [shares, plain] = [make(), new Plain()]
   let nowMs = 0
   for (const { kind, pauseMs, tenant, tokens, weight } of happenings) {
     nowMs += pauseMs
     const request = { ...oneRequest, tenant, weight, uncachedTokens: tokens, outputTokens: tokens }
-    if (kind === "refused") {
-      shares.refused(request, nowMs)
-      plain.refuse(tenant, nowMs)
-    } else {
-      shares[kind](request, nowMs)
-      plain.serve(tenant, ((kind === "ended" ? 2 : 1) * tokens) / weight, nowMs)
-    }
+    shares[kind](request, nowMs)
+    if (kind === "refused") plain.refuse(tenant, nowMs)
+    else plain.serve(tenant, ((kind === "ended" ? 2 : 1) * tokens) / weight, nowMs)
   }
   return { shares, plain }
 }
 
-const ceilingOf = (shares: TenantShares, tenant: number): number => shares.ceiling({ ...oneRequest, tenant })
+const ceilingOf = (shares: ReturnType<Subject>, tenant: number): number =>
+  shares.ceiling({ ...oneRequest, tenant })
 
-describe("the ceilings of tenants", () => {
-  test("shares-rule: are those of the rule written down plainly, however long it takes", () => {
-    holds(
-      fc.property(fc.array(happening, { maxLength: 60 }), (happenings) => {
-        const { plain, shares } = live(happenings)
-        for (let tenant = 0; tenant <= 6; tenant++)
-          expect(Math.abs(ceilingOf(shares, tenant) - plain.ceiling(tenant))).toBeLessThan(0.002)
-      })
-    )
-  })
+const lives = fc.array(happening, { maxLength: 60 })
 
-  test("shares-range: are from seven tenths to 1, and the lower the more a tenant was served", () => {
-    holds(
-      fc.property(fc.array(happening, { maxLength: 60 }), (happenings) => {
-        const { shares } = live(happenings)
-        const ceilings = Array.from({ length: 6 }, (_, tenant) => ceilingOf(shares, tenant))
-        expect(Math.min(...ceilings)).toBeGreaterThanOrEqual(0.7)
-        expect(Math.max(...ceilings)).toBeLessThanOrEqual(1)
-        const [before, ...after] = ceilings
-        shares.placed({ ...oneRequest, tenant: 0, uncachedTokens: 1e9 }, 1e9)
-        expect(ceilingOf(shares, 0)).toBeLessThanOrEqual(before!)
-        for (const [i, ceiling] of after.entries())
-          expect(ceilingOf(shares, i + 1)).toBeGreaterThanOrEqual(ceiling)
-      })
-    )
-  })
+const laws = [
+  {
+    id: "shares-rule",
+    check: (make: Subject) =>
+      holds(
+        fc.property(lives, (happenings) => {
+          const { plain, shares } = live(make, happenings)
+          for (let tenant = 0; tenant <= 6; tenant++)
+            expect(Math.abs(ceilingOf(shares, tenant) - plain.ceiling(tenant))).toBeLessThan(0.002)
+        })
+      )
+  },
+  {
+    id: "shares-range",
+    check: (make: Subject) =>
+      holds(
+        fc.property(lives, (happenings) => {
+          const { shares } = live(make, happenings)
+          const ceilings = Array.from({ length: 6 }, (_, tenant) => ceilingOf(shares, tenant))
+          expect(Math.min(...ceilings)).toBeGreaterThanOrEqual(0.7)
+          expect(Math.max(...ceilings)).toBeLessThanOrEqual(1)
+          const [before, ...after] = ceilings
+          shares.placed({ ...oneRequest, tenant: 0, uncachedTokens: 1e9 }, 1e9)
+          expect(ceilingOf(shares, 0)).toBeLessThanOrEqual(before!)
+          for (const [i, ceiling] of after.entries())
+            expect(ceilingOf(shares, i + 1)).toBeGreaterThanOrEqual(ceiling)
+        })
+      )
+  },
+  {
+    id: "shares-alone",
+    check: (make: Subject) =>
+      holds(
+        fc.property(lives, (happenings) => {
+          const alone = happenings.map((each) => ({ ...each, tenant: 3 }))
+          expect(ceilingOf(live(make, alone).shares, 3)).toBe(1)
+        })
+      )
+  }
+]
 
-  test("shares-alone: of a tenant alone are 1, however often it is refused", () => {
-    holds(
-      fc.property(fc.array(happening, { maxLength: 60 }), (happenings) => {
-        const { shares } = live(happenings.map((each) => ({ ...each, tenant: 3 })))
-        expect(ceilingOf(shares, 3)).toBe(1)
-      })
-    )
-  })
-})
+const changed =
+  (defect: (right: TenantShares) => Partial<ReturnType<Subject>>): Subject =>
+  () => {
+    const right = new TenantShares()
+    return {
+      ceiling: (request) => right.ceiling(request),
+      placed: (request, nowMs) => right.placed(request, nowMs),
+      ended: (request, nowMs) => right.ended(request, nowMs),
+      refused: (request, nowMs) => right.refused(request, nowMs),
+      ...defect(right)
+    }
+  }
+
+const defects: ReadonlyArray<Planted<Subject>> = [
+  [
+    "counts a token of an answer like one of a prompt",
+    "shares-rule",
+    changed((right) => ({
+      ended: (request, nowMs) => right.placed({ ...request, uncachedTokens: request.outputTokens }, nowMs)
+    }))
+  ],
+  [
+    "knows no weights",
+    "shares-rule",
+    changed((right) => ({ placed: (request, nowMs) => right.placed({ ...request, weight: 1 }, nowMs) }))
+  ],
+  [
+    "forgets nothing",
+    "shares-rule",
+    changed((right) => ({
+      placed: (request) => right.placed(request, 0),
+      ended: (request) => right.ended(request, 0),
+      refused: (request) => right.refused(request, 0)
+    }))
+  ],
+  [
+    "lets who was served most fill everything",
+    "shares-rule",
+    changed((right) => ({ ceiling: (request) => 1.7 - right.ceiling(request) }))
+  ],
+  [
+    "keeps half",
+    "shares-range",
+    changed((right) => ({ ceiling: (request) => 1 - (1 - right.ceiling(request)) * 2 }))
+  ],
+  [
+    "keeps room for nobody",
+    "shares-alone",
+    changed((right) => ({
+      refused: (request, nowMs) => right.refused({ ...request, tenant: request.tenant + 1 }, nowMs)
+    }))
+  ]
+]
+
+describe("what tenants may fill", () => keepsAll(laws, () => new TenantShares()))
+describe("planted defects", () => findsAll(laws, defects))
