@@ -23,8 +23,11 @@ const policies = (): string =>
     "Generated from `src/policies/registry.ts` by `bun scripts/generateDocs.ts`. Each name can be written in `cluster.config.ts`; " +
       "[Adding a policy](adding-a-policy.md) says how to write one, and [Invariants](invariants.md) lists the laws they all keep. " +
       "`bun run policies list` and `bun run policies show NAME` say the same on the command line.",
+    "## Words of the rules",
+    words,
     "## Pipelines",
-    "A pipeline names the policies of each decision. A config starts from one of these and replaces what it states.",
+    "A pipeline names the policies of each decision. A configuration starts from one of these, its preset, and replaces what it states. " +
+      "`bun run policies recommend --trace FILE` names one for your traffic, and `bun run simulate --trace FILE --policies presets` compares them.",
     ...Object.entries(pipelines).map(pipeline),
     ...decisionPoints.flatMap(({ name, question, entries }) => [
       `## ${name[0]!.toUpperCase()}${name.slice(1)}`,
@@ -32,6 +35,14 @@ const policies = (): string =>
       ...entries.flatMap((entry) => policy(describePolicy(name, entry)))
     ])
   ].join("\n\n") + "\n"
+
+const words = [
+  "- A worker is **eligible** when it is ready and has room: fewer requests than its capacity, and fewer pending prompt tokens than the pipeline allows.",
+  "- **Pending** prompt tokens were sent to a worker and are not computed yet. **Uncached** ones are those that its prefix cache is not known to hold.",
+  "- **Step costs** are what the steps of a worker's engine take, fitted to what its heartbeats tell. Times are predicted with them.",
+  "- A **rendezvous score** is a hash of a request (or its session) and a worker: ties fall evenly over the workers, and the same way each time.",
+  "- A **bound** is what an admission policy allows at most. All but that of `token-bucket` count for all tenants together; [Fairness](fairness.md) says how they share them."
+].join("\n")
 
 const pipeline = ([name, { summary, pendingTokensMax, ...points }]: readonly [string, Preset]): string => {
   const named = Object.entries(points).map(([point, policies]) => {

@@ -7,5 +7,6 @@ export const classCeiling = (requestClass: number): number =>
 
 /** The rule of `QueueView.ceiling`, for definitions. */
 export const ceilingRule =
-  "Class 0 may fill the bounds, class 1 nine tenths of them, all others seven tenths: the rest is kept for more urgent requests. While " +
-  "others are refused for want of it, tenants that were served more than they leave up to three tenths of that free."
+  "Requests of class 0 may fill the whole of a bound, those of class 1 nine tenths, all others seven tenths: the rest is kept for more urgent " +
+  "ones. While tenants that were served less are refused for want of room, those that were served more may fill up to three tenths less " +
+  "(docs/fairness.md)."

@@ -101,7 +101,7 @@ export const pipelines = {
   },
   fair: {
     summary:
-      "For tenants who must not feel each other: the queue stays with the balancer, where it can be shared by weight, at some cost in latency.",
+      "For tenants who must not feel each other: the queue stays with the balancer, where it can be shared by weight, at some cost in throughput.",
     // Behind the wait comes the prompt itself: together they are in time for a first token within 5 s.
     admission: [{ policy: "queue-bounds", options: { maxWait: 4000 } }, "kv-headroom"],
     ordering: "virtual-token-counter",

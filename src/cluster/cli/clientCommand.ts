@@ -26,7 +26,7 @@ export const clientCommand = Command.make(
       "session",
       "Session the request belongs to: requests of one session like to meet on one worker."
     ),
-    tenant: textFlag("tenant", "Tenant to account the request to."),
+    tenant: textFlag("tenant", "Tenant that the request is accounted to. Default: the tenant named default."),
     credential: textFlag(
       "credential",
       "Credential of this client. Default: the first of PARALLAX_AUTH_CLIENTS, which others cannot see."

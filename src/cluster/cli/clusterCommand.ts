@@ -25,7 +25,7 @@ export const clusterCommand = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Run a balancer, the workers of this machine and the HTTP listener, until Ctrl-C. --workers is of the first model."
+    "Run a balancer, the workers of this machine and the HTTP listener, until Ctrl-C. --workers counts for the first model."
   ),
   Command.withExamples([
     { command: "bun run cluster", description: "One balancer and four simulated workers" },

@@ -38,7 +38,7 @@ const check = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Say everything that is wrong with the configuration; exits with 2 if something is."
+    "Say everything that is wrong with the configuration, and exit with 2 if something is."
   )
 )
 
@@ -63,7 +63,7 @@ const key = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Write a credential that lets in one peer alone, made from the first one of its role: it proves this name and no other."
+    "Write a credential for one peer, made from the first credential of its role: it lets this name in and no other."
   )
 )
 

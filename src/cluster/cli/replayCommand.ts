@@ -19,7 +19,7 @@ export const replayCommand = Command.make(
     trace: Argument.String("trace").pipe(Argument.withDescription(`File in the format ${traceFormats}.`)),
     address: textFlag(
       "address",
-      "Replay through the cluster that runs here. Default: through one started for the purpose.",
+      "Replay through the cluster that runs here. Default: through one that is started for this and stopped in the end.",
       "host:port"
     ),
     config: configFlag,
@@ -60,12 +60,12 @@ export const replayCommand = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Send a recorded trace at its recorded times, without waiting for answers, and report what the cluster made of it. --workers, --preset and --placement are for the cluster started for the purpose."
+    "Send a recorded trace at its recorded times, without waiting for answers, and report what the cluster made of it. --workers, --preset and --placement are for the cluster that it starts where no --address is given."
   ),
   Command.withExamples([
     {
-      command: "bun run replay-live traces/azure-2023-conv.jsonl.gz --limit 2000 --time-scale 30",
-      description: "Two thousand requests, thirty times faster, engines included"
+      command: "bun run replay-live test/fixtures/small.jsonl --time-scale 20",
+      description: "A small trace, twenty times faster, engines included"
     }
   ])
 )

@@ -147,11 +147,11 @@ export const simulateCommand = Command.make(
     speed: speedFlag,
     closedLoop: switchFlag(
       "closed-loop",
-      "Clients wait: a request of a session comes so long after the one before has ended as its client thinks."
+      "Clients wait: the next request of a session comes when the one before has ended and its client has thought."
     ),
     clients: countFlag(
       "clients",
-      "At most so many clients at a time, a session or a request without one each, who all wait. Default: no limit.",
+      "Most clients at a time. Each has one session, or one request without a session, and waits for its answers. Default: no limit.",
       Infinity
     ),
     // Undefined without it, so that reports do not speak of it.
@@ -193,7 +193,7 @@ export const simulateCommand = Command.make(
     },
     {
       command:
-        "bun run simulate --trace traces/mooncake-conversation-a.jsonl.gz --speed 2 --policies all --json",
+        "bun run simulate --trace test/fixtures/conversations.jsonl.gz --speed 2 --policies all --json",
       description: "A recorded trace, twice as fast, under everything there is"
     },
     {

@@ -8,7 +8,9 @@ const code = (text: string): string => `\`${text}\``
 
 const fallback = ({ leaf }: OptionPlace): string => {
   const value = leaf.fallbackText ?? code(JSON.stringify(leaf.fallback))
-  return leaf.unit === undefined ? value : `${value} ${leaf.unit}`
+  if (leaf.unit === undefined) return value
+  // A text such as "that of the preset" is no count.
+  return /^`?\d/.test(value) ? `${value} ${leaf.unit}` : `${value}, in ${leaf.unit}`
 }
 
 const option = (place: OptionPlace): string => {
@@ -66,17 +68,31 @@ const introduction = `# Configuration
 
 Written by \`bun run config docs\` from \`src/domain/config/schema.ts\`: edit that.
 
-A cluster needs no configuration. What you do state lies in \`cluster.config.ts\` in the working directory (or in the file named by
-\`--config\` or \`PARALLAX_CONFIG\`; \`.json\` and \`.yaml\` files hold the same options), and is laid over in this order:
+A cluster needs no configuration. What you want otherwise stands in \`cluster.config.ts\` in the working directory, or in the file named by
+\`--config\` or \`PARALLAX_CONFIG\`:
+
+\`\`\`ts
+export default {
+  models: [{ name: "llama-8b", workers: 8, engine: { kind: "simulated", preset: "8b-h100" } }],
+  tenants: [{ name: "chat", weight: 3 }],
+  pipeline: { preset: "fair" }
+}
+\`\`\`
+
+\`.json\` and \`.yaml\` files hold the same options. Around the object there may be a call of \`defineConfig\`, from \`parallax/config\`: it
+returns what it is given and has the editor check it, but a file outside of this repository cannot import it. The file is read when the cluster
+starts, and not again.
+
+Where an option is stated in several places, the later one of this list counts:
 
 1. the defaults below,
 2. the file,
 3. environment variables,
 4. flags of the command.
 
-\`bun run config print\` shows what they come to, \`bun run config print --origin\` also where each value comes from, and
+\`bun run config print\` shows what is in force, \`bun run config print --origin\` also where each value comes from, and
 \`bun run config check\` says all that is wrong and exits with 2.
 
-A time is written with its unit: \`"250 millis"\`, \`"5 seconds"\`, \`"10 minutes"\`, \`"1 hour"\`. Of a list, a variable changes one entry:
-\`PARALLAX_MODELS_0_WORKERS\` is that of the first model. Credentials in a variable are separated by commas, and are shown nowhere. An
-address that other machines can reach is refused while some role needs no credential, unless \`--insecure\` is typed.`
+A time is written with its unit: \`"250 millis"\`, \`"5 seconds"\`, \`"10 minutes"\`, \`"1 hour"\`. A variable changes one entry of
+a list: \`PARALLAX_MODELS_0_WORKERS\` is that of the first model. Credentials in a variable are separated by commas, and are shown nowhere.
+The cluster refuses to listen on an address that other machines can reach while some role needs no credential, unless \`--insecure\` is typed.`

@@ -246,7 +246,8 @@ const model = (presets: ReadonlyArray<string>) =>
         maximum: 256,
         unit: "processes",
         summary: "Most worker processes that a scaling policy may start on this machine.",
-        consequence: "Above `workers`, which is then the least, the number follows the load."
+        consequence:
+          "With more than `workers`, the number follows the load between the two, if `pipeline.scaling` names a policy other than `fixed`, which all presets have."
       }),
       "that of `workers`"
     ),
@@ -285,7 +286,7 @@ const tenant = section("A tenant whose share differs from that of others.", {
     maximum: 1000,
     summary: "Share relative to other tenants.",
     consequence:
-      "Twice the weight gets twice the service while both ask for more than there is: where some are refused, and in a queue with a fair ordering."
+      "Twice the weight gets about twice the tokens while both ask for more than there is, in admission and in a queue with a fair ordering. See docs/fairness.md."
   })
 })
 
@@ -326,7 +327,8 @@ const limits = section("Bounds. Whatever goes beyond one is refused with the nam
     maximum: 65_536,
     unit: "requests",
     summary: "Most requests the balancer holds, queued and in flight together.",
-    consequence: "Each takes about 1 KiB, from the moment that many are held at once; one more is rejected."
+    consequence:
+      "One more is rejected with `limit`. Each takes about 1 KiB, and memory that was needed once is kept."
   }),
   connections: integer({
     fallback: 16_384,
@@ -351,7 +353,7 @@ const limits = section("Bounds. Whatever goes beyond one is refused with the nam
     unit: "bytes",
     summary: "Most bytes held for a peer that does not read, and as many of CANCEL and CREDIT frames.",
     consequence:
-      "Above it the peer is cut off as a slow consumer. Memory can grow to this for every connection. From half of it on, requests wait for a worker that is slow to read."
+      "A peer with more is cut off as a slow consumer. Memory can grow to this for every connection. From half of it on, requests for a worker that is slow to read wait in the balancer."
   }),
   requestTimeout: duration(
     {
@@ -484,7 +486,8 @@ const log = section("Log lines, on the error output.", {
     fallback: "info",
     words: ["debug", "info", "warn", "error", "none"],
     summary: "Least important lines that are written.",
-    consequence: "`debug` tells about every connection and worker; no level shows prompts or credentials."
+    consequence:
+      "`debug` also tells when actors and worker processes start and stop. Suspicions, connections and workers started elsewhere are in the metrics alone. No level shows prompts or credentials."
   }),
   format: choice({
     fallback: "text",
@@ -514,7 +517,7 @@ const record = section(
       minimum: MIB,
       maximum: 16 * 1024 * MIB,
       unit: "bytes",
-      summary: "Largest file. The next one is a trace by itself.",
+      summary: "Size at which the next file is begun, which is a trace by itself.",
       consequence: "Larger files hold longer stretches of time that can be replayed in one piece."
     }),
     files: integer({
@@ -536,20 +539,22 @@ const record = section(
     tenantNames: boolean({
       fallback: false,
       summary: "Whether tenants are recorded by name.",
-      consequence: "Without, they are numbered. With, replays can give them their configured weights."
+      consequence:
+        "Without, they are numbered. With, `bun run replay-live` sends requests under these names, so that the weights of its cluster count."
     })
   }
 )
 
-const observability = section("What can be found out afterwards.", {
+const observability = section("What is kept, to be looked at afterwards.", {
   decisions: integer({
     fallback: 4096,
     minimum: 0,
     maximum: 1_000_000,
     unit: "requests",
-    summary: "Requests of which the decisions are kept, about, for `bun run explain`; the oldest make room.",
+    summary:
+      "The decisions about so many requests, more or less, are kept for `bun run explain`; the oldest make room.",
     consequence:
-      "More are found for longer, at 4 KB each. 0 keeps none, and saves what that costs: see docs/explain.md."
+      "With more, a request can be explained for longer; each takes 4 KB. 0 keeps none, and saves what that costs: see docs/explain.md."
   })
 })
 
@@ -600,7 +605,7 @@ export const makeSchema = (catalogue: Catalogue) =>
         pattern: /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
         rule: "1 to 63 letters, digits, dots, dashes or underscores, beginning with a letter or digit",
         summary: "Name of the cluster.",
-        consequence: "The balancer introduces itself with it; shown in logs and metrics."
+        consequence: "The balancer introduces itself with it, and recordings are named after it."
       }),
       timeScale: number({
         fallback: 1,
@@ -635,7 +640,7 @@ export const makeSchema = (catalogue: Catalogue) =>
     tenants: {
       node: "list",
       summary:
-        "Tenants with a weight of their own. Whose a request is, its client says: shares hold between tenants whose clients can be believed.",
+        "Tenants with a weight of their own; all others weigh 1. Clients say whose a request is, and nobody checks it: see docs/fairness.md.",
       item: tenant,
       countMin: 0,
       countMax: 1024

@@ -18,7 +18,7 @@ export const prefillBudget = defineAdmission(
   {
     name: "prefill-budget",
     summary:
-      "Rejects prompts whose reading would leave the answers beside it too little time: tokens come in time as well as first tokens.",
+      "Rejects prompts whose reading would slow the answers beside them down too much: so that later tokens come in time, and first ones too.",
     definition:
       "Room is the share of time that decoding leaves at a worker: 1 − step / itl, with a decode step as it would be with the request " +
       "there. A worker's budget is min(ttft, burst · room · mean answer · itl), with the mean of the answers expected there, this one " +

@@ -15,12 +15,12 @@ const SCALE_MS = 100
 const SCALE_MOST = 2 ** 40
 
 /**
- * What the tenants of a pool were served lately, in tokens per weight, and what those that were served most have to leave free.
+ * Counts what each tenant of a pool was served lately, in tokens per weight, and says how much of a bound it may fill.
  *
- * Where one bound counts for all, a tenant that floods fills it, and everybody is refused at the same rate. So a refusal has whoever was
- * served more than its tenant leave a part of every bound free, in proportion to what they were served: that tenant is let in until it
- * has caught up. While nobody is refused, or only who was served most, nothing is kept: a tenant alone has everything, at any time. Nor is
- * anything kept for requests that would be refused with that much more room.
+ * A bound counts for all tenants together. Without more, one that floods would fill it, and everybody would be refused at the same rate. So
+ * a refusal has the tenants that were served more than the refused one leave a part of every bound free, in proportion to what they were
+ * served. The refused tenant finds room there until it has caught up. Nothing is kept free while nobody is refused, or only the tenant that
+ * was served most: who is alone has everything, at any time. Nor is it for requests that so much more room would not have let in.
  *
  * O(1); 8 bytes a tenant. Counters do not decay: what comes later counts for more, so that the greatest of them is known.
  */
