@@ -99,7 +99,7 @@ const host: BalancerHost = new BalancerHost({
   decisions: kept === 0 ? undefined : { kept, choice },
   poolWanted: (pool, model) => {
     const detector = (nowMs: number) => new FailureDetector(nowMs)
-    keep(startPoolManager({ host, dispatcher, timers, pool, model, detector, checkMs: 250 }))
+    keep(startPoolManager({ host, dispatcher, pool, model, detector, checkMs: 250 }))
   }
 })
 const keep = (actor: Effect.Effect<unknown, never, Scope.Scope>): void =>
@@ -192,7 +192,7 @@ class Worker extends Peer {
   }
 }
 
-keep(startBalancer({ host, dispatcher, timers }))
+keep(startBalancer({ host, dispatcher }))
 settle()
 const workers = Array.from({ length: WORKERS }, (_, i) => new Worker("worker", `worker-${i}`))
 for (const worker of workers) {

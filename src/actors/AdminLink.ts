@@ -1,7 +1,7 @@
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type { BalancerSnapshot } from "../domain/Snapshot.ts"
-import { encodeFrame, locate, pack, parts, unpack } from "../protocol/Codec.ts"
+import { encodeFrame, pack, unpackPayload } from "../protocol/Codec.ts"
 import type { Connection, ConnectionHandler } from "../protocol/Connection.ts"
 import { At, HEADER_OFFSET, readU32, Type } from "../protocol/Header.ts"
 import type { Limits } from "../protocol/Limits.ts"
@@ -34,12 +34,8 @@ export class AdminLink implements ConnectionHandler {
   }
 
   readonly frame = (_type: number, bytes: Buffer, start: number, end: number): void => {
-    const { limits } = this.options
     const stream = readU32(bytes, start + HEADER_OFFSET + At.stream)
-    const value = locate(bytes, start, end, limits)
-      ? unpack(bytes, parts.payloadStart, parts.payloadEnd, limits)
-      : undefined
-    const request = decode(value)
+    const request = decode(unpackPayload(bytes, start, end, this.options.limits))
     const answer = Result.isSuccess(request)
       ? this.answer(request.success)
       : { error: "op: must be snapshot, drain or crash, with its fields" }

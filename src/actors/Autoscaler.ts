@@ -109,7 +109,6 @@ class Fleet {
   private readonly state: FleetState
   private readonly scaling: Scaling | undefined
   private readonly commands: ReadonlyArray<WorkerCommand>
-  private desired: number
 
   constructor(model: ScaledModel, options: AutoscalerOptions, say: (line: Effect.Effect<void>) => void) {
     const { least, most, name, role } = model
@@ -127,7 +126,6 @@ class Fleet {
     })
     this.scaling = model.elastic?.scaling()
     this.commands = Array.from({ length: most }, (_, index) => options.command(name, role, index))
-    this.desired = least
   }
 
   get name(): string {
@@ -135,7 +133,7 @@ class Fleet {
   }
 
   get wanted(): number {
-    return this.state.wanted ?? this.desired
+    return this.state.wanted ?? this.model.least
   }
 
   /** Asks the policy, at the end of a period. */
@@ -160,9 +158,8 @@ class Fleet {
       options.host.workers
     )
     const wanted = scaling.desired(view, nowMs) - others
-    if (wanted !== this.desired)
-      this.say(Effect.logInfo(`${model.name}: ${wanted} workers wanted, after ${this.desired}`))
-    this.desired = wanted
+    if (wanted !== this.wanted)
+      this.say(Effect.logInfo(`${model.name}: ${wanted} workers wanted, after ${this.wanted}`))
     state.want(wanted)
   }
 

@@ -1,9 +1,7 @@
 import * as Effect from "effect/Effect"
-import type { Timers } from "../protocol/Timers.ts"
 import type { BalancerHost } from "./BalancerHost.ts"
 import { type BalancerMessage, type BalancerOrder, isAbout, kindOf, News, slotOf } from "./BalancerMessage.ts"
 import { BalancerState } from "./BalancerState.ts"
-import { Reason } from "../domain/Outcome.ts"
 import { Phase } from "./RequestTable.ts"
 import { spawn } from "./runtime/Cell.ts"
 import type { Dispatcher } from "./runtime/Dispatcher.ts"
@@ -11,7 +9,6 @@ import type { Dispatcher } from "./runtime/Dispatcher.ts"
 export interface BalancerOptions {
   readonly host: BalancerHost
   readonly dispatcher: Dispatcher
-  readonly timers: Timers
 }
 
 /** A request is submitted, starts, ends, and is announced, read, cancelled, untied or failed at most once each: no more news can wait. */
@@ -26,8 +23,9 @@ const TICK_MS = 20
  */
 export const startBalancer = (options: BalancerOptions) =>
   Effect.gen(function* () {
-    const { dispatcher, host, timers } = options
+    const { dispatcher, host } = options
     const { links, timeScale } = host
+    const { timers } = host.options.context
     const { table } = links
     const core = new BalancerState({
       table,
@@ -86,7 +84,7 @@ export const startBalancer = (options: BalancerOptions) =>
         case News.failed:
           return core.failed(slot, nowMs)
         case News.cancelled:
-          return core.cancel(slot, Reason.cancelled, nowMs)
+          return core.cancel(slot, nowMs)
         case News.announced:
           return core.announce(slot, request.holder?.worker ?? -1, request.tied?.worker ?? -1, nowMs)
         case News.untied:

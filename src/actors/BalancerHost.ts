@@ -1,5 +1,6 @@
-import type { BalancerSnapshot, WorkerSnapshot } from "../domain/Snapshot.ts"
+import type { BalancerSnapshot, WorkerSnapshot, WorkerState } from "../domain/Snapshot.ts"
 import { reasonName } from "../domain/Outcome.ts"
+import { Role } from "../domain/PoolView.ts"
 import { idleLoad, type WorkerLoad } from "../domain/WorkerLoad.ts"
 import type { RequestRecorder } from "../observability/Recording.ts"
 import type { Connection, ConnectionContext, Greeting, Verdict } from "../protocol/Connection.ts"
@@ -23,7 +24,7 @@ import type { ActorRef } from "./runtime/ActorRef.ts"
 import { Stopwatch, type Stopwatches } from "./Stopwatch.ts"
 import { makeTotals, type Totals } from "./Totals.ts"
 import { WorkerLink } from "./WorkerLink.ts"
-import { roleOf, SEQUENCES_MAX, WorkerTable } from "./WorkerTable.ts"
+import { SEQUENCES_MAX, WorkerTable } from "./WorkerTable.ts"
 
 export interface BalancerHostOptions {
   readonly name: string
@@ -90,7 +91,14 @@ interface WorkerRecord {
 export interface Member {
   readonly worker: number
   readonly name: string
-  readonly state: WorkerSnapshot["state"]
+  readonly state: WorkerState
+}
+
+/** A pool that has a manager. */
+interface Pool {
+  readonly manager: ActorRef<PoolManagerMessage>
+  /** Its view of a worker; undefined of one that is no member. */
+  readonly stateOf: (worker: number) => WorkerState | undefined
 }
 
 /** Counts of a core: of all models, and of one. */
@@ -139,8 +147,8 @@ export class BalancerHost {
   private readonly prefixes: Array<PrefixIndex | undefined> = []
   private readonly workerNames: Names
   private readonly records: Array<WorkerRecord> = []
-  private readonly pools = new Map<string, ActorRef<PoolManagerMessage> | undefined>()
-  private readonly states = new Map<string, (worker: number) => WorkerSnapshot["state"] | undefined>()
+  /** By name; undefined until it has a manager. */
+  private readonly pools = new Map<string, Pool | undefined>()
   private readonly clients = new Set<ClientLink>()
   /** Client links there have been. */
   private clientCount = 0
@@ -154,7 +162,7 @@ export class BalancerHost {
   constructor(options: BalancerHostOptions) {
     this.options = options
     this.timeScale = options.timeScale ?? 1
-    this.links = new Links({ ...options, timers: options.context.timers })
+    this.links = new Links({ ...options, timers: options.context.timers, timeScale: this.timeScale })
     this.workers = new WorkerTable(options.workersMax)
     this.workerNames = new Names(options.workersMax)
     this.decisions = options.decisions && this.makeDecisions(options.decisions.kept)
@@ -192,18 +200,14 @@ export class BalancerHost {
     }
   }
 
-  /** A pool manager is up: it is told of the workers there are. `stateOf` is its view of a worker. */
-  poolStarted(
-    pool: string,
-    manager: ActorRef<PoolManagerMessage>,
-    stateOf: (worker: number) => WorkerSnapshot["state"] | undefined
-  ): void {
-    this.pools.set(pool, manager)
-    this.states.set(pool, stateOf)
+  /** A pool manager is up: it is told of the workers there are. */
+  poolStarted(name: string, pool: Pool): void {
+    const { manager } = pool
+    this.pools.set(name, pool)
     for (const [worker, record] of this.records.entries()) {
       if (
         this.links.workers[worker] === undefined ||
-        !record.models.some((model) => poolName(model, record.role) === pool)
+        !record.models.some((model) => poolName(model, record.role) === name)
       )
         continue
       manager.tell({ _tag: "Joined", worker, registration: record.registration })
@@ -218,8 +222,9 @@ export class BalancerHost {
     const answered = (): void => {
       if (--waiting === 0) then()
     }
-    for (const manager of this.pools.values()) {
-      if (manager === undefined) continue
+    for (const pool of this.pools.values()) {
+      if (pool === undefined) continue
+      const { manager } = pool
       waiting++
       // One that ends before it answers leaves it to its successor.
       const unwatch = manager.watch(answered)
@@ -292,8 +297,7 @@ export class BalancerHost {
 
   /** Workers of `model` that may get work, of one role. */
   readyCount(model: string, role: Register["role"] = "both"): number {
-    const stateOf = this.states.get(poolName(model, role))
-    return stateOf === undefined ? 0 : this.records.filter((_, worker) => stateOf(worker) === "ready").length
+    return this.membersOf(model, role).filter(({ state }) => state === "ready").length
   }
 
   /** Whether requests for `model` may get to workers: to one that does both, or to one of either part. */
@@ -304,13 +308,18 @@ export class BalancerHost {
 
   /** The connected workers of `model` that have one role. */
   membersOf(model: string, role: Register["role"] = "both"): ReadonlyArray<Member> {
-    const stateOf = this.states.get(poolName(model, role))
     return [...this.records.entries()].flatMap(([worker, record]) => {
-      const { models } = record
-      if (this.links.workers[worker] === undefined || record.role !== role || !models.includes(model))
-        return []
-      return [{ worker, name: this.workerNames.nameOf(worker), state: stateOf?.(worker) ?? "starting" }]
+      const state = this.stateOf(worker, model) ?? "starting"
+      if (state === "lost" || record.role !== role || !record.models.includes(model)) return []
+      return [{ worker, name: this.workerNames.nameOf(worker), state }]
     })
+  }
+
+  /** The state of a worker in its pool of `model`; undefined while nothing is known there of one that is connected. */
+  private stateOf(worker: number, model: string): WorkerState | undefined {
+    const record = this.records[worker]
+    if (record === undefined || this.links.workers[worker] === undefined) return "lost"
+    return this.pools.get(poolName(model, record.role))?.stateOf(worker)
   }
 
   tellBalancer(message: BalancerMessage): void {
@@ -367,21 +376,14 @@ export class BalancerHost {
     return new DecisionLog({
       kept,
       perSecond: EXPLAINED_PER_SECOND,
-      stateOf: (worker, model) => {
-        const record = this.records[worker]
-        if (record === undefined || this.links.workers[worker] === undefined) return "lost"
-        return this.states.get(poolName(this.models.nameOf(model), record.role))?.(worker)
-      }
+      stateOf: (worker, model) => this.stateOf(worker, this.models.nameOf(model))
     })
   }
 
   private workerSnapshot(record: WorkerRecord, worker: number, nowMs: number): WorkerSnapshot {
-    const connected = this.links.workers[worker] !== undefined
     return {
       name: this.workerNames.nameOf(worker),
-      state: connected
-        ? (this.states.get(poolName(record.models[0]!, record.role))?.(worker) ?? "starting")
-        : "lost",
+      state: this.stateOf(worker, record.models[0]!) ?? "starting",
       models: record.models,
       incarnation: record.incarnation,
       inFlight: this.workers.inFlight[worker]!,
@@ -392,7 +394,7 @@ export class BalancerHost {
     }
   }
 
-  private handlerOf(connection: Connection, { identity, role }: Pick<Hello, "identity" | "role">) {
+  private handlerOf(connection: Connection, { identity, role }: Hello) {
     const { options } = this
     const { limits } = options.context
     switch (role) {
@@ -458,7 +460,7 @@ export class BalancerHost {
     workers.keyLow[worker] = key.low
     workers.capacity[worker] = offer.capacity
     workers.maxSequences[worker] = offer.maxSequences ?? SEQUENCES_MAX
-    workers.role[worker] = roleOf(offer.role)
+    workers.role[worker] = Role[offer.role]
     workers.ratedSpeed[worker] = offer.speed
     workers.kvCapacityTokens[worker] = offer.kvCapacityTokens
     workers.joined(worker, link.connection.heardMs * this.timeScale)
@@ -515,7 +517,7 @@ export class BalancerHost {
   private tellPools(worker: number, message: PoolManagerMessage): void {
     const record = this.records[worker]
     if (record === undefined) return
-    for (const model of record.models) this.pools.get(poolName(model, record.role))?.tell(message)
+    for (const model of record.models) this.pools.get(poolName(model, record.role))?.manager.tell(message)
   }
 }
 

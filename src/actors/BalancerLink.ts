@@ -1,9 +1,16 @@
 import { Reason } from "../domain/Outcome.ts"
 import type { Engine, EngineFinish, EngineRequest } from "../engines/Engine.ts"
-import { encodeFrame, locate, pack, parts } from "../protocol/Codec.ts"
+import { encodeFrame, pack, parts, unpackPayload } from "../protocol/Codec.ts"
 import type { Connection, ConnectionContext, ConnectionHandler } from "../protocol/Connection.ts"
 import { At, Flag, HEADER_OFFSET, readU16, readU32, Type } from "../protocol/Header.ts"
-import { type Finished, Prompt, read, type Register } from "../protocol/Message.ts"
+import {
+  FAILURE_LENGTH_MAX,
+  faultOf,
+  type Finished,
+  Prompt,
+  read,
+  type Register
+} from "../protocol/Message.ts"
 import type { Task } from "../protocol/Turn.ts"
 import { CacheFrames } from "./CacheFrames.ts"
 import { type Attempt, HELD_MS_MAX, HELD_TOKENS_MAX, type WorkerState } from "./WorkerState.ts"
@@ -27,8 +34,6 @@ export interface BalancerLinkOptions {
   readonly closed: (why: string) => void
 }
 
-const MESSAGE_LENGTH_MAX = 1024
-
 /**
  * A worker's end of its link: registers, hands assignments to the engine, and writes what comes out of it.
  *
@@ -50,7 +55,7 @@ export class BalancerLink implements ConnectionHandler, Task {
     this.options = options
     const { models, capacity, kvCapacityTokens, maxSequences } = engine
     const register: Register = { models, role, capacity, speed, kvCapacityTokens, maxSequences }
-    this.cache = new CacheFrames(connection, context, engine)
+    this.cache = new CacheFrames(connection, context.turn, engine)
     // The control lane, in which the heartbeats follow: none may come before it.
     connection.outbox.control(encodeFrame(Type.register, {}, { payload: pack(register) }))
     this.beat()
@@ -106,11 +111,10 @@ export class BalancerLink implements ConnectionHandler, Task {
     const header = start + HEADER_OFFSET
     const epoch = readU32(bytes, header + At.epoch)
     const attempt = state.assign(stream, number, epoch, this.connection.heardMs)
-    if (typeof attempt === "number") return this.refuse(stream, number, epoch, attempt)
-    const prompt = locate(bytes, start, end, context.limits)
-      ? read(Prompt, bytes, parts.payloadStart, parts.payloadEnd, context.limits)
-      : undefined
-    if (prompt === undefined) return this.fail(attempt, Reason.badRequest, "payload: not a prompt")
+    if (typeof attempt === "number") return this.refuse({ stream, attempt: number, epoch }, attempt)
+    const payload = unpackPayload(bytes, start, end, context.limits)
+    const prompt = read(Prompt, payload)
+    if (prompt === undefined) return this.fail(attempt, Reason.badRequest, faultOf(Prompt, payload))
     const part = partOf(bytes[header + At.flags]!)
     const { role } = this.options
     if (role !== "both" && role !== part)
@@ -147,12 +151,12 @@ export class BalancerLink implements ConnectionHandler, Task {
     if (attempt.ended) attempt.stopEngine()
   }
 
-  private refuse(stream: number, number: number, epoch: number, reason: Reason): void {
+  private refuse(work: Work, reason: Reason): void {
     if (reason === Reason.cancelled) return
     if (reason === Reason.duplicateRequest) {
       return this.connection.refuse("bad_message", "bad_message", "ASSIGN gives out a stream that is in use")
     }
-    this.error(stream, number, epoch, reason, refusals.get(reason)!, 0)
+    this.error(work, reason, refusals.get(reason)!, 0)
   }
 
   private token(attempt: Attempt, text: string): void {
@@ -181,46 +185,30 @@ export class BalancerLink implements ConnectionHandler, Task {
   private done(attempt: Attempt, finish: EngineFinish): void {
     const { outputTokens, cachedTokens, reason, queueMs, prefillMs, totalMs } = finish
     const finished: Finished = { reason, worker: this.options.name, queueMs, prefillMs, totalMs }
-    const fields = {
-      stream: attempt.stream,
-      attempt: attempt.attempt,
-      epoch: attempt.epoch,
-      a: outputTokens,
-      b: cachedTokens
-    }
+    const fields = { ...echoOf(attempt), a: outputTokens, b: cachedTokens }
     this.connection.send(encodeFrame(Type.done, fields, { payload: pack(finished) }))
     this.end(attempt)
   }
 
   /** Says that the prompt is read. The engine keeps its KV cache until it is stopped. */
   private prefilled(attempt: Attempt, kvTokens: number, prefixTokens: number): void {
-    const { stream, attempt: number, epoch } = attempt
     this.options.state.keep(attempt, this.engineNowMs())
-    this.connection.send(
-      encodeFrame(Type.prefilled, { stream, attempt: number, epoch, a: kvTokens, b: prefixTokens })
-    )
+    const fields = { ...echoOf(attempt), a: kvTokens, b: prefixTokens }
+    this.connection.send(encodeFrame(Type.prefilled, fields))
   }
 
   /** Ends an attempt in an ERROR, after what it has ready. */
   private fail(attempt: Attempt, reason: Reason, message: string): void {
     if (attempt.ended) return
     this.writeReady(attempt)
-    this.error(attempt.stream, attempt.attempt, attempt.epoch, reason, message, attempt.sent)
+    this.error(attempt, reason, message, attempt.sent)
     this.end(attempt)
   }
 
-  private error(
-    stream: number,
-    attempt: number,
-    epoch: number,
-    reason: Reason,
-    message: string,
-    delivered: number
-  ): void {
-    const payload = pack({ message: message.slice(0, MESSAGE_LENGTH_MAX) })
-    this.connection.send(
-      encodeFrame(Type.error, { stream, attempt, epoch, a: reason, c: delivered }, { payload })
-    )
+  private error(work: Work, reason: Reason, message: string, delivered: number): void {
+    const fields = { ...echoOf(work), a: reason, c: delivered }
+    const payload = pack({ message: message.slice(0, FAILURE_LENGTH_MAX) })
+    this.connection.send(encodeFrame(Type.error, fields, { payload }))
   }
 
   private end(attempt: Attempt): void {
@@ -251,6 +239,10 @@ export class BalancerLink implements ConnectionHandler, Task {
       this.connection.outbox.control(encodeFrame(Type.heartbeat, {}, { payload: pack(engine.load()) }))
   }
 }
+
+/** The numbers of an attempt, which every frame about it repeats. */
+type Work = Pick<Attempt, "stream" | "attempt" | "epoch">
+const echoOf = ({ stream, attempt, epoch }: Work): Work => ({ stream, attempt, epoch })
 
 const partOf = (flags: number): EngineRequest["part"] => {
   if ((flags & Flag.prefillOnly) !== 0) return "prefill"

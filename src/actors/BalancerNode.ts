@@ -1,5 +1,5 @@
 import * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
+import { bind } from "../protocol/bind.ts"
 import { type Server, serve } from "../protocol/Server.ts"
 import type { Transport } from "../protocol/Transport.ts"
 import { startBalancer } from "./Balancer.ts"
@@ -9,13 +9,6 @@ import type { ChildSpec } from "./runtime/ChildSpec.ts"
 import type { Dispatcher } from "./runtime/Dispatcher.ts"
 import { FailureDetector } from "./runtime/FailureDetector.ts"
 import { type SupervisionEvent, supervise, type Supervisor } from "./runtime/Supervisor.ts"
-
-/** The address cannot be bound; `code` is the system's, such as `EADDRINUSE`. */
-export class BindFailed extends Schema.TaggedError<BindFailed>()("BindFailed", {
-  host: Schema.String,
-  port: Schema.Int,
-  code: Schema.String
-}) {}
 
 export interface BalancerNodeOptions {
   readonly host: Omit<BalancerHostOptions, "poolWanted">
@@ -62,7 +55,6 @@ export const startBalancerNode = Effect.fnUntraced(function* (options: BalancerN
       const start = startPoolManager({
         host,
         dispatcher,
-        timers,
         pool,
         model,
         detector: (nowMs) =>
@@ -95,24 +87,21 @@ export const startBalancerNode = Effect.fnUntraced(function* (options: BalancerN
     strategy: "oneForOne",
     children: [
       { id: "pools", start: poolsSpec, shutdown: "infinity" },
-      { id: "balancer", start: startBalancer({ host, dispatcher, timers }) }
+      { id: "balancer", start: startBalancer({ host, dispatcher }) }
     ],
     onEvent
   })
   const server = yield* Effect.acquireRelease(
-    Effect.try({
-      try: () =>
-        serve({
-          transport: options.transport,
-          context: options.host.context,
-          host: options.listenHost,
-          port: options.listenPort,
-          connectionsMax: options.connectionsMax,
-          greet: host.greet
-        }),
-      catch: (error) =>
-        new BindFailed({ host: options.listenHost, port: options.listenPort, code: codeOf(error) })
-    }),
+    bind(options.listenHost, options.listenPort, () =>
+      serve({
+        transport: options.transport,
+        context: options.host.context,
+        host: options.listenHost,
+        port: options.listenPort,
+        connectionsMax: options.connectionsMax,
+        greet: host.greet
+      })
+    ),
     (server) =>
       Effect.callback<void>((resume) =>
         server.close("the balancer is shutting down", () => resume(Effect.void))
@@ -135,6 +124,3 @@ export const startBalancerNode = Effect.fnUntraced(function* (options: BalancerN
   })
   return { host, server, root, drain } satisfies BalancerNode
 })
-
-const codeOf = (error: unknown): string =>
-  typeof error === "object" && error !== null && "code" in error ? String(error.code) : String(error)

@@ -15,7 +15,7 @@ import type { Stopwatches } from "./Stopwatch.ts"
 import type { Totals } from "./Totals.ts"
 import type { WorkerTable } from "./WorkerTable.ts"
 
-/** What the core asks of the world. Calls happen inside `step` methods, in order; none calls back into the core. */
+/** What the core asks of the world. Calls happen inside the methods of `BalancerState`, in order; none calls back into the core. */
 export interface BalancerEffects {
   readonly accept: (slot: number) => void
   /** Refuses a request that was not accepted. */
@@ -96,8 +96,6 @@ export class BalancerState {
   private wakeMs = Number.POSITIVE_INFINITY
   /** New requests are refused: the process is about to stop. */
   draining = false
-  queued = 0
-  inFlight = 0
 
   constructor(options: BalancerStateOptions) {
     this.options = options
@@ -144,10 +142,7 @@ export class BalancerState {
   first(slot: number, nowMs: number): void {
     this.nowMs = nowMs
     const progress = this.progressOf(slot)
-    if (progress.state !== State.placed) return
-    const request = this.table.at(slot)
-    this.start(request, progress)
-    this.countFirst(request)
+    if (progress.state === State.placed) this.start(this.table.at(slot), progress)
   }
 
   /** DONE was relayed: the request is over. */
@@ -191,7 +186,7 @@ export class BalancerState {
     const pool = this.poolOf(request.model)
     // The copy was sent last, and nothing since.
     if (request.live < request.attempts) return this.dropCopy(pool, progress)
-    this.uncharge(request, pool, request.tiedFailure as Reason)
+    this.uncharge(request, pool, request.tiedFailure)
     progress.attempt = copy
     progress.copy = undefined
     this.placed(request, pool, progress)
@@ -227,7 +222,7 @@ export class BalancerState {
     this.nowMs = nowMs
     const { state } = this.progressOf(slot)
     const request = this.table.at(slot)
-    const reason = request.failure as Reason
+    const reason = request.failure
     // After a restart the failure may have been seen to already: then another attempt goes on.
     if (reason === Reason.none || (state !== State.placed && state !== State.streaming)) return
     this.retry(request, reason)
@@ -246,11 +241,10 @@ export class BalancerState {
   }
 
   /** The client gave the request up, or is gone. */
-  cancel(slot: number, reason: Reason, nowMs: number): void {
+  cancel(slot: number, nowMs: number): void {
     this.nowMs = nowMs
     const request = this.table.at(slot)
-    if (this.progressOf(slot).state === State.none || request.phase === Phase.ended) return
-    this.stop(request, reason)
+    if (this.isLive(request)) this.stop(request, Reason.cancelled)
   }
 
   /**
@@ -282,7 +276,7 @@ export class BalancerState {
     const { table } = this
     for (let slot = 0; slot < table.capacity; slot++) {
       const request = table.at(slot)
-      if (request.phase !== Phase.open || this.progressOf(slot).state === State.none) continue
+      if (!this.isLive(request)) continue
       if (request.deadlineMs <= nowMs) this.stop(request, Reason.expired)
       else this.expect(request)
     }
@@ -294,8 +288,7 @@ export class BalancerState {
     const { table } = this
     for (let slot = 0; slot < table.capacity; slot++) {
       const request = table.at(slot)
-      if (request.phase === Phase.open && this.progressOf(slot).state !== State.none)
-        this.stop(request, Reason.draining)
+      if (this.isLive(request)) this.stop(request, Reason.draining)
     }
   }
 
@@ -332,7 +325,17 @@ export class BalancerState {
     if (request.accepted) this.takeOver(request, worker, tied)
     else this.submit(slot, nowMs)
     // Word of that was lost too. The request may be over by now.
-    if (request.cancelled) this.cancel(slot, Reason.cancelled, nowMs)
+    if (request.cancelled) this.cancel(slot, nowMs)
+  }
+
+  /** Requests waiting for a worker. */
+  get queued(): number {
+    return this.pools.reduce((sum, pool) => sum + (pool?.queuedCount ?? 0), 0)
+  }
+
+  /** Requests that are placed. */
+  get inFlight(): number {
+    return this.pools.reduce((sum, pool) => sum + (pool?.placed ?? 0), 0)
   }
 
   /** Requests waiting for a worker of `model`. */
@@ -343,6 +346,11 @@ export class BalancerState {
   /** Requests of `model` that are placed. */
   inFlightOf(model: number): number {
     return this.pools[model]?.placed ?? 0
+  }
+
+  /** Whether this core has the request, and its terminal was not written. */
+  private isLive({ phase, slot }: Request): boolean {
+    return phase === Phase.open && this.progressOf(slot).state !== State.none
   }
 
   private progressOf(slot: number): Progress {
@@ -369,10 +377,7 @@ export class BalancerState {
       const progress = this.progressOf(request.slot)
       this.charge(request, pool, worker, request.part)
       if (tied >= 0) progress.copy = this.chargeAnew(request, pool, tied, Role.both)
-      if (streaming) {
-        this.start(request, progress)
-        this.countFirst(request)
-      }
+      if (streaming) this.start(request, progress)
     } else {
       const reason = lossOf(request)
       if (request.attempts === 0 || (!streaming && this.mayRetry(request, reason))) this.requeue(request)
@@ -388,20 +393,22 @@ export class BalancerState {
   private queue(request: Request, pool: BalancerPool): void {
     if (pool.queuedCount === 0) pool.sinceMs = this.nowMs
     this.progressOf(request.slot).state = State.queued
-    this.queued++
     pool.queuedPromptTokens += request.promptTokens
   }
 
   private requeue(request: Request): void {
     const pool = this.poolOf(request.model)
+    this.putBack(request, pool)
+    this.serve(pool)
+  }
+
+  private putBack(request: Request, pool: BalancerPool): void {
     this.queue(request, pool)
     pool.policies.ordering.requeue(request, pool, this.nowMs)
-    this.serve(pool)
   }
 
   private dequeued(request: Request, pool: BalancerPool): void {
     this.progressOf(request.slot).state = State.none
-    this.queued--
     pool.queuedPromptTokens -= request.promptTokens
   }
 
@@ -463,8 +470,7 @@ export class BalancerState {
       const worker = picked[i]!
       pool.unmatch()
       if (worker < 0) {
-        this.queue(request, pool)
-        pool.policies.ordering.requeue(request, pool, this.nowMs)
+        this.putBack(request, pool)
         continue
       }
       const fits = this.workers.hasRoom(worker) && worker !== this.progressOf(request.slot).avoided
@@ -476,15 +482,13 @@ export class BalancerState {
 
   /** A worker found gone is taken off the list, so this ends after as many tries as there are workers. */
   private place(request: Request, pool: BalancerPool): void {
-    const { nowMs } = this
     const { avoided } = this.progressOf(request.slot)
     while (pool.hasRoom) {
-      const worker = pool.pick(request, avoided, nowMs)
+      const worker = pool.pick(request, avoided, this.nowMs)
       assert(worker >= 0, "a policy picks while there is someone to pick")
       if (this.attempt(request, pool, worker, pool.producer)) return
     }
-    this.queue(request, pool)
-    pool.policies.ordering.requeue(request, pool, nowMs)
+    this.putBack(request, pool)
   }
 
   /**
@@ -530,7 +534,6 @@ export class BalancerState {
     progress.state = State.placed
     // Who produces the answer of a split request computes nothing of its prompt: what the reader did stands.
     if (charge.uncachedTokens > 0) request.uncachedTokens = charge.uncachedTokens
-    this.inFlight++
     pool.placed++
     pool.tellPlaced(request, worker, placedMs)
   }
@@ -539,6 +542,7 @@ export class BalancerState {
     const { attempt } = progress
     const { worker } = attempt
     progress.state = State.streaming
+    this.countFirst(request)
     this.charges.started(attempt, this.nowMs)
     const pool = this.poolOf(request.model)
     pool.tellStarted(request, worker, this.nowMs)
@@ -554,7 +558,6 @@ export class BalancerState {
     this.charges.release(attempt, pool, this.nowMs)
     this.dropPlace(pool, progress)
     progress.state = State.none
-    this.inFlight--
     pool.placed--
     pool.tellReleased(request, attempt.worker, reason, this.nowMs)
   }
@@ -661,10 +664,7 @@ export class BalancerState {
       if (from < 0) return false
       const request = this.table.at(slot)
       const pool = this.poolOf(request.model)
-      if (!this.attempt(request, pool, worker)) {
-        this.queue(request, pool)
-        pool.policies.ordering.requeue(request, pool, this.nowMs)
-      }
+      if (!this.attempt(request, pool, worker)) this.putBack(request, pool)
       this.vacated(from)
       return true
     },
@@ -801,4 +801,4 @@ export class BalancerState {
 
 /** Why a request that nobody holds lost its last attempt: as is on record, unless that was given up by ourselves. */
 const lossOf = ({ failure }: Request): Reason =>
-  failure === Reason.none || failure === Reason.cancelled ? Reason.workerLost : (failure as Reason)
+  failure === Reason.none || failure === Reason.cancelled ? Reason.workerLost : failure

@@ -1,8 +1,8 @@
 import type { CacheSink, CacheWatch, Engine } from "../engines/Engine.ts"
 import { encodeFrame } from "../protocol/Codec.ts"
-import type { Connection, ConnectionContext } from "../protocol/Connection.ts"
+import type { Connection } from "../protocol/Connection.ts"
 import { Flag, Type } from "../protocol/Header.ts"
-import type { Task } from "../protocol/Turn.ts"
+import type { Task, Turn } from "../protocol/Turn.ts"
 
 const HASH_BYTES = 8
 /** Fits into the smallest frame limit that can be configured, 4096 bytes. */
@@ -16,7 +16,7 @@ const CHAIN_BYTES_MAX = 500 * HASH_BYTES
  */
 export class CacheFrames implements CacheSink, Task {
   private readonly connection: Connection
-  private readonly context: ConnectionContext
+  private readonly turn: Turn
   private readonly watch: CacheWatch | undefined
   private sequence = 0
   /** Whether the balancer lacks something: it gets nothing until everything can be said. */
@@ -29,9 +29,9 @@ export class CacheFrames implements CacheSink, Task {
   /** Whether this turn will end it. */
   private asked = false
 
-  constructor(connection: Connection, context: ConnectionContext, engine: Engine) {
+  constructor(connection: Connection, turn: Turn, engine: Engine) {
     this.connection = connection
-    this.context = context
+    this.turn = turn
     this.watch = engine.watchCache?.(this)
   }
 
@@ -42,7 +42,7 @@ export class CacheFrames implements CacheSink, Task {
 
   /** To be called a few times a second. */
   beat(): void {
-    if (this.watch === undefined || !this.behind || !this.hasRoom()) return
+    if (this.watch === undefined || !this.behind || this.connection.outbox.isHalfFull) return
     // What waits is part of what is told now.
     this.length = 0
     this.behind = false
@@ -87,7 +87,7 @@ export class CacheFrames implements CacheSink, Task {
     this.model = model
     if (this.asked) return
     this.asked = true
-    this.context.turn.soon(this)
+    this.turn.soon(this)
   }
 
   private end(): void {
@@ -95,13 +95,8 @@ export class CacheFrames implements CacheSink, Task {
     const fields = { a: this.model, b: this.nextSequence() }
     const chain = this.chain.subarray(0, this.length)
     this.length = 0
-    this.behind ||= !this.hasRoom()
+    this.behind ||= this.connection.outbox.isHalfFull
     if (!this.behind) this.connection.send(encodeFrame(this.type, fields, { chain }))
-  }
-
-  private hasRoom(): boolean {
-    const { connection, context } = this
-    return connection.outbox.pending < context.limits.outboxBytes / 2
   }
 
   private nextSequence(): number {

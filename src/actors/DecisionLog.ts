@@ -51,7 +51,9 @@ export const standings = [
 
 export type Standing = (typeof standings)[number]
 
-const [CANDIDATE, NOT_COMPARED, NOT_READY] = [0, 1, 2]
+const CANDIDATE = standings.indexOf("candidate")
+const NOT_COMPARED = standings.indexOf("not-compared")
+const NOT_READY = standings.indexOf("not-ready")
 const WRONG_ROLE = standings.indexOf("wrong-role")
 const ANSWERS_ONLY = standings.indexOf("answers-only")
 const NOT_SPLIT = standings.indexOf("not-split")
@@ -461,7 +463,7 @@ export class DecisionLog implements PolicyEvents {
   private standingOf(worker: number, pool: BalancerPool, model: number, avoided: number): number {
     const { policies, workers } = pool
     if (!pool.isReady(worker)) {
-      const state = this.options.stateOf?.(worker, model) ?? "not-ready"
+      const state = this.options.stateOf?.(worker, model)
       return Math.max(
         NOT_READY,
         standings.findIndex((standing) => standing === state)

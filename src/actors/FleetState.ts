@@ -44,8 +44,6 @@ export const RECONNECT_MS = 60_000
 /** Weight of the newest of the times that workers took to start. */
 const NEWEST_WEIGHT = 0.5
 
-const isReady = (state: Sighting["state"]): boolean => state === "ready"
-
 /**
  * The worker processes of one model on this machine: as many as are wanted, of which some leave. Pure. It goes by what it sees alone, so
  * that whatever happened behind its back (crashes, restarts, drains by others, a crash of its own) comes right with the next look.
@@ -70,8 +68,8 @@ export class FleetState {
 
   /** How many of the processes seen are ready, and how many are to be; those on their way out count for neither. */
   staying(seen: ReadonlyArray<Sighting>): { readonly ready: number; readonly starting: number } {
-    const staying = seen.filter(({ index }) => !this.leaving.has(index))
-    const ready = staying.filter(({ state }) => isReady(state)).length
+    const staying = this.stayers(seen)
+    const ready = staying.filter(({ state }) => state === "ready").length
     return { ready, starting: staying.length - ready }
   }
 
@@ -95,7 +93,7 @@ export class FleetState {
   ): ReadonlyArray<FleetOrder> {
     const { least, most } = this.options
     this.learn(seen, nowMs)
-    const staying = seen.filter(({ index }) => !this.leaving.has(index))
+    const staying = this.stayers(seen)
     this.wanted ??= Math.min(Math.max(staying.length, least), most)
     return [
       ...this.hurry(seen, nowMs),
@@ -105,13 +103,18 @@ export class FleetState {
     ]
   }
 
+  /** Those that are not on their way out. */
+  private stayers(seen: ReadonlyArray<Sighting>): ReadonlyArray<Sighting> {
+    return seen.filter(({ index }) => !this.leaving.has(index))
+  }
+
   private learn(seen: ReadonlyArray<Sighting>, nowMs: number): void {
     const states = new Map(seen.map(({ index, state }) => [index, state]))
     for (const index of this.leaving.keys()) if (!states.has(index)) this.leaving.delete(index)
     for (const index of this.signs.keys()) if (!states.has(index)) this.signs.delete(index)
     for (const [index, orderedMs] of this.ordered) {
       const state = states.get(index)
-      if (state !== undefined && !isReady(state)) continue
+      if (state !== undefined && state !== "ready") continue
       this.ordered.delete(index)
       if (state === undefined) continue
       const tookMs = nowMs - orderedMs

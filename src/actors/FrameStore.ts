@@ -1,3 +1,5 @@
+import { grow } from "../structures/grow.ts"
+
 /** A request frame up to this size lies in its slot's own cell; a longer one in a block of its own. */
 const CELL_BYTES = 512
 const CELLS_MIN = 1024
@@ -28,7 +30,7 @@ export class FrameStore {
   /** Copies a frame. False when there is no room for it. */
   hold(slot: number, bytes: Buffer, start: number, end: number): boolean {
     const size = end - start
-    if (slot >= this.lengths.length) this.grow(slot + 1)
+    if (slot >= this.lengths.length) this.grow(slot)
     if (size <= CELL_BYTES) bytes.copy(this.cells, slot * CELL_BYTES, start, end)
     else {
       if (this.longBytes + size > this.limitBytes) return false
@@ -76,13 +78,10 @@ export class FrameStore {
     return (this.spare[Math.ceil(size / BLOCK_BYTES)] ??= [])
   }
 
-  private grow(slots: number): void {
-    const size = Math.max(slots, this.lengths.length * 2)
-    const cells = Buffer.allocUnsafeSlow(size * CELL_BYTES)
+  private grow(slot: number): void {
+    this.lengths = grow(this.lengths, slot, (length) => new Uint32Array(length))
+    const cells = Buffer.allocUnsafeSlow(this.lengths.length * CELL_BYTES)
     this.cells.copy(cells)
     this.cells = cells
-    const lengths = new Uint32Array(size)
-    lengths.set(this.lengths)
-    this.lengths = lengths
   }
 }

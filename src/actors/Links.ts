@@ -75,10 +75,10 @@ export class Links implements BalancerEffects {
     readonly heldBytesMax: number
     readonly epoch: number
     readonly timers: Timers
-    readonly timeScale?: number | undefined
+    readonly timeScale: number
   }) {
     this.timers = options.timers
-    this.timeScale = options.timeScale ?? 1
+    this.timeScale = options.timeScale
     this.table = new RequestTable(options.requestsMax)
     this.frames = new FrameStore(options.heldBytesMax)
     this.epoch = options.epoch

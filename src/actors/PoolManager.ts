@@ -1,5 +1,4 @@
 import * as Effect from "effect/Effect"
-import type { Timers } from "../protocol/Timers.ts"
 import type { BalancerHost } from "./BalancerHost.ts"
 import { type Detector, type PoolDecision, type PoolMessage, PoolState } from "./PoolState.ts"
 import { spawn } from "./runtime/Cell.ts"
@@ -13,7 +12,6 @@ export type PoolManagerMessage =
 export interface PoolManagerOptions {
   readonly host: BalancerHost
   readonly dispatcher: Dispatcher
-  readonly timers: Timers
   /** The pool's name, and its model: the workers of one model that have one role. */
   readonly pool: string
   readonly model: number
@@ -28,7 +26,8 @@ const MAILBOX_CAPACITY = 4096
 /** The actor of one pool: keeps `PoolState`, tells the balancer who may get work, and has lost workers cut off. */
 export const startPoolManager = (options: PoolManagerOptions) =>
   Effect.gen(function* () {
-    const { host, model, timers } = options
+    const { host, model } = options
+    const { timers } = host.options.context
     const state = new PoolState(options.detector)
     const carryOut = (decision: PoolDecision): void => {
       const { worker } = decision
@@ -50,7 +49,7 @@ export const startPoolManager = (options: PoolManagerOptions) =>
           host.tellBalancer({ _tag: "Load", worker: message.worker, load: message.load })
       }
     })
-    host.poolStarted(options.pool, manager, (worker) => state.stateOf(worker))
+    host.poolStarted(options.pool, { manager, stateOf: (worker) => state.stateOf(worker) })
     const cancel = timers.every(options.checkMs, () => {
       manager.tell({ _tag: "Check" })
     })

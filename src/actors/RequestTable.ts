@@ -1,3 +1,4 @@
+import { Reason } from "../domain/Outcome.ts"
 import { Role } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
 import { assert } from "../structures/assert.ts"
@@ -47,10 +48,10 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
   /** Bytes of TOKEN frames that were relayed, and how many may be. */
   sentBytes = 0
   creditUpToBytes = 0
-  /** Why the last attempt ended before DONE, as a `Reason`; 0 while it goes on. Set before the balancer is told. */
-  failure = 0
+  /** Why the last attempt ended before DONE; none while it goes on. Set before the balancer is told. */
+  failure: Reason = Reason.none
   /** The same of the one of two tied attempts that the other one outlived. */
-  tiedFailure = 0
+  tiedFailure: Reason = Reason.none
   /** What the worker said when the last attempt failed. */
   message: string | undefined
   /** Whether the client gave it up, or is gone. */
@@ -107,7 +108,7 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
       this.holder = holder
       this.live = this.attempts
       this.part = part
-      this.failure = 0
+      this.failure = Reason.none
       if (part !== Role.decode) this.reader = undefined
     } else {
       assert(this.tied === undefined && this.holder !== holder, "two attempts are tied, at two workers")
@@ -117,7 +118,7 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
   }
 
   /** The attempt that `holder` has ended before DONE. Says whether another one goes on. */
-  left(holder: Holder, reason: number): boolean {
+  left(holder: Holder, reason: Reason): boolean {
     if (this.tied === undefined) {
       this.holder = undefined
       this.failure = reason
@@ -210,7 +211,7 @@ export class RequestTable<Client = unknown, Holder = unknown> {
     request.live = 0
     request.accepted = false
     request.nextIndex = 0
-    request.failure = 0
+    request.failure = Reason.none
     request.message = undefined
     request.cancelled = false
     request.weight = 1

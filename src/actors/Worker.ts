@@ -6,6 +6,7 @@ import {
   type Connection,
   type ConnectionContext,
   type ConnectionHandler,
+  deaf,
   isRefusal
 } from "../protocol/Connection.ts"
 import { dial } from "../protocol/dial.ts"
@@ -130,7 +131,7 @@ export class Worker {
   private welcomed(connection: Connection): ConnectionHandler {
     if (this.stopping) {
       connection.goodbye("done", "the worker has stopped")
-      return nobody
+      return deaf
     }
     const { engine, name, role, speed, heartbeatMs, muted } = this.options
     const openedMs = this.context.timers.nowMs()
@@ -191,8 +192,6 @@ export class Worker {
     this.options.onState?.(lifecycle, why)
   }
 }
-
-const nobody: ConnectionHandler = { frame: () => undefined, closed: () => undefined }
 
 /** A worker that lives as long as its scope. Closing the scope stops it and waits for its socket to go; drain it first to lose nothing. */
 export const startWorker = (options: WorkerOptions): Effect.Effect<Worker, never, Scope.Scope> =>

@@ -21,7 +21,7 @@ export interface WorkerLinkOptions {
   ) => { readonly worker: number; readonly models: ReadonlyArray<number> } | undefined
   readonly heartbeat: (link: WorkerLink, load: WorkerLoad) => void
   readonly draining: (link: WorkerLink) => void
-  readonly closed: (link: WorkerLink, why: string) => void
+  readonly closed: (link: WorkerLink) => void
 }
 
 /** Broken promises of a worker before it is cut off. */
@@ -73,7 +73,7 @@ export class WorkerLink implements ConnectionHandler {
     else this.cacheChanged(type, bytes, start, end)
   }
 
-  readonly closed = (why: string): void => {
+  readonly closed = (): void => {
     const { links, worker } = this
     if (worker >= 0) links.prefixes.cleared(worker)
     for (let slot = 0; slot < links.table.capacity; slot++) {
@@ -81,7 +81,7 @@ export class WorkerLink implements ConnectionHandler {
       if (request.numberAt(this) >= 0) links.attemptFailed(request, this, Reason.workerLost)
       else if (request.keeper === this) links.keeperLost(request)
     }
-    this.options.closed(this, why)
+    this.options.closed(this)
   }
 
   readonly drained = (): void => {
@@ -111,14 +111,11 @@ export class WorkerLink implements ConnectionHandler {
     const count = readU32(bytes, header + At.tokenCount)
     if (readU32(bytes, header + At.tokenIndex) !== nextIndex || count === 0 || request.part === Role.prefill)
       return this.breakOff(request)
-    const sentBytes = request.sentBytes + end - start
-    if (
-      nextIndex + count > request.creditUpTo ||
-      (sentBytes > request.creditUpToBytes &&
-        !mayFollow(request.sentBytes, end - start, request.creditUpToBytes))
-    )
-      return this.connection.refuse("flow_control", "flow_control", "tokens beyond the credit")
-    request.sentBytes = sentBytes
+    const isWithin =
+      nextIndex + count <= request.creditUpTo &&
+      mayFollow(request.sentBytes, end - start, request.creditUpToBytes)
+    if (!isWithin) return this.connection.refuse("flow_control", "flow_control", "tokens beyond the credit")
+    request.sentBytes += end - start
     this.relay(request, bytes, start, end)
     request.nextIndex = nextIndex + count
     if (nextIndex === 0) this.links.started(request, this)

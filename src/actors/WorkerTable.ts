@@ -1,4 +1,4 @@
-import { Role, type WorkerColumns } from "../domain/PoolView.ts"
+import type { WorkerColumns } from "../domain/PoolView.ts"
 import type { WorkerLoad } from "../domain/WorkerLoad.ts"
 import { pendingStepsMs } from "../policies/costs.ts"
 import { WorkerEstimates } from "../policies/estimators/WorkerEstimates.ts"
@@ -176,6 +176,3 @@ export class WorkerTable implements WorkerColumns {
     this.pendingPrefillAttention[worker]! -= attention
   }
 }
-
-/** The number of a role's name. */
-export const roleOf = (name: keyof typeof Role): number => Role[name]

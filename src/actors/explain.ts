@@ -20,6 +20,7 @@ type Arrival = Extract<Note, { readonly request: unknown }>
 
 const isArrival = (note: Note): note is Arrival => note.act === "refused" || note.act === "admitted"
 const isChoosing = (note: Note): note is Choosing => "producer" in note
+const isPlacing = (note: Note): note is Choosing => note.act === "picked" || note.act === "pickedTogether"
 
 /** Sums of the same terms in another order differ by less than this share. */
 const ROUNDING = 1e-9
@@ -85,15 +86,12 @@ export const explain = (
 }
 
 const verdictsOf = (arrival: Arrival, { admission }: PipelineChoice): Explanation["admission"] => {
-  const refuser = arrival.act === "admitted" ? admission.length : arrival.by && admission.length - arrival.by
+  const { length } = admission
+  // None where no policy refused it: then none was asked.
+  const refuser = arrival.act === "admitted" ? length : arrival.by === 0 ? -1 : length - arrival.by
   return admission.map(({ policy }, i) => ({
     policy,
-    verdict:
-      i < refuser
-        ? "let in"
-        : arrival.act === "refused" && arrival.by > 0 && i === refuser
-          ? "refused"
-          : "not asked"
+    verdict: i < refuser ? "let in" : i === refuser ? "refused" : "not asked"
   }))
 }
 
@@ -104,9 +102,7 @@ const queueOf = (
 ): Explanation["queue"] => {
   if (arrival.act === "refused" || (arrival.hadRoom && arrival.queued === 0 && !arrival.joint)) return null
   const { atMs, hadRoom, picks, queued } = arrival
-  const picked = notes.find(
-    (note) => isChoosing(note) && (note.act === "picked" || note.act === "pickedTogether")
-  ) as Choosing | undefined
+  const picked = notes.find(isPlacing)
   const isJoint = hadRoom && queued === 0
   return {
     why: !hadRoom
@@ -128,7 +124,7 @@ const decisionOf = (
   { choice, workerOf }: Naming
 ): Decision => {
   const { act, atMs, attempt, number, outputTokens, producer, worker } = note
-  const isPlaced = act === "picked" || act === "pickedTogether"
+  const isPlaced = isPlacing(note)
   const seen = note.workers.toSorted(compareSeen)
   const chosen = seen.find((each) => each.worker === worker)
   const isWeighed = act === "picked" && chosen?.terms !== undefined

@@ -1,7 +1,7 @@
 import * as Schema from "effect/Schema"
 import type { BalancerSnapshot } from "../domain/Snapshot.ts"
 import { bunTransport } from "../protocol/BunTransport.ts"
-import { encodeFrame, locate, pack, parts, unpack } from "../protocol/Codec.ts"
+import { encodeFrame, pack, unpackPayload } from "../protocol/Codec.ts"
 import type { Connection } from "../protocol/Connection.ts"
 import { At, HEADER_OFFSET, readU32, Type } from "../protocol/Header.ts"
 import { defaultLimits } from "../protocol/Limits.ts"
@@ -89,9 +89,7 @@ export const connectAdmin = async (options: AdminOptions): Promise<AdminConnecti
 
   const answered = (bytes: Buffer, start: number, end: number): void => {
     const question = questions.get(readU32(bytes, start + HEADER_OFFSET + At.stream))
-    const value = locate(bytes, start, end, defaultLimits)
-      ? unpack(bytes, parts.payloadStart, parts.payloadEnd, defaultLimits)
-      : undefined
+    const value = unpackPayload(bytes, start, end, defaultLimits)
     if (value === undefined || value === null || typeof value !== "object")
       question?.fail("the answer cannot be read")
     else if ("error" in value) question?.fail(String(value.error))

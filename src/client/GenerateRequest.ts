@@ -1,3 +1,4 @@
+import { LABEL_RULE, labelPattern } from "../domain/label.ts"
 import { hash64 } from "../structures/hash.ts"
 import { promptChain } from "./promptChain.ts"
 
@@ -94,6 +95,6 @@ const integer = (field: string, value: number, min: number, max: number): number
 }
 
 const name = (field: string, value: string | undefined): string | undefined => {
-  if (value === undefined || /^[\x21-\x7e]{1,128}$/.test(value)) return value
-  throw new RangeError(`${field} must be 1 to 128 visible ASCII characters`)
+  if (value === undefined || labelPattern.test(value)) return value
+  throw new RangeError(`${field} must be ${LABEL_RULE}`)
 }

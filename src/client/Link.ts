@@ -1,6 +1,11 @@
 import { isRetryable, Reason } from "../domain/Outcome.ts"
-import { locate, parts, unpack } from "../protocol/Codec.ts"
-import { type Connection, type ConnectionHandler, isRefusal } from "../protocol/Connection.ts"
+import { locate, parts, unpackPayload } from "../protocol/Codec.ts"
+import {
+  type Connection,
+  type ConnectionContext,
+  type ConnectionHandler,
+  isRefusal
+} from "../protocol/Connection.ts"
 import {
   At,
   Flag,
@@ -37,6 +42,7 @@ export class Link implements ConnectionHandler, Task {
   /** Models served, as of the last greeting. */
   models: ReadonlyArray<string> = []
   private readonly options: LinkOptions
+  private readonly context: ConnectionContext
   private readonly waiting = new Set<OpenRequest>()
   private readonly streams = new Map<number, OpenRequest>()
   private connection: Connection | undefined
@@ -48,6 +54,7 @@ export class Link implements ConnectionHandler, Task {
 
   constructor(options: LinkOptions) {
     this.options = options
+    this.context = options.introduction.context
     this.redial = new Redial({
       ...options,
       opened: (connection, welcome) => this.opened(connection, welcome),
@@ -139,26 +146,25 @@ export class Link implements ConnectionHandler, Task {
     if (this.waiting.size === 0) return
     if (this.connection === undefined) return this.redial.dial()
     const nowMs = this.nowMs()
-    // What the kernel has not taken stays below half of what the outbox holds: a burst makes requests wait, and cuts no connection.
-    const pendingMax = this.options.introduction.context.limits.outboxBytes / 2
     let left = this.waiting.size
     for (const request of this.waiting) {
       if (left-- === 0) return
       if (request.dueMs > nowMs) continue
-      if (this.connection === undefined || this.connection.outbox.pending > pendingMax) return
+      // A burst makes requests wait, and cuts no connection.
+      if (this.connection === undefined || this.connection.outbox.isHalfFull) return
       this.waiting.delete(request)
       this.send(request, this.connection, nowMs)
     }
   }
 
   private nowMs(): number {
-    return this.options.introduction.context.timers.nowMs()
+    return this.context.timers.nowMs()
   }
 
   private ask(): void {
     if (this.asked) return
     this.asked = true
-    this.options.introduction.context.turn.soon(this)
+    this.context.turn.soon(this)
   }
 
   private drop(request: OpenRequest, reason: Reason, message: string): void {
@@ -210,7 +216,7 @@ export class Link implements ConnectionHandler, Task {
     const header = start + HEADER_OFFSET
     const index = readU32(bytes, header + At.tokenIndex)
     const count = readU32(bytes, header + At.tokenCount)
-    const text = request.wantsText ? this.unpack(bytes, start, end) : ""
+    const text = request.wantsText ? unpackPayload(bytes, start, end, this.context.limits) : ""
     const broken =
       typeof text === "string"
         ? request.tokens.accept(readU16(bytes, header + At.attempt), index, count, end - start)
@@ -226,7 +232,7 @@ export class Link implements ConnectionHandler, Task {
     const nowMs = this.connection!.heardMs
     const header = start + HEADER_OFFSET
     const tokens = readU32(bytes, header + At.outputTokens)
-    const finished = this.payload(Finished, bytes, start, end)
+    const finished = readPayload(Finished, bytes, start, end, this.context.limits)
     if (tokens !== request.tokens.next || finished === undefined) {
       const broken =
         finished === undefined
@@ -261,7 +267,7 @@ export class Link implements ConnectionHandler, Task {
     if (reason === Reason.unknownModel && request.facts.model !== undefined)
       this.names.models.forget(request.facts.model)
     if (request.ended) return
-    const message = this.payload(Failure, bytes, start, end)?.message ?? ""
+    const message = readPayload(Failure, bytes, start, end, this.context.limits)?.message ?? ""
     if (type === Type.error) {
       const delivered = readU32(bytes, header + At.delivered)
       if (delivered !== request.tokens.next)
@@ -288,27 +294,11 @@ export class Link implements ConnectionHandler, Task {
     request.fail(Reason.workerProtocol, broken, this.nowMs())
   }
 
-  private unpack(bytes: Buffer, start: number, end: number): unknown {
-    const { limits } = this.options.introduction.context
-    return locate(bytes, start, end, limits)
-      ? unpack(bytes, parts.payloadStart, parts.payloadEnd, limits)
-      : undefined
-  }
-
   private readerOf(bytes: Buffer, start: number, end: number): string | undefined {
-    const { limits } = this.options.introduction.context
+    const { limits } = this.context
     return locate(bytes, start, end, limits)
       ? unpackReader(bytes, parts.extrasStart, parts.payloadStart, limits)
       : undefined
-  }
-
-  private payload<S extends Parameters<typeof readPayload>[0]>(
-    schema: S,
-    bytes: Buffer,
-    start: number,
-    end: number
-  ): S["Type"] | undefined {
-    return readPayload(schema, bytes, start, end, this.options.introduction.context.limits)
   }
 
   private opened(connection: Connection, welcome: Welcome): ConnectionHandler {

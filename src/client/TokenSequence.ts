@@ -39,7 +39,7 @@ export class TokenSequence {
     if (index + count > this.creditUpTo)
       return `token ${index + count - 1} came with credit up to ${this.creditUpTo}`
     const bytes = this.acceptedBytes + frameBytes
-    if (bytes > this.creditUpToBytes && !mayFollow(this.acceptedBytes, frameBytes, this.creditUpToBytes))
+    if (!mayFollow(this.acceptedBytes, frameBytes, this.creditUpToBytes))
       return `byte ${bytes} came with credit up to ${this.creditUpToBytes}`
     this.attempt = attempt
     this.next = index + count

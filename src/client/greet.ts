@@ -1,4 +1,9 @@
-import type { Connection, ConnectionContext, ConnectionHandler } from "../protocol/Connection.ts"
+import {
+  type Connection,
+  type ConnectionContext,
+  type ConnectionHandler,
+  deaf
+} from "../protocol/Connection.ts"
 import { dial } from "../protocol/dial.ts"
 import { type Hello, version, type Welcome } from "../protocol/Message.ts"
 import type { Transport } from "../protocol/Transport.ts"
@@ -46,7 +51,7 @@ export const greet = (introduction: Introduction, greeted: Greeted): (() => void
     welcomed: (connection, welcome) => {
       if (!decide()) {
         connection.goodbye("done", "")
-        return nobody
+        return deaf
       }
       opened = true
       return greeted.opened(connection, welcome)
@@ -58,5 +63,3 @@ export const greet = (introduction: Introduction, greeted: Greeted): (() => void
   })
   return () => void decide()
 }
-
-const nobody: ConnectionHandler = { frame: () => undefined, closed: () => undefined }

@@ -4,11 +4,9 @@ import { join, resolve } from "node:path"
 import type { BalancerHostOptions } from "../actors/BalancerHost.ts"
 import { randomU32 } from "../client/randomU32.ts"
 import type { Config } from "../domain/Config.ts"
+import { labelPattern } from "../domain/label.ts"
 import { type Recorder, startRecorder } from "../observability/Recorder.ts"
 import { recordDisk } from "../observability/recordDisk.ts"
-
-/** What a trace takes for a label. */
-const LABEL = /^[\x21-\x7e]{1,128}$/
 
 /** What a balancer is to record its requests with, and what is missing of them: nothing, unless the configuration names a directory. */
 export const startRecording = Effect.fnUntraced(function* ({
@@ -45,11 +43,11 @@ export const startRecording = Effect.fnUntraced(function* ({
           // The first one is that of requests which name none.
           if (index === 0) return undefined
           const name = tenantName(index)
-          return record.tenantNames && LABEL.test(name) ? name : `t${index}`
+          return record.tenantNames && labelPattern.test(name) ? name : `t${index}`
         },
         model: (index) => {
           const name = modelName(index)
-          return LABEL.test(name) ? name : `m${index}`
+          return labelPattern.test(name) ? name : `m${index}`
         }
       })
   }

@@ -18,8 +18,6 @@ export interface RunningBalancer {
   readonly dispatcher: Dispatcher
   /** What is asked of each model whose number of workers follows the load. */
   readonly meters: ReadonlyMap<string, DemandMeter>
-  /** Whether every configured model has a ready worker, and nothing is stopping: the answer of /readyz. */
-  readonly ready: () => boolean
   /** Refuses new requests and waits for the others, as long as the configuration allows. */
   readonly drain: Effect.Effect<void>
   readonly onEvent: (event: SupervisionEvent) => void
@@ -32,19 +30,11 @@ export const startBalancer = Effect.fnUntraced(function* (
   config: Config
 ): Effect.fn.Return<RunningBalancer, CliFailure, Scope.Scope> {
   const log = yield* eventLog
-  const node = yield* startNode({
-    config,
-    violation: log.violation,
-    defect: log.defect,
-    onEvent: log.supervision
-  })
-  const { host } = node
-  const ready = (): boolean => !host.draining && config.models.every(({ name }) => host.isServed(name))
+  const node = yield* startNode(config, log)
   const http = yield* startGateway({
     config,
-    host,
+    host: node.host,
     tcp: node.address,
-    ready,
     log,
     recordingLosses: node.recordingLosses,
     recordedIn: node.recordedIn
@@ -52,10 +42,9 @@ export const startBalancer = Effect.fnUntraced(function* (
   return {
     tcp: node.address,
     http,
-    host,
+    host: node.host,
     dispatcher: node.dispatcher,
     meters: node.meters,
-    ready,
     drain: node.drain(config.drain.timeoutMs),
     onEvent: log.supervision,
     ended: Effect.callback((resume) => {

@@ -41,6 +41,9 @@ export const startCluster = Effect.fnUntraced(function* (
   const balancer = yield* startBalancer(config)
   const { dispatcher, host, onEvent } = balancer
   const models = new Map(config.models.map((model) => [model.name, model]))
+  const scaled = config.models.flatMap((model) =>
+    scaledModels(config, model, balancer.meters.get(model.name))
+  )
   let workers: Supervisor | undefined
   const workersSpec = Effect.map(
     supervise({ id: "workers", strategy: "oneForOne", children: [], intensity: RESTARTS_MAX, onEvent }),
@@ -56,10 +59,7 @@ export const startCluster = Effect.fnUntraced(function* (
       timers: scaledTimers(systemTimers, config.cluster.timeScale),
       workers: workers!,
       launcher: processLauncher,
-      models: config.models.flatMap((model) => [
-        scaledModel(config, model, balancer.meters.get(model.name)),
-        ...partsOf(model)
-      ]),
+      models: scaled,
       command: (model, role, index) => workerCommand(config, models.get(model)!, role, index, balancer.tcp),
       periodMs: config.scaling.periodMs,
       restartAfterMs: config.scaling.restartAfterMs,
@@ -87,12 +87,7 @@ export const startCluster = Effect.fnUntraced(function* (
     })
   )
   yield* Effect.addFinalizer(() => balancer.drain)
-  const complete = () =>
-    config.models.every((model) =>
-      [{ name: model.name, role: "both" as const, least: model.workers }, ...partsOf(model)].every(
-        ({ name, role, least }) => host.readyCount(name, role) >= least
-      )
-    )
+  const complete = () => scaled.every(({ name, role, least }) => host.readyCount(name, role) >= least)
   const ended = Effect.raceFirst(
     balancer.ended,
     Effect.catchTag(machine.join, "Escalated", () =>
@@ -103,31 +98,23 @@ export const startCluster = Effect.fnUntraced(function* (
     while (!complete()) yield* Effect.sleep(READY_LOOK_MS)
   })
   yield* Effect.raceFirst(allReady, ended)
-  return {
-    ...balancer,
-    workers: config.models.reduce(
-      (sum, { workers, prefillWorkers, decodeWorkers }) => sum + workers + prefillWorkers + decodeWorkers,
-      0
-    ),
-    ended
-  }
+  return { ...balancer, workers: scaled.reduce((sum, { least }) => sum + least, 0), ended }
 })
 
-const scaledModel = (
+/** The workers of one model, by what they do of its requests; of those for one part there are always as many. */
+const scaledModels = (
   { pipeline }: Config,
-  { name, workers, workersMax = workers }: ModelConfig,
+  { name, workers, workersMax = workers, prefillWorkers, decodeWorkers }: ModelConfig,
   demand: DemandMeter | undefined
-): ScaledModel => {
+): ReadonlyArray<ScaledModel> => {
   const { policy, options } = pipeline.scaling
   const scaling = () => findScaling(policy).make(options, makeRng(randomU32()))
-  return { name, role: "both", least: workers, most: workersMax, elastic: demand && { scaling, demand } }
+  return [
+    { name, role: "both", least: workers, most: workersMax, elastic: demand && { scaling, demand } },
+    { name, role: "prefill", least: prefillWorkers, most: prefillWorkers },
+    { name, role: "decode", least: decodeWorkers, most: decodeWorkers }
+  ]
 }
-
-/** The workers for one part of requests: always as many. */
-const partsOf = ({ name, prefillWorkers, decodeWorkers }: ModelConfig): ReadonlyArray<ScaledModel> => [
-  { name, role: "prefill", least: prefillWorkers, most: prefillWorkers },
-  { name, role: "decode", least: decodeWorkers, most: decodeWorkers }
-]
 
 const workerCommand = (
   config: Config,
@@ -143,9 +130,6 @@ const workerCommand = (
     name,
     role,
     address,
-    credential:
-      secret === undefined
-        ? undefined
-        : nodeCredential(Redacted.value(secret), { role: "worker", identity: name })
+    credential: secret && nodeCredential(Redacted.value(secret), { role: "worker", identity: name })
   })
 }

@@ -9,15 +9,17 @@ import { makeMetrics, type MetricSources } from "../observability/Metrics.ts"
 import type { Recorder } from "../observability/Recorder.ts"
 import { thisProcess } from "../observability/ProcessFacts.ts"
 import packageJson from "../../package.json" with { type: "json" }
-import { type CliFailure, failed, portTaken } from "./cli/CliFailure.ts"
+import { type CliFailure, failed, unbound } from "./cli/CliFailure.ts"
 import type { EventLog } from "./eventLog.ts"
+
+/** Longest body of a request over HTTP. */
+const BODY_BYTES_MAX = 1024 * 1024
 
 export interface GatewayOptions {
   readonly config: Config
   readonly host: BalancerHost
   /** `host:port` of the balancer, which the gateway uses as every client does. */
   readonly tcp: string
-  readonly ready: () => boolean
   readonly log: EventLog
   readonly recordingLosses: MetricSources["recordingLosses"]
   /** As `Recorder` has it, where requests are recorded. */
@@ -38,7 +40,7 @@ export const startGateway = Effect.fnUntraced(function* (
         connect({
           address: options.tcp,
           identity,
-          ...(credential === undefined ? {} : { credential: Redacted.value(credential) })
+          credential: credential && Redacted.value(credential)
         }),
       catch: (error) =>
         failed(`The HTTP listener cannot reach the balancer at ${options.tcp}: ${String(error)}`)
@@ -61,6 +63,7 @@ export const startGateway = Effect.fnUntraced(function* (
     port: config.listen.httpPort,
     client,
     defaultModel: () => host.models.all()[0],
+    bodyBytesMax: BODY_BYTES_MAX,
     authorised: (credential) => host.options.gate.isKnown("client", credential),
     isOpen: config.auth.clients.length === 0,
     explain: (idHigh, idLow) => {
@@ -69,8 +72,8 @@ export const startGateway = Effect.fnUntraced(function* (
       const arrivedMs = host.startedMs * host.timeScale + explanation.request.arrivedMs
       return { ...explanation, recording: options.recordedIn?.(arrivedMs) ?? null }
     },
-    ready: options.ready,
+    ready: () => !host.draining && config.models.every(({ name }) => host.isServed(name)),
     metrics
-  }).pipe(Effect.catchTag("HttpBindFailed", (error) => portTaken(error.host, error.port, "--http-port")))
+  }).pipe(Effect.catchTag("BindFailed", (error) => unbound(error, "--http-port")))
   return `${name}:${port}`
 })

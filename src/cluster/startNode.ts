@@ -3,7 +3,6 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { startBalancerNode } from "../actors/BalancerNode.ts"
 import { Dispatcher } from "../actors/runtime/Dispatcher.ts"
-import type { SupervisionEvent } from "../actors/runtime/Supervisor.ts"
 import type { Config, ModelConfig } from "../domain/Config.ts"
 import { DemandMeter } from "../policies/DemandMeter.ts"
 import { makePipeline } from "../policies/pipelines.ts"
@@ -16,7 +15,8 @@ import { systemTimers } from "../protocol/Timers.ts"
 import { Turn } from "../protocol/Turn.ts"
 import { makeRng } from "../structures/Rng.ts"
 import { randomU32 } from "../client/randomU32.ts"
-import { portTaken } from "./cli/CliFailure.ts"
+import { unbound } from "./cli/CliFailure.ts"
+import type { EventLog } from "./eventLog.ts"
 import { heartbeatMsOf } from "./heartbeatMsOf.ts"
 import { startRecording } from "./recording.ts"
 
@@ -27,16 +27,8 @@ const STREAMS_MAX = 16_384
 /** Share of accepted requests that may be retried after failures workers answered with. */
 const RETRY_BUDGET = 0.1
 
-export interface NodeOptions {
-  readonly config: Config
-  readonly violation: (kind: string, hint: string) => void
-  /** A link threw: its connection was cut, the process goes on. */
-  readonly defect: (error: unknown) => void
-  readonly onEvent: (event: SupervisionEvent) => void
-}
-
 /** A balancer with its pool managers and its listener, as the configuration says. It ends with the scope. */
-export const startNode = Effect.fnUntraced(function* ({ config, violation, defect, onEvent }: NodeOptions) {
+export const startNode = Effect.fnUntraced(function* (config: Config, log: EventLog) {
   const timers = systemTimers
   const turn = new Turn()
   const dispatcher = new Dispatcher(turn, timers.nowMs)
@@ -45,7 +37,7 @@ export const startNode = Effect.fnUntraced(function* ({ config, violation, defec
     frameBytes: config.limits.frameBytes,
     outboxBytes: config.limits.outboxBytes
   }
-  const context: ConnectionContext = { turn, timers, limits, violation, defect }
+  const context: ConnectionContext = { turn, timers, limits, violation: log.violation, defect: log.defect }
   const { timeScale, seed = randomU32() } = config.cluster
   let pools = 0
   const meters = new Map(
@@ -100,15 +92,15 @@ export const startNode = Effect.fnUntraced(function* ({ config, violation, defec
     heartbeatMs: heartbeatMsOf(config),
     suspectMs: config.failure.suspectAfterMs,
     lostMs: config.failure.lostAfterMs,
-    onEvent
+    onEvent: log.supervision
   }).pipe(
     Effect.catchTags({
-      BindFailed: ({ host, port }) => portTaken(host, port, "--port"),
+      BindFailed: (error) => unbound(error, "--port"),
       Escalated: (escalated) => Effect.die(escalated)
     })
   )
   const address = `${node.server.host}:${node.server.port}`
-  return { ...node, dispatcher, context, meters, recordingLosses, recordedIn, address }
+  return { ...node, dispatcher, meters, recordingLosses, recordedIn, address }
 })
 
 /** Of how many requests decisions are kept, if of any. */

@@ -1,3 +1,4 @@
+import { LABEL_RULE, labelPattern } from "../domain/label.ts"
 import { type HttpError, httpError } from "./HttpError.ts"
 
 /** What POST /generate takes. Other fields are ignored. */
@@ -27,8 +28,8 @@ const integer = (min: number, max: number): Rule => ({
   holds: (value) => Number.isInteger(value) && (value as number) >= min && (value as number) <= max
 })
 const label: Rule = {
-  says: "must be 1 to 128 visible ASCII characters",
-  holds: (value) => typeof value === "string" && /^[\x21-\x7e]{1,128}$/.test(value)
+  says: `must be ${LABEL_RULE}`,
+  holds: (value) => typeof value === "string" && labelPattern.test(value)
 }
 const rules: Readonly<Record<keyof GenerateBody, Rule>> = {
   prompt: {

@@ -16,7 +16,7 @@ export interface HttpError {
 }
 
 /** Whoever is told to wait comes back within a minute. */
-const RETRY_AFTER_SECONDS_MAX = 60
+const RETRY_AFTER_MS_MAX = 60_000
 
 /** Status by the reason of an ending; anything else is 500. */
 const statuses: Readonly<Record<string, number>> = {
@@ -37,7 +37,6 @@ const statuses: Readonly<Record<string, number>> = {
   worker_lost: 502,
   worker_failed: 502,
   worker_protocol: 502,
-  retry_budget: 503,
   no_worker: 503,
   worker_refused: 503,
   draining: 503,
@@ -83,20 +82,12 @@ export const errorBody = ({ message, type, code, param }: HttpError): unknown =>
 })
 
 export const errorResponse = (error: HttpError, headers: Readonly<Record<string, string>> = {}): Response => {
-  const { retryAfterMs } = error
-  const wait =
-    retryAfterMs === undefined
-      ? {}
-      : {
-          "retry-after": String(
-            Math.min(RETRY_AFTER_SECONDS_MAX, Math.max(1, Math.ceil(retryAfterMs / 1000)))
-          ),
-          "retry-after-ms": String(
-            Math.min(RETRY_AFTER_SECONDS_MAX * 1000, Math.max(1, Math.ceil(retryAfterMs)))
-          )
-        }
-  return Response.json(errorBody(error), {
-    status: error.status,
-    headers: { ...headers, ...error.headers, ...wait }
-  })
+  const { retryAfterMs, status } = error
+  const wait = retryAfterMs === undefined ? {} : waitHeaders(retryAfterMs)
+  return Response.json(errorBody(error), { status, headers: { ...headers, ...error.headers, ...wait } })
+}
+
+const waitHeaders = (retryAfterMs: number): Readonly<Record<string, string>> => {
+  const waitMs = Math.min(RETRY_AFTER_MS_MAX, Math.max(1, Math.ceil(retryAfterMs)))
+  return { "retry-after": String(Math.ceil(waitMs / 1000)), "retry-after-ms": String(waitMs) }
 }

@@ -1,30 +1,21 @@
 import type { Server } from "bun"
 import * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { bind, type BindFailed } from "../protocol/bind.ts"
 import { decisions, DECISIONS_PATH, type DecisionsOptions, UNNAMED } from "./decisions.ts"
 import { generate, type GenerateOptions } from "./generate.ts"
 import { errorResponse, httpError } from "./HttpError.ts"
 
-export interface HttpServerOptions extends Omit<GenerateOptions, "bodyBytesMax">, DecisionsOptions {
+export interface HttpServerOptions extends GenerateOptions, DecisionsOptions {
   /** Always explicit: without one the listener would be open to every network. */
   readonly host: string
   /** 0 picks a free port. */
   readonly port: number
-  readonly bodyBytesMax?: number
   /** Whether every configured model has a ready worker and nothing is draining. */
   readonly ready: () => boolean
   readonly metrics: { readonly contentType: string; readonly render: () => Promise<string> }
 }
 
-/** The address cannot be bound; `code` is the system's, such as `EADDRINUSE`. */
-export class HttpBindFailed extends Schema.TaggedError<HttpBindFailed>()("HttpBindFailed", {
-  host: Schema.String,
-  port: Schema.Int,
-  code: Schema.String
-}) {}
-
-const MIB = 1024 * 1024
 /** How long a connection may do nothing. Bun looks every four seconds, so it takes up to 12. */
 const IDLE_S = 10
 /** How long answers may take to leave once the scope closes. */
@@ -38,29 +29,26 @@ const STOP_MS = 2_000
  */
 export const makeHttpServer = (
   options: HttpServerOptions
-): Effect.Effect<{ readonly host: string; readonly port: number }, HttpBindFailed, Scope.Scope> =>
+): Effect.Effect<{ readonly host: string; readonly port: number }, BindFailed, Scope.Scope> =>
   Effect.gen(function* () {
     const fork = Effect.runForkWith(yield* Effect.context())
     const defect = (error: unknown) => fork(Effect.logError("a request broke the HTTP listener", error))
-    const bodyBytesMax = options.bodyBytesMax ?? MIB
     const server = yield* Effect.acquireRelease(
-      Effect.try({
-        try: () =>
-          Bun.serve({
-            hostname: options.host,
-            port: options.port,
-            // Twice ours: up to there we can explain.
-            maxRequestBodySize: 2 * bodyBytesMax,
-            // As is Bun's default: where nothing is said it warns about every request that it ends.
-            idleTimeout: IDLE_S,
-            fetch: (request, server) => answer(request, server, { ...options, bodyBytesMax }),
-            error: (error) => {
-              defect(error)
-              return errorResponse(httpError(500, "internal", "the request could not be handled"))
-            }
-          }),
-        catch: (error) => new HttpBindFailed({ host: options.host, port: options.port, code: codeOf(error) })
-      }),
+      bind(options.host, options.port, () =>
+        Bun.serve({
+          hostname: options.host,
+          port: options.port,
+          // Twice ours: up to there we can explain.
+          maxRequestBodySize: 2 * options.bodyBytesMax,
+          // As is Bun's default: where nothing is said it warns about every request that it ends.
+          idleTimeout: IDLE_S,
+          fetch: (request, server) => answer(request, server, options),
+          error: (error) => {
+            defect(error)
+            return errorResponse(httpError(500, "internal", "the request could not be handled"))
+          }
+        })
+      ),
       (server) =>
         Effect.promise(() => server.stop()).pipe(
           Effect.timeoutOption(STOP_MS),
@@ -70,11 +58,11 @@ export const makeHttpServer = (
     return { host: options.host, port: server.port! }
   })
 
-const codeOf = (error: unknown): string =>
-  typeof error === "object" && error !== null && "code" in error ? String(error.code) : String(error)
-
-type Options = HttpServerOptions & GenerateOptions
-type Route = (request: Request, server: Server<unknown>, options: Options) => Response | Promise<Response>
+type Route = (
+  request: Request,
+  server: Server<unknown>,
+  options: HttpServerOptions
+) => Response | Promise<Response>
 
 const livez: Route = () => new Response("live\n")
 

@@ -12,6 +12,7 @@ export interface GenerateOptions {
   readonly client: Client
   /** The model of requests that name none. */
   readonly defaultModel: () => string | undefined
+  /** Longest body; up to twice as much is read, to say so. */
   readonly bodyBytesMax: number
   /** Whether a bearer credential, or none, lets a client in. */
   readonly authorised: (credential: string | undefined) => boolean
@@ -79,8 +80,7 @@ const refusalOf = ({ headers }: Request, options: GenerateOptions): HttpError | 
   if (refused !== undefined) return refused
   // A page of another site can send a POST without asking, but not without naming its origin.
   const origin = headers.get("origin")
-  if (origin !== null && !/^https?:\/\//.test(origin)) return foreign
-  if (origin !== null && origin.replace(/^https?:\/\//, "") !== headers.get("host")) return foreign
+  if (origin !== null && /^https?:\/\/(.*)$/.exec(origin)?.[1] !== headers.get("host")) return foreign
   if (
     !/^(application\/json|application\/x-www-form-urlencoded)? *(;|$)/i.test(
       headers.get("content-type") ?? ""

@@ -89,6 +89,7 @@ export const makeMetrics = (sources: MetricSources): Metrics => {
     }
   const counter = family(Counter)
   const gauge = family(Gauge)
+  const histogram = histograms(registry)
   const one = (value: number): Iterable<Sample> => [[{}, value]]
 
   gauge("build_info", "Version of the running program; always 1.", ["version"], () => [
@@ -102,17 +103,17 @@ export const makeMetrics = (sources: MetricSources): Metrics => {
     ])
   )
   counter("rejections_total", "Requests that were not let in, by reason.", ["reason"], () =>
-    byReason(now.rejections)
+    byKind("reason", Object.entries(now.rejections))
   )
   counter("failures_total", "Admitted requests that did not end well, by reason.", ["reason"], () =>
-    byReason(now.failures)
+    byKind("reason", Object.entries(now.failures))
   )
   counter("retries_total", "Attempts beyond the first of a request.", [], () => one(now.retries))
   counter(
     "rescues_total",
     "Requests taken from their workers or copied before they started, by the rescue policy that did.",
     ["kind"],
-    () => Object.entries(now.rescues).map(([kind, count]): Sample => [{ kind }, count])
+    () => byKind("kind", Object.entries(now.rescues))
   )
   counter("tokens_total", "Tokens of finished requests.", ["direction", "cached"], () => [
     [{ direction: "input", cached: "true" }, now.cachedTokens],
@@ -128,39 +129,31 @@ export const makeMetrics = (sources: MetricSources): Metrics => {
   gauge("clients", "Client connections.", [], () => one(now.clients))
 
   const { decisionMs, totals } = sources
-  histogram(registry, {
-    name: "queue_duration_seconds",
-    help: "From arrival to the first placement.",
-    bounds: bounds.wait,
-    sources: [[{}, totals.queueMs]]
-  })
-  histogram(registry, {
-    name: "ttft_seconds",
-    help: "From arrival to the first token.",
-    bounds: bounds.wait,
-    sources: [[{}, totals.ttftMs]]
-  })
-  histogram(registry, {
-    name: "tpot_seconds",
-    help: "From the first token to the end, per token after the first, of finished requests that had any.",
-    bounds: bounds.token,
-    sources: [[{}, totals.tpotMs]]
-  })
-  histogram(registry, {
-    name: "request_duration_seconds",
-    help: "From arrival to the last token, of finished requests.",
-    bounds: bounds.wait,
-    sources: [[{}, totals.e2eMs]]
-  })
-  histogram(registry, {
-    name: "decision_duration_seconds",
-    help: "Time that policies took to decide, of a sample of decisions.",
-    bounds: bounds.decision,
-    sources: [
+  histogram("queue_duration_seconds", "From arrival to the first placement.", bounds.wait, [
+    [{}, totals.queueMs]
+  ])
+  histogram("ttft_seconds", "From arrival to the first token.", bounds.wait, [[{}, totals.ttftMs]])
+  histogram(
+    "tpot_seconds",
+    "From the first token to the end, per token after the first, of finished requests that had any.",
+    bounds.token,
+    [[{}, totals.tpotMs]]
+  )
+  histogram(
+    "request_duration_seconds",
+    "From arrival to the last token, of finished requests.",
+    bounds.wait,
+    [[{}, totals.e2eMs]]
+  )
+  histogram(
+    "decision_duration_seconds",
+    "Time that policies took to decide, of a sample of decisions.",
+    bounds.decision,
+    [
       [{ decision: "admission" }, decisionMs.admission],
       [{ decision: "placement" }, decisionMs.placement]
     ]
-  })
+  )
 
   gauge(
     "workers",
@@ -188,8 +181,7 @@ export const makeMetrics = (sources: MetricSources): Metrics => {
     "recording_losses_total",
     "Requests missing in the recording: unwritten for the disk, overtaken by too many others, crowded out.",
     ["reason"],
-    () =>
-      Object.entries(sources.recordingLosses?.() ?? {}).map(([reason, count]): Sample => [{ reason }, count])
+    () => byKind("reason", Object.entries(sources.recordingLosses?.() ?? {}))
   )
 
   counter("process_cpu_seconds_total", "CPU time used by the process.", [], () => one(facts.cpuSeconds))
@@ -276,38 +268,35 @@ function* byState({ models, workers }: BalancerSnapshot): Iterable<Sample> {
     for (const name of models) yield [{ model: labels.get(name) ?? "other", state }, 1]
 }
 
-const byReason = (counts: Readonly<Record<string, number>>): Iterable<Sample> =>
-  Object.entries(counts).map(([reason, count]) => [{ reason }, count])
-
-function* byKind(label: string, counts: ReadonlyMap<string, number>): Iterable<Sample> {
+/** Kinds past the bound are summed up. */
+function* byKind(label: string, counts: Iterable<readonly [string, number]>): Iterable<Sample> {
   let seen = 0
   for (const [kind, count] of counts) yield [{ [label]: seen++ < KINDS_MAX ? kind : "other" }, count]
 }
 
-interface HistogramFamily {
-  readonly name: string
-  readonly help: string
-  readonly bounds: ReadonlyArray<number>
-  readonly sources: ReadonlyArray<readonly [labels: Labels, source: Histogram]>
-}
+type Source = readonly [labels: Labels, source: Histogram]
 
-/** Histograms counted elsewhere, in ms, shown in seconds: bucket counts are exact to within 1 % of their bounds. */
-const histogram = (registry: Registry, { name, help, bounds, sources }: HistogramFamily): void => {
-  const family = { name: fullName(name), help, type: "histogram" as const, aggregator: "sum" as const }
-  const sample = (suffix: string, value: number, labels: Labels) => ({
-    metricName: `${family.name}_${suffix}`,
-    value,
-    labels
-  })
-  const get = () =>
-    Promise.resolve({
-      ...family,
-      values: sources.flatMap(([labels, source]) => [
-        ...bounds.map((le) => sample("bucket", source.countAtMost(le * 1000), { ...labels, le: String(le) })),
-        sample("bucket", source.count, { ...labels, le: "+Inf" }),
-        sample("sum", source.sum / 1000, labels),
-        sample("count", source.count, labels)
-      ])
+/** Adds histograms counted elsewhere, in ms, shown in seconds: bucket counts are exact to within 1 % of their bounds. */
+const histograms =
+  (registry: Registry) =>
+  (name: string, help: string, bounds: ReadonlyArray<number>, sources: ReadonlyArray<Source>): void => {
+    const family = { name: fullName(name), help, type: "histogram" as const, aggregator: "sum" as const }
+    const sample = (suffix: string, value: number, labels: Labels) => ({
+      metricName: `${family.name}_${suffix}`,
+      value,
+      labels
     })
-  registry.registerMetric({ ...family, get } as never)
-}
+    const get = () =>
+      Promise.resolve({
+        ...family,
+        values: sources.flatMap(([labels, source]) => [
+          ...bounds.map((le) =>
+            sample("bucket", source.countAtMost(le * 1000), { ...labels, le: String(le) })
+          ),
+          sample("bucket", source.count, { ...labels, le: "+Inf" }),
+          sample("sum", source.sum / 1000, labels),
+          sample("count", source.count, labels)
+        ])
+      })
+    registry.registerMetric({ ...family, get } as never)
+  }

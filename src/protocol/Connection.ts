@@ -34,6 +34,9 @@ export interface ConnectionHandler {
   readonly drained?: () => void
 }
 
+/** Of a connection that ended before anybody was to use it. */
+export const deaf: ConnectionHandler = { frame: () => undefined, closed: () => undefined }
+
 /** What is shared by all connections of a process. */
 export interface ConnectionContext {
   readonly turn: Turn

@@ -32,6 +32,9 @@ export interface Limits {
   readonly goodbyeMs: number
 }
 
+/** What bounds a scan of one value. */
+export type ScanLimits = Pick<Limits, "depth" | "nodes">
+
 export const defaultLimits: Limits = {
   greetingFrameBytes: 4 * 1024,
   frameBytes: 1024 * 1024,

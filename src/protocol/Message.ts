@@ -2,17 +2,17 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import { identityPattern } from "../domain/identity.ts"
+import { labelPattern } from "../domain/label.ts"
 import { idleLoad, type WorkerLoad } from "../domain/WorkerLoad.ts"
-import { locate, pack, parts, unpack } from "./Codec.ts"
-import type { Limits } from "./Limits.ts"
+import { pack, unpack, unpackPayload } from "./Codec.ts"
+import type { ScanLimits } from "./Limits.ts"
 import { roles } from "./Roles.ts"
 
 /** This build speaks 1.0. A peer with the same major and any minor is understood; another major gets GOODBYE. */
 export const version = { major: 1, minor: 0 } as const
 
 const identity = Schema.String.check(Schema.isPattern(identityPattern))
-/** Model and tenant names: visible characters, at most 128. */
-const label = Schema.String.check(Schema.isPattern(/^[\x21-\x7e]{1,128}$/))
+const label = Schema.String.check(Schema.isPattern(labelPattern))
 /** The float −0 is no count: it prints and divides unlike 0. */
 const notMinusZero = Schema.makeFilter((n: number) => !Object.is(n, -0), { expected: "0 in place of -0" })
 const count = Schema.Finite.check(
@@ -143,7 +143,7 @@ export const unpackExtras = (
   bytes: Buffer,
   from: number,
   to: number,
-  limits: Pick<Limits, "depth" | "nodes">
+  limits: ScanLimits
 ): RequestExtras | undefined => {
   const value = unpack(bytes, from, to, limits)
   if (!Array.isArray(value) || value.length > EXTRAS_MAX) return undefined
@@ -179,29 +179,28 @@ export const unpackReader = (
   bytes: Buffer,
   from: number,
   to: number,
-  limits: Pick<Limits, "depth" | "nodes">
+  limits: ScanLimits
 ): string | undefined => {
   const value = unpack(bytes, from, to, limits)
   const reader: unknown = Array.isArray(value) && value.length <= EXTRAS_MAX ? value[0] : undefined
   return isIdentity(reader) ? reader : undefined
 }
 
+/** Longest message of a failure, in UTF-16 units: with a longer one the whole payload is not acceptable. */
+export const FAILURE_LENGTH_MAX = 1024
+
 /** Payload of REJECTED and ERROR. */
-export const Failure = Schema.Struct({ message: Schema.String.check(Schema.isMaxLength(1024)) })
+export const Failure = Schema.Struct({
+  message: Schema.String.check(Schema.isMaxLength(FAILURE_LENGTH_MAX))
+})
 export type Failure = typeof Failure.Type
 
 /** A schema that decodes without services: every message of this protocol. */
 type Message = Schema.Top & { readonly DecodingServices: never }
 
-/** Unpacks and validates a value. `undefined` when it is not acceptable: the caller decides what that costs the peer. */
-export const read = <S extends Message>(
-  schema: S,
-  bytes: Buffer,
-  from: number,
-  to: number,
-  limits: Pick<Limits, "depth" | "nodes">
-): S["Type"] | undefined => {
-  const result = Schema.decodeUnknownResult(schema)(unpack(bytes, from, to, limits))
+/** Validates what was unpacked. `undefined` when it is not acceptable: the caller decides what that costs the peer. */
+export const read = <S extends Message>(schema: S, value: unknown): S["Type"] | undefined => {
+  const result = Schema.decodeUnknownResult(schema)(value)
   return Result.isSuccess(result) ? result.success : undefined
 }
 
@@ -211,23 +210,14 @@ export const readPayload = <S extends Message>(
   bytes: Buffer,
   start: number,
   end: number,
-  limits: Pick<Limits, "depth" | "nodes">
-): S["Type"] | undefined =>
-  locate(bytes, start, end, limits)
-    ? read(schema, bytes, parts.payloadStart, parts.payloadEnd, limits)
-    : undefined
+  limits: ScanLimits
+): S["Type"] | undefined => read(schema, unpackPayload(bytes, start, end, limits))
 
 const describe = SchemaIssue.makeFormatterStandardSchemaV1()
 
 /** Why `read` refused a value: the field and its rule, as in `outputTokens: Expected an integer`. Never the value itself. */
-export const faultOf = (
-  schema: Message,
-  bytes: Buffer,
-  from: number,
-  to: number,
-  limits: Pick<Limits, "depth" | "nodes">
-): string => {
-  const result = Schema.decodeUnknownResult(schema)(unpack(bytes, from, to, limits))
+export const faultOf = (schema: Message, value: unknown): string => {
+  const result = Schema.decodeUnknownResult(schema)(value)
   const issue = Result.isFailure(result) ? describe(result.failure.issue).issues[0] : undefined
   const path = issue?.path?.map(String).join(".") ?? ""
   return `${path === "" ? "payload" : path}: ${issue?.message ?? "nothing is wrong"}`
@@ -241,7 +231,7 @@ export const readHeartbeat = (
   bytes: Buffer,
   start: number,
   end: number,
-  limits: Pick<Limits, "depth" | "nodes">
+  limits: ScanLimits
 ): { readonly load: WorkerLoad; readonly clamped: boolean } | undefined => {
   const said = readPayload(AnyLoad, bytes, start, end, limits)
   if (said === undefined) return undefined

@@ -95,6 +95,11 @@ export class Outbox implements Task {
     return this.end - this.start + this.urgentEnd - this.urgentStart
   }
 
+  /** Whether so much waits that more is better kept elsewhere, or not made yet. */
+  get isHalfFull(): boolean {
+    return this.pending > this.limitBytes / 2
+  }
+
   /** Since when the kernel has refused bytes, or undefined while it takes them. */
   get blockedSinceMs(): number | undefined {
     return this.blocked ? this.blockedMs : undefined

@@ -25,8 +25,6 @@ export interface Server {
   readonly host: string
   readonly port: number
   readonly connectionCount: () => number
-  /** Stops accepting; open connections stay. */
-  readonly stopAccepting: () => void
   /** Stops accepting, says GOODBYE to everyone, and runs `then` once no socket is left (each has its own deadline). */
   readonly close: (message: string, then: () => void) => void
 }
@@ -92,7 +90,7 @@ export const serve = (options: ServerOptions): Server => {
     const nowMs = context.timers.nowMs()
     for (const connection of connections) connection.sweep(nowMs)
   })
-  const bind = () => {
+  const listen = () => {
     try {
       return options.transport.listen(options.host, options.port, (socket) => {
         const connection = Connection.accept(socket, context, greet, gone)
@@ -107,12 +105,11 @@ export const serve = (options: ServerOptions): Server => {
       throw error
     }
   }
-  const listening = bind()
+  const listening = listen()
   return {
     host: listening.host,
     port: listening.port,
     connectionCount: () => connections.size,
-    stopAccepting: listening.close,
     close: (message, then) => {
       listening.close()
       whenEmpty = then

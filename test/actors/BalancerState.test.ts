@@ -577,7 +577,7 @@ describe("a copied request", () => {
 
   test("ends in both places with its deadline, or when it is cancelled", () => {
     const { world, slot } = copied()
-    world.core.cancel(slot, Reason.cancelled, world.nowMs)
+    world.core.cancel(slot, world.nowMs)
     expect(world.terminals[0]).toEqual([`error ${Reason.cancelled}`])
     const other = world.submit({ timeoutMs: 10 })
     world.tick()

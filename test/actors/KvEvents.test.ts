@@ -81,7 +81,7 @@ const listen = (world: VirtualWorld) => {
     /** KV frames, but for those that say everything is void, to be dropped before the link sees them, against all rules of TCP. */
     toLose: 0
   }
-  const links = new Links({ requestsMax: 8, heldBytesMax: 1 << 16, epoch: 1, timers })
+  const links = new Links({ requestsMax: 8, heldBytesMax: 1 << 16, epoch: 1, timers, timeScale: 1 })
   links.prefixes = port.index
   const note = (type: number, bytes: Buffer, from: number, to: number): void => {
     locate(bytes, from, to, defaultLimits)
@@ -119,8 +119,8 @@ const listen = (world: VirtualWorld) => {
             }
             link.frame(type, bytes, from, to)
           },
-          closed: (why) => {
-            link.closed(why)
+          closed: () => {
+            link.closed()
             expect([...port.index.known]).toEqual([])
           }
         },

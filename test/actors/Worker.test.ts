@@ -398,17 +398,17 @@ describe("a worker and its balancer", () => {
   })
 
   test.each([
-    ["a payload that is no prompt", { payload: { prompt: 7 } }, Reason.badRequest],
-    ["a payload that is no map", { payload: "text" }, Reason.badRequest],
-    ["a model this worker does not have", { model: 2 }, Reason.badRequest],
-    ["an older epoch", { epoch: EPOCH - 1 }, Reason.staleEpoch]
-  ])("%s is refused, and the link stays", (_, over, reason) => {
+    ["a payload that is no prompt", { payload: { prompt: 7 } }, Reason.badRequest, "prompt: Expected"],
+    ["a payload that is no map", { payload: "text" }, Reason.badRequest, "payload: Expected"],
+    ["a model this worker does not have", { model: 2 }, Reason.badRequest, "model: unknown here"],
+    ["an older epoch", { epoch: EPOCH - 1 }, Reason.staleEpoch, "this worker has served a newer balancer"]
+  ])("%s is refused, and the link stays", (_, over, reason, why) => {
     const { world, balancer, engine } = makeRig()
     balancer.assign(1)
     balancer.assign(2, over)
     world.settle()
     expect(ended(balancer, 2)).toEqual([{ type: Type.error, a: reason, c: 0 }])
-    expect(balancer.answer(2).ends[0]!.payload).toEqual({ message: expect.any(String) })
+    expect(balancer.answer(2).ends[0]!.payload).toEqual({ message: expect.stringContaining(why) })
     engine.finish(0)
     world.settle()
     expect(ended(balancer, 1)).toEqual([{ type: Type.done, a: 0, c: 0 }])

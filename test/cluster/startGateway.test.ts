@@ -9,27 +9,44 @@ import { FakeBalancer } from "../client/support/FakeBalancer.ts"
 import { live } from "../support/effectTest.ts"
 
 const configOf = (values: object) => {
-  const resolved = resolveConfig(catalogue, [{ values, origin: () => "test" }], false)
+  const resolved = resolveConfig(catalogue, [{ values, origin: () => "test" }], true)
   if (resolved._tag === "Invalid") throw new Error(resolved.problems.map(({ message }) => message).join())
   return resolved.config
 }
 
+const start = Effect.fnUntraced(function* (config: object) {
+  const { host } = new VirtualNode()
+  const balancer = yield* Effect.acquireRelease(
+    Effect.sync(() => new FakeBalancer()),
+    (balancer) => Effect.promise(() => balancer.close())
+  )
+  const http = yield* startGateway({
+    config: configOf(config),
+    host,
+    tcp: `127.0.0.1:${balancer.address.port}`,
+    log: yield* eventLog,
+    recordingLosses: undefined,
+    recordedIn: undefined
+  })
+  return { balancer, host, port: Number(http.split(":")[1]) }
+})
+
 live("the balancer knows the client that is its own HTTP listener", () =>
   Effect.gen(function* () {
-    const { host } = new VirtualNode()
-    const balancer = yield* Effect.acquireRelease(
-      Effect.sync(() => new FakeBalancer()),
-      (balancer) => Effect.promise(() => balancer.close())
-    )
-    yield* startGateway({
-      config: configOf({ listen: { port: 0, httpPort: 0 } }),
-      host,
-      tcp: `127.0.0.1:${balancer.address.port}`,
-      ready: () => true,
-      log: yield* eventLog,
-      recordingLosses: undefined,
-      recordedIn: undefined
-    })
+    const { balancer, host } = yield* start({ listen: { httpPort: 0 } })
     expect(balancer.hellos.map(({ identity }) => identity)).toEqual([host.gateway!])
+  })
+)
+
+live("an address that cannot be bound is named, and what to do", () =>
+  Effect.gen(function* () {
+    const { port } = yield* start({ listen: { httpPort: 0 } })
+    const taken = yield* Effect.flip(start({ listen: { httpPort: port } }))
+    expect(taken.message).toStartWith(`127.0.0.1:${port} is in use by another program.`)
+    // Of a network for documentation (RFC 5737): no machine has it.
+    const foreign = yield* Effect.flip(start({ listen: { host: "203.0.113.7", httpPort: 0 } }))
+    expect(foreign.message).toStartWith(
+      "203.0.113.7:0 cannot be listened on (EADDRNOTAVAIL). Give listen.host"
+    )
   })
 )

@@ -85,6 +85,7 @@ describe("probes", () => {
       port,
       client,
       defaultModel: () => "m",
+      bodyBytesMax: 1_000,
       authorised: () => true,
       isOpen: true,
       explain: () => undefined,
@@ -92,7 +93,7 @@ describe("probes", () => {
       metrics: { contentType: "", render: () => Promise.resolve("") }
     })
     expect(await Effect.runPromise(Effect.flip(Effect.scoped(again)))).toMatchObject({
-      _tag: "HttpBindFailed",
+      _tag: "BindFailed",
       port,
       code: "EADDRINUSE"
     })
@@ -196,8 +197,7 @@ describe("one document", () => {
   test.each([
     [Reason.workerLost, 502, "worker_lost"],
     [Reason.expired, 504, "expired"],
-    [Reason.workerRefused, 503, "worker_refused"],
-    [Reason.retryBudget, 503, "retry_budget"]
+    [Reason.workerRefused, 503, "worker_refused"]
   ] as const)("an answer that breaks with reason %i is %i", async (reason, status, code) => {
     const { post } = await gateway(
       {},

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as fc from "fast-check"
 import { idleLoad, type WorkerLoad } from "../../src/domain/WorkerLoad.ts"
-import { encodeFrame, pack } from "../../src/protocol/Codec.ts"
+import { encodeFrame, pack, unpack } from "../../src/protocol/Codec.ts"
 import { Type } from "../../src/protocol/Header.ts"
 import { defaultLimits } from "../../src/protocol/Limits.ts"
 import {
@@ -49,15 +49,11 @@ const good = {
   Failure: { message: "unknown model" }
 } as const
 
-const bytesOf = (value: unknown): Buffer => pack(value)
-const reads = (name: keyof typeof messages, value: unknown): unknown => {
-  const bytes = bytesOf(value)
-  return read(messages[name], bytes, 0, bytes.length, defaultLimits)
-}
-const fault = (name: keyof typeof messages, value: unknown): string => {
-  const bytes = bytesOf(value)
-  return faultOf(messages[name], bytes, 0, bytes.length, defaultLimits)
-}
+const unpacked = (bytes: Buffer): unknown => unpack(bytes, 0, bytes.length, defaultLimits)
+const reads = (name: keyof typeof messages, value: unknown): unknown =>
+  read(messages[name], unpacked(pack(value)))
+const fault = (name: keyof typeof messages, value: unknown): string =>
+  faultOf(messages[name], unpacked(pack(value)))
 
 /** UTF-8 cannot carry half a surrogate pair: U+FFFD arrives in its place. */
 const isText = (message: unknown): boolean => !/\\ud[89a-f]/.test(JSON.stringify(message))
@@ -120,10 +116,9 @@ describe("numbers", () => {
     ] as const) {
       const value = { ...good[name], [field]: bad }
       // −0 is written as the integer 0 by most encoders; here is the float.
-      const bytes = Object.is(bad, -0) ? withMinusZero(value, field) : bytesOf(value)
-      expect(read(messages[name], bytes, 0, bytes.length, defaultLimits)).toBeUndefined()
-      const said = faultOf(messages[name], bytes, 0, bytes.length, defaultLimits)
-      expect(said).toStartWith(`${field}: Expected`)
+      const said = unpacked(Object.is(bad, -0) ? withMinusZero(value, field) : pack(value))
+      expect(read(messages[name], said)).toBeUndefined()
+      expect(faultOf(messages[name], said)).toStartWith(`${field}: Expected`)
     }
   })
 
@@ -137,16 +132,14 @@ describe("numbers", () => {
       Buffer.from([0xcf]),
       Buffer.alloc(8, 0xff)
     ])
-    expect(
-      read(Schema.Struct({ outputTokens: Schema.Int }), wide, 0, wide.length, defaultLimits)
-    ).toBeUndefined()
+    expect(read(Schema.Struct({ outputTokens: Schema.Int }), unpacked(wide))).toBeUndefined()
   })
 })
 
 /** `value` packed with the float −0 in one field. */
 const withMinusZero = (value: object, field: string): Buffer => {
   const { [field]: _, ...rest } = value as Record<string, unknown>
-  const packed = bytesOf({ ...rest, [field]: null })
+  const packed = pack({ ...rest, [field]: null })
   expect(packed.at(-1)).toBe(0xc0)
   return Buffer.concat([packed.subarray(0, -1), Buffer.from([0xcb, 0x80, 0, 0, 0, 0, 0, 0, 0])])
 }
@@ -174,9 +167,9 @@ describe("names", () => {
     ["a lone surrogate", [0xed, 0xa0, 0x80]],
     ["a cut sequence", [0xe2, 0x82]]
   ])("invalid UTF-8 in an identity: %s", (_, bytes) => {
-    const hello = bytesOf({ ...good.Hello, identity: "x".repeat(bytes.length) })
+    const hello = pack({ ...good.Hello, identity: "x".repeat(bytes.length) })
     hello.set(bytes, hello.indexOf("x".repeat(bytes.length)))
-    expect(read(Hello, hello, 0, hello.length, defaultLimits)).toBeUndefined()
+    expect(read(Hello, unpacked(hello))).toBeUndefined()
   })
 })
 

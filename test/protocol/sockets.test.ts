@@ -247,7 +247,7 @@ describe("dial", () => {
 
   test("says once why it failed", async () => {
     const { server } = listen()
-    server.stopAccepting()
+    server.close("", () => undefined)
     const said: Array<string> = []
     const never = () => expect.unreachable()
     dial({

@@ -73,11 +73,11 @@ export class VirtualCluster {
       faultsEnabled: false,
       poolWanted: (pool, model) => {
         const detector = (nowMs: number) => new FailureDetector(nowMs)
-        keep(startPoolManager({ host: this.host, dispatcher, timers, pool, model, detector, checkMs: 250 }))
+        keep(startPoolManager({ host: this.host, dispatcher, pool, model, detector, checkMs: 250 }))
       }
     })
     this.startedMs = world.nowMs
-    keep(startBalancer({ host: this.host, dispatcher, timers }))
+    keep(startBalancer({ host: this.host, dispatcher }))
     serve({ transport, context, host: "virtual", port: 0, connectionsMax: 64, greet: this.host.greet })
     // Their first heartbeats leave when they have been greeted.
     world.advance(heartbeatMs - 2 * world.hopMs)

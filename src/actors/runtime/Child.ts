@@ -8,7 +8,7 @@ import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { type ChildSpec, shutdownMs } from "./ChildSpec.ts"
-import type { Process } from "./Process.ts"
+import { kill, type Process } from "./Process.ts"
 
 /** How long a killed child may take to be down before it is abandoned. */
 const KILL_MS = 1_000
@@ -67,8 +67,7 @@ export class Child<R> {
         process.interrupt()
         if (yield* endsWithin(gone, shutdownMs(spec))) return true
       }
-      if (process.kill === undefined) process.interrupt()
-      else process.kill()
+      kill(process)
       return yield* endsWithin(gone, KILL_MS)
     })
   }

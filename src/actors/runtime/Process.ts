@@ -31,6 +31,10 @@ export class Killed extends Schema.TaggedError<Killed>()("Killed", { id: Schema.
 export const isNormal = (exit: Exit.Exit<unknown, unknown>): boolean =>
   Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)
 
+/** Ends a process as fast as it can be ended. */
+export const kill = (process: Process): void =>
+  process.kill === undefined ? process.interrupt() : process.kill()
+
 let incarnations = 0
 
 /** A number no other incarnation of anything in this operating system process has, from 1. It tells a reborn actor from the old one. */

@@ -1,4 +1,4 @@
-import { isNormal, type Down, type Process } from "./Process.ts"
+import { type Down, isNormal, kill, type Process } from "./Process.ts"
 
 /**
  * Ties two processes together: when one of them crashes, the other is killed. A normal end of either only dissolves the link.
@@ -11,10 +11,8 @@ export const link = (a: Process, b: Process): (() => void) => {
   }
   const fate = (other: Process) => (down: Down) => {
     unlink()
-    if (!isNormal(down.exit)) end(other)
+    if (!isNormal(down.exit)) kill(other)
   }
   watches.push(a.watch(fate(b)), b.watch(fate(a)))
   return unlink
 }
-
-const end = (process: Process): void => (process.kill === undefined ? process.interrupt() : process.kill())

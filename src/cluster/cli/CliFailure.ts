@@ -1,4 +1,5 @@
 import * as Schema from "effect/Schema"
+import type { BindFailed } from "../../protocol/bind.ts"
 
 /** Why a command ends without having done its work. The message is for the person who typed it and says what to do. */
 export class CliFailure extends Schema.TaggedError<CliFailure>()("CliFailure", {
@@ -15,8 +16,10 @@ export const misused = (message: string): CliFailure => new CliFailure({ message
 /** What was thrown, in words. */
 export const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
 
-/** A port somebody else holds; `flag` is the one that chooses another. */
-export const portTaken = (host: string, port: number, flag: "--port" | "--http-port"): CliFailure =>
+/** An address that cannot be bound; `flag` is the one that chooses another port. */
+export const unbound = ({ host, port, code }: BindFailed, flag: "--port" | "--http-port"): CliFailure =>
   failed(
-    `${host}:${port} is in use by another program. Choose another port with ${flag}, or ${flag} 0 for a free one.`
+    code === "EADDRINUSE"
+      ? `${host}:${port} is in use by another program. Choose another port with ${flag}, or ${flag} 0 for a free one.`
+      : `${host}:${port} cannot be listened on (${code}). Give listen.host an address of this machine, or choose another port with ${flag}.`
   )

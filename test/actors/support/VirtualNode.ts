@@ -239,17 +239,16 @@ export class VirtualNode {
 
   /** As a supervisor does it, first and after a crash. `meanwhile` happens in the same turn. */
   startBalancer(meanwhile?: () => void): void {
-    this.keep(startBalancer({ host: this.host, dispatcher: this.dispatcher, timers: this.context.timers }))
+    this.keep(startBalancer({ host: this.host, dispatcher: this.dispatcher }))
     meanwhile?.()
     this.settle()
   }
 
   /** As a supervisor does it, first and after a crash. */
   startManager(pool: string, model = this.host.models.find(pool)): void {
-    const { context, dispatcher, host, managers } = this
+    const { dispatcher, host, managers } = this
     const detector = (nowMs: number) => new FailureDetector(nowMs)
-    const { timers } = context
-    const starting = startPoolManager({ host, dispatcher, timers, pool, model, detector, checkMs: 250 })
+    const starting = startPoolManager({ host, dispatcher, pool, model, detector, checkMs: 250 })
     this.keep(Effect.map(starting, (manager) => managers.set(pool, manager)))
   }
 

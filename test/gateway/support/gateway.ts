@@ -39,6 +39,7 @@ export const gateway = async (
       port: 0,
       client,
       defaultModel: () => "m",
+      bodyBytesMax: 1024 * 1024,
       authorised: () => true,
       isOpen: true,
       explain: () => undefined,

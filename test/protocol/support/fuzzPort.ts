@@ -1,5 +1,5 @@
 import { bunTransport } from "../../../src/protocol/BunTransport.ts"
-import { encodeFrame, locate, pack, parts } from "../../../src/protocol/Codec.ts"
+import { encodeFrame, locate, pack, parts, unpack } from "../../../src/protocol/Codec.ts"
 import type { Connection, ConnectionHandler } from "../../../src/protocol/Connection.ts"
 import { FrameReader } from "../../../src/protocol/Frame.ts"
 import { At, Flag, HEADER_OFFSET, Type, writeU32 } from "../../../src/protocol/Header.ts"
@@ -61,7 +61,7 @@ class Links {
           const { extrasStart, payloadStart, payloadEnd } = parts
           if ((bytes[start + HEADER_OFFSET + At.flags]! & Flag.extras) !== 0)
             unpackExtras(bytes, extrasStart, payloadStart, limits)
-          read(Prompt, bytes, payloadStart, payloadEnd, limits)
+          read(Prompt, unpack(bytes, payloadStart, payloadEnd, limits))
         }
       },
       closed: () => undefined

@@ -1,6 +1,6 @@
 import { onTestFinished } from "bun:test"
 import { bunTransport } from "../../../src/protocol/BunTransport.ts"
-import { encodeFrame, locate, pack, parts } from "../../../src/protocol/Codec.ts"
+import { encodeFrame, locate, pack, parts, unpack } from "../../../src/protocol/Codec.ts"
 import type { Connection, ConnectionHandler, Greet } from "../../../src/protocol/Connection.ts"
 import { type Gate, guarded, openGate } from "../../../src/protocol/credentials.ts"
 import { FrameReader } from "../../../src/protocol/Frame.ts"
@@ -70,9 +70,9 @@ class Link implements ConnectionHandler {
     if (!locate(bytes, start, end, limits)) {
       return connection.refuse("bad_frame", "bad_frame", "a REQUEST is not well formed")
     }
-    const { payloadStart, payloadEnd } = parts
-    if (read(Prompt, bytes, payloadStart, payloadEnd, limits) === undefined) {
-      const message = faultOf(Prompt, bytes, payloadStart, payloadEnd, limits)
+    const payload = unpack(bytes, parts.payloadStart, parts.payloadEnd, limits)
+    if (read(Prompt, payload) === undefined) {
+      const message = faultOf(Prompt, payload)
       connection.send(
         encodeFrame(Type.error, { stream, a: Reason.badRequest }, { payload: pack({ message }) })
       )

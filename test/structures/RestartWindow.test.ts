@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test"
 import * as fc from "fast-check"
-import { RestartWindow } from "../../../src/structures/RestartWindow.ts"
+import { RestartWindow } from "../../src/structures/RestartWindow.ts"
 
 const times = fc
   .array(fc.integer({ min: 0, max: 40 }), { maxLength: 60, size: "max" })
