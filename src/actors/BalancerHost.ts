@@ -61,6 +61,8 @@ export interface BalancerHostOptions {
   readonly timeScale?: number
   /** Of how many requests decisions are kept, about, and the policies that make them; of none when left out. */
   readonly decisions?: { readonly kept: number; readonly choice: PipelineChoice } | undefined
+  /** A worker is connected; or is not any more, for a reason. */
+  readonly workerSeen?: (worker: string, gone: string | undefined) => void
   /** A pool without a manager has its first worker: one is to be started, which calls `poolStarted`. */
   readonly poolWanted: (pool: string, model: number) => void
 }
@@ -480,6 +482,7 @@ export class BalancerHost {
       this.options.poolWanted(pool, this.models.find(model))
     }
     this.tellPools(worker, { _tag: "Joined", worker, registration: this.records[worker].registration })
+    this.options.workerSeen?.(hello.identity, undefined)
     return { worker, models }
   }
 
@@ -503,8 +506,9 @@ export class BalancerHost {
     this.tellPools(link.worker, { _tag: "Heartbeat", worker: link.worker, load })
   }
 
-  private readonly workerClosed = (link: WorkerLink): void => {
+  private readonly workerClosed = (link: WorkerLink, why: string): void => {
     if (link.worker < 0 || this.links.workers[link.worker] !== link) return
+    this.options.workerSeen?.(this.workerNames.nameOf(link.worker), why)
     this.links.workers[link.worker] = undefined
     this.tellPools(link.worker, { _tag: "Left", worker: link.worker })
   }

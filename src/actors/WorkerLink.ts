@@ -21,7 +21,7 @@ export interface WorkerLinkOptions {
   ) => { readonly worker: number; readonly models: ReadonlyArray<number> } | undefined
   readonly heartbeat: (link: WorkerLink, load: WorkerLoad) => void
   readonly draining: (link: WorkerLink) => void
-  readonly closed: (link: WorkerLink) => void
+  readonly closed: (link: WorkerLink, why: string) => void
 }
 
 /** Broken promises of a worker before it is cut off. */
@@ -73,7 +73,7 @@ export class WorkerLink implements ConnectionHandler {
     else this.cacheChanged(type, bytes, start, end)
   }
 
-  readonly closed = (): void => {
+  readonly closed = (why: string): void => {
     const { links, worker } = this
     if (worker >= 0) links.prefixes.cleared(worker)
     for (let slot = 0; slot < links.table.capacity; slot++) {
@@ -81,7 +81,7 @@ export class WorkerLink implements ConnectionHandler {
       if (request.numberAt(this) >= 0) links.attemptFailed(request, this, Reason.workerLost)
       else if (request.keeper === this) links.keeperLost(request)
     }
-    this.options.closed(this)
+    this.options.closed(this, why)
   }
 
   readonly drained = (): void => {

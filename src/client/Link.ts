@@ -305,6 +305,9 @@ export class Link implements ConnectionHandler, Task {
     this.connection = connection
     this.models = welcome.models
     this.frameBytes = welcome.frameBytes
+    const { outbox } = connection
+    // Half of it takes the longest prompt that the balancer does.
+    outbox.limitBytes = Math.max(outbox.limitBytes, 2 * (LENGTH_BYTES + welcome.frameBytes))
     this.names = new ConnectionNames()
     this.lastStream = 0
     if (this.waiting.size > 0) this.ask()

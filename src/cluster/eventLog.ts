@@ -9,6 +9,8 @@ export interface EventLog {
   readonly violation: (kind: string, hint: string) => void
   readonly defect: (error: unknown) => void
   readonly supervision: (event: SupervisionEvent) => void
+  /** As `BalancerHostOptions.workerSeen`. */
+  readonly worker: (worker: string, gone: string | undefined) => void
   /** Broken protocol rules so far, by kind. */
   readonly violations: ReadonlyMap<string, number>
   /** Restarts by supervisors so far, by child. */
@@ -43,7 +45,11 @@ export const eventLog = Effect.gen(function* () {
     const level = isOrderly(event) ? Effect.logInfo : levels[event._tag]
     fork(level(line).pipe(Effect.annotateLogs({ supervisor })))
   }
-  return { violation, defect, supervision, violations, restarts } satisfies EventLog
+  const worker = (name: string, gone: string | undefined): void => {
+    const line = `worker ${name} ${gone === undefined ? "is connected" : `is gone: ${gone}`}`
+    fork(gone === undefined || isFarewell(gone) ? Effect.logDebug(line) : Effect.logWarning(line))
+  }
+  return { violation, defect, supervision, worker, violations, restarts } satisfies EventLog
 })
 
 const verbs: Readonly<Record<SupervisionEvent["_tag"], string>> = {
@@ -55,6 +61,9 @@ const verbs: Readonly<Record<SupervisionEvent["_tag"], string>> = {
   Abandoned: "did not stop and was abandoned",
   Escalated: "failed too often"
 }
+/** Whether a connection ended as one side said it would. */
+const isFarewell = (why: string): boolean => /^(?:goodbye: )?(?:done|drain)\b/.test(why)
+
 /** A child that was done and left. */
 const isOrderly = ({ _tag, exit }: SupervisionEvent): boolean =>
   _tag === "Ended" && exit !== undefined && Exit.isSuccess(exit)

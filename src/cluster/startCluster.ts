@@ -46,7 +46,15 @@ export const startCluster = Effect.fnUntraced(function* (
   )
   let workers: Supervisor | undefined
   const workersSpec = Effect.map(
-    supervise({ id: "workers", strategy: "oneForOne", children: [], intensity: RESTARTS_MAX, onEvent }),
+    supervise({
+      id: "workers",
+      strategy: "oneForOne",
+      children: [],
+      // Or each that hangs would add its time to the stop of the cluster.
+      stopsTogether: true,
+      intensity: RESTARTS_MAX,
+      onEvent
+    }),
     (supervisor) => {
       workers = supervisor
       return supervisor.process

@@ -82,6 +82,7 @@ export const startNode = Effect.fnUntraced(function* (config: Config, log: Event
       retryBudget: RETRY_BUDGET,
       decisions: keptDecisions(config),
       faultsEnabled: config.faults.enabled,
+      workerSeen: log.worker,
       ...recording
     },
     dispatcher,

@@ -55,6 +55,8 @@ const none = Buffer.alloc(0)
 export class Outbox implements Task {
   /** The data lane. Replaced when it grows or was sent: never keep it. */
   bytes: Buffer = none
+  /** Most bytes of a lane. May be raised. */
+  limitBytes: number
   private start = 0
   private end = 0
   /** How far `end` may go: to the end of the buffer, or to the limit. */
@@ -72,7 +74,6 @@ export class Outbox implements Task {
   private blockedMs = 0
   private readonly socket: TransportSocket
   private readonly turn: Turn
-  private readonly limitBytes: number
   private readonly overflowed: () => void
   private readonly nowMs: () => number
 

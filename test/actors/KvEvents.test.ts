@@ -120,7 +120,7 @@ const listen = (world: VirtualWorld) => {
             link.frame(type, bytes, from, to)
           },
           closed: () => {
-            link.closed()
+            link.closed("gone")
             expect([...port.index.known]).toEqual([])
           }
         },

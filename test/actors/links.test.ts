@@ -125,6 +125,16 @@ describe("a worker that is slow to read", () => {
     expect(node.violations).toEqual([])
   })
 
+  test("takes prompts of half its outbox, all told at once, one after the other", () => {
+    const { client, node, worker } = slowWorker()
+    const long = "p".repeat(outboxBytes / 2 - 100)
+    for (let stream = 1; stream <= 5; stream++) client.push(client.request({ stream, prompt: long }))
+    node.settle()
+    while (worker.of(Type.assign).length < 5 && !worker.closed) worker.read(10_000)
+    expect(worker.of(Type.assign)).toHaveLength(5)
+    expect(node.violations).toEqual([])
+  })
+
   test("does not hear of those that were called off before they were sent", () => {
     const { client, node, worker } = slowWorker()
     for (let stream = 1; stream <= 100; stream++) client.send(client.request({ stream, prompt }))
@@ -247,6 +257,22 @@ describe("a worker", () => {
     const intruder = holder === worker ? other : worker
     intruder.send(intruder.token(holder.of(Type.assign)[0]!, 0))
     expect(client.of(Type.token)).toEqual([])
+  })
+
+  test("that comes, goes or is given up is seen, with the reason", () => {
+    const { node } = scene()
+    node.advance(5_000)
+    const leaver = node.worker("w1")
+    leaver.send(encodeFrame(Type.goodbye, {}, { payload: pack({ code: "drain", message: "drained" }) }))
+    node.worker("w2").drop()
+    expect(node.workersSeen).toEqual([
+      ["w0", undefined],
+      ["w0", "lost: no heartbeat"],
+      ["w1", undefined],
+      ["w1", "goodbye: drain (drained)"],
+      ["w2", undefined],
+      ["w2", "closed"]
+    ])
   })
 
   test.each([

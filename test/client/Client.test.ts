@@ -5,6 +5,7 @@ import type { GenerateRequest } from "../../src/client/GenerateRequest.ts"
 import { promptChain } from "../../src/client/promptChain.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
 import { Flag } from "../../src/protocol/Header.ts"
+import { defaultLimits } from "../../src/protocol/Limits.ts"
 import { virtualClient } from "./support/virtualClient.ts"
 import { VirtualWorld } from "./support/VirtualWorld.ts"
 
@@ -277,6 +278,21 @@ describe("endings", () => {
     start()
     world.settle()
     expect(balancer.requests[0]!.extras?.modelName).toBe("m")
+  })
+
+  test.each([
+    ["longer than the client's outbox", 1, 200_000],
+    ["one after the other, that fill it", 5, 90_000]
+  ])("prompts that the balancer takes, %s, reach it on one connection", (_, count, length) => {
+    const limits = { ...defaultLimits, outboxBytes: 100_000 }
+    const { client, balancer, start, world } = virtualClient({ limits })
+    const observed = Array.from({ length: count }, () => start({ prompt: "x".repeat(length) }))
+    world.advance(1_000)
+    expect(balancer.requests).toHaveLength(count)
+    for (const request of balancer.requests) balancer.done(request)
+    world.settle()
+    expect(observed.map(({ endings }) => endings[0]?.outcome)).toEqual(Array(count).fill("done"))
+    expect([world.dials, client.protocolViolations]).toEqual([1, 0])
   })
 
   test("no model served and none named", () => {

@@ -347,7 +347,8 @@ describe("rules between options", () => {
     [{ failure: { suspectAfter: "2 seconds" } }, ["failure.lostAfter"]],
     [{ failure: { heartbeat: "3 seconds" } }, ["failure.suspectAfter"]],
     [{ scaling: { restartAfter: "30 seconds" } }, ["scaling.restartAtMost"]],
-    [{ limits: { outboxBytes: 1_048_576 } }, ["limits.outboxBytes"]],
+    [{ limits: { outboxBytes: 2_097_151 } }, ["limits.outboxBytes"]],
+    [{ limits: { outboxBytes: 2_097_152 } }, []],
     [
       { models: [{}, { name: "b", engine: { maxSequences: 64, batchTokens: 64 } }] },
       ["models[1].engine.batchTokens"]

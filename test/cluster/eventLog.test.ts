@@ -2,17 +2,15 @@ import { expect, test } from "bun:test"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { SupervisionEvent } from "../../src/actors/runtime/Supervisor.ts"
-import { eventLog } from "../../src/cluster/eventLog.ts"
+import { type EventLog, eventLog } from "../../src/cluster/eventLog.ts"
 import { logging } from "../../src/observability/Logging.ts"
 
-const levelsOf = (event: Omit<SupervisionEvent, "supervisor" | "child">): ReadonlyArray<string> => {
+const linesOf = (tell: (log: EventLog) => void): ReadonlyArray<{ readonly level: string }> => {
   const written: Array<string> = []
   const write = (line: string): void => void written.push(line)
-  const told = Effect.map(eventLog, ({ supervision }) =>
-    supervision({ supervisor: "workers", child: "sim-0", ...event })
-  )
+  const told = Effect.map(eventLog, tell)
   Effect.runSync(told.pipe(Effect.provide(logging({ level: "debug", format: "json", write }))))
-  return written.map((line) => (JSON.parse(line) as { readonly level: string }).level)
+  return written.map((line) => JSON.parse(line) as { readonly level: string })
 }
 
 test.each<readonly [string, SupervisionEvent["_tag"], Exit.Exit<unknown, unknown> | undefined, string]>([
@@ -23,5 +21,19 @@ test.each<readonly [string, SupervisionEvent["_tag"], Exit.Exit<unknown, unknown
   ["one that did not stop", "Abandoned", Exit.void, "WARN"],
   ["a supervisor that gave up", "Escalated", Exit.fail("crash"), "ERROR"]
 ])("%s is logged at its level", (_, _tag, exit, level) =>
-  expect(levelsOf({ _tag, ...(exit === undefined ? {} : { exit }) })).toEqual([level])
+  expect(
+    linesOf(({ supervision }) =>
+      supervision({ supervisor: "workers", child: "sim-0", _tag, ...(exit === undefined ? {} : { exit }) })
+    )
+  ).toMatchObject([{ level }])
+)
+
+test.each([
+  [undefined, "DEBUG", "worker sim-0 is connected"],
+  ["goodbye: drain (drained)", "DEBUG", "worker sim-0 is gone: goodbye: drain (drained)"],
+  ["drain", "DEBUG", "worker sim-0 is gone: drain"],
+  ["lost: no heartbeat", "WARN", "worker sim-0 is gone: lost: no heartbeat"],
+  ["closed", "WARN", "worker sim-0 is gone: closed"]
+])("a worker that is gone (%s) is logged, as a warning unless it said so", (gone, level, message) =>
+  expect(linesOf(({ worker }) => worker("sim-0", gone))).toMatchObject([{ level, message }])
 )

@@ -38,11 +38,17 @@ class Plain {
   }
 
   ceiling(tenant: number): number {
-    return 1 - this.kept * this.shareOf(tenant)
+    const sinceMs = Math.max(0, this.lastMs - this.keptMs)
+    return 1 - this.kept * 0.5 ** (sinceMs / HALF_LIFE_MS) * this.shareOf(tenant)
+  }
+
+  /** When something was served last. */
+  private get lastMs(): number {
+    return this.history.at(-1)?.atMs ?? 0
   }
 
   private shareOf(tenant: number): number {
-    const lastMs = this.history.at(-1)?.atMs ?? 0
+    const { lastMs } = this
     const served = new Map<number, number>()
     for (const { amount, atMs, tenant: whose } of this.history)
       served.set(whose, (served.get(whose) ?? 0) + amount * 0.5 ** ((lastMs - atMs) / HALF_LIFE_MS))
@@ -63,7 +69,7 @@ const live = (make: Subject, happenings: ReadonlyArray<Happening>) => {
     if (kind === "refused") plain.refuse(tenant, nowMs)
     else plain.serve(tenant, ((kind === "ended" ? 2 : 1) * tokens) / weight, nowMs)
   }
-  return { shares, plain }
+  return { shares, plain, nowMs }
 }
 
 const ceilingOf = (shares: ReturnType<Subject>, tenant: number): number =>
@@ -88,12 +94,12 @@ const laws = [
     check: (make: Subject) =>
       holds(
         fc.property(lives, (happenings) => {
-          const { shares } = live(make, happenings)
+          const { nowMs, shares } = live(make, happenings)
           const ceilings = Array.from({ length: 6 }, (_, tenant) => ceilingOf(shares, tenant))
           expect(Math.min(...ceilings)).toBeGreaterThanOrEqual(0.7)
           expect(Math.max(...ceilings)).toBeLessThanOrEqual(1)
           const [before, ...after] = ceilings
-          shares.placed({ ...oneRequest, tenant: 0, uncachedTokens: 1e9 }, 1e9)
+          shares.placed({ ...oneRequest, tenant: 0, uncachedTokens: 1e9 }, nowMs)
           expect(ceilingOf(shares, 0)).toBeLessThanOrEqual(before!)
           for (const [i, ceiling] of after.entries())
             expect(ceilingOf(shares, i + 1)).toBeGreaterThanOrEqual(ceiling)
@@ -107,6 +113,11 @@ const laws = [
         fc.property(lives, (happenings) => {
           const alone = happenings.map((each) => ({ ...each, tenant: 3 }))
           expect(ceilingOf(live(make, alone).shares, 3)).toBe(1)
+          const { nowMs, shares } = live(make, happenings)
+          // All others have left.
+          for (let later = 1; later <= 20; later++)
+            shares.placed({ ...oneRequest, tenant: 3, uncachedTokens: 1e9 }, nowMs + later * HALF_LIFE_MS)
+          expect(ceilingOf(shares, 3)).toBeGreaterThan(0.9999)
         })
       )
   }

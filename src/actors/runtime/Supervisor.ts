@@ -25,6 +25,8 @@ export interface SupervisorOptions<R = never> {
   readonly strategy: Strategy
   /** Started in this order, stopped in the reverse one. */
   readonly children: ReadonlyArray<ChildSpec<R>>
+  /** Those that are to be stopped are so all at once: none needs another. False unless told. */
+  readonly stopsTogether?: boolean
   /** At most `intensity` restarts within any `periodMs`; one more and the supervisor gives up. 5 in 30 s unless told. */
   readonly intensity?: number
   readonly periodMs?: number
@@ -316,9 +318,10 @@ class Loop<R> {
     })
   }
 
-  /** In reverse start order, one after the other. */
+  /** In reverse start order, one after the other unless told. */
   private stopAll(children: ReadonlyArray<Child<R>>) {
-    return Effect.forEach(children.toReversed(), (child) => this.stop(child), { discard: true })
+    const concurrency = this.options.stopsTogether === true ? "unbounded" : 1
+    return Effect.forEach(children.toReversed(), (child) => this.stop(child), { discard: true, concurrency })
   }
 
   private giveUp(child: Child<R>, exit: Exit.Exit<unknown, unknown>): Effect.Effect<never, Escalated> {

@@ -39,8 +39,8 @@ const relations: ReadonlyArray<Relation> = [
     fix: "Make it longer, or scaling.restartAfter shorter."
   },
   {
-    broken: ({ limits }) => unless(limits.frameBytes < limits.outboxBytes, "limits.outboxBytes"),
-    rule: "must be larger than limits.frameBytes, or the largest frame cannot be sent",
+    broken: ({ limits }) => unless(2 * limits.frameBytes <= limits.outboxBytes, "limits.outboxBytes"),
+    rule: "must be at least twice limits.frameBytes, or two of the largest frames cut off a worker that is slow to read",
     fix: "Eight times limits.frameBytes is usual."
   },
   {

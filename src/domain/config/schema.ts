@@ -353,7 +353,7 @@ const limits = section("Bounds. Whatever goes beyond one is refused with the nam
     unit: "bytes",
     summary: "Most bytes held for a peer that does not read, and as many of CANCEL and CREDIT frames.",
     consequence:
-      "A peer with more is cut off as a slow consumer. Memory can grow to this for every connection. From half of it on, requests for a worker that is slow to read wait in the balancer."
+      "A peer with more is cut off as a slow consumer. Memory can grow to this for every connection. From half of it on, requests for a worker that is slow to read wait in the balancer, so it is at least twice `limits.frameBytes`."
   }),
   requestTimeout: duration(
     {
@@ -487,7 +487,7 @@ const log = section("Log lines, on the error output.", {
     words: ["debug", "info", "warn", "error", "none"],
     summary: "Least important lines that are written.",
     consequence:
-      "`debug` also tells when actors and worker processes start and stop. Suspicions, connections and workers started elsewhere are in the metrics alone. No level shows prompts or credentials."
+      "`debug` also tells when actors and worker processes start and stop, and which workers come and leave. A worker that is lost is a warning; suspicions and clients' connections are in the metrics alone. No level shows prompts or credentials."
   }),
   format: choice({
     fallback: "text",

@@ -31,12 +31,12 @@ export class TenantShares {
   private scale = 1
   private scaledMs = 0
   private sinceMs = 0
+  /** Share that is kept free, by the same scale. */
   private kept = 0
-  private keptMs = 0
 
   /** Share of a bound that the tenant of a request may fill. */
   ceiling({ tenant }: RequestView): number {
-    return this.kept === 0 ? 1 : 1 - this.kept * this.shareOf(tenant)
+    return this.kept === 0 ? 1 : 1 - (this.kept / this.scale) * this.shareOf(tenant)
   }
 
   /** Whether another tenant was served more. */
@@ -46,9 +46,9 @@ export class TenantShares {
 
   /** A request was refused for want of the room that others could have left. */
   refused({ tenant }: RequestView, nowMs: number): void {
-    const left = this.kept * 2 ** ((this.keptMs - nowMs) / HALF_LIFE_MS)
-    this.kept = left + KEPT_STEP * (ROOM_KEPT - left) * (1 - this.shareOf(tenant))
-    this.keptMs = nowMs
+    this.rescale(nowMs)
+    const more = ROOM_KEPT - this.kept / this.scale
+    this.kept += KEPT_STEP * more * (1 - this.shareOf(tenant)) * this.scale
   }
 
   placed({ tenant, uncachedTokens, weight }: RequestView, nowMs: number): void {
@@ -66,18 +66,20 @@ export class TenantShares {
 
   private add(tenant: number, amount: number, nowMs: number): void {
     if (tenant >= this.served.length) this.served = grow(this.served, tenant, floats)
-    if (nowMs >= this.scaledMs + SCALE_MS) this.rescale(nowMs)
+    this.rescale(nowMs)
     const served = this.served[tenant]! + amount * this.scale
     this.served[tenant] = served
     if (served > this.most) this.most = served
   }
 
   private rescale(nowMs: number): void {
+    if (nowMs < this.scaledMs + SCALE_MS) return
     this.scaledMs = nowMs
     this.scale = 2 ** ((nowMs - this.sinceMs) / HALF_LIFE_MS)
     if (this.scale < SCALE_MOST) return
     for (let tenant = 0; tenant < this.served.length; tenant++) this.served[tenant]! /= this.scale
     this.most /= this.scale
+    this.kept /= this.scale
     this.sinceMs = nowMs
     this.scale = 1
   }

@@ -453,6 +453,23 @@ describe("stop", () => {
       expect(stage.take()).toBe("~b")
     }))
 
+  it("those that are stopped together take no longer than one of them", () =>
+    Effect.gen(function* () {
+      const stage = new Stage()
+      const stubborn = (id: string) => stage.child(id, { ignores: "interrupt", shutdown: 300 })
+      const { close, events } = yield* setUp([stubborn("a"), stage.child("b"), stubborn("c")], {
+        stopsTogether: true
+      })
+      stage.take()
+      const closing = yield* close
+      yield* settle
+      expect(stage.take()).toBe("-c -b ~b -a")
+      yield* TestClock.adjust(300)
+      yield* Fiber.join(closing)
+      expect(stage.take()).toBe("xc ~c xa ~a")
+      expect(events()).toEqual(["Started a", "Started b", "Started c", "Stopped b", "Stopped c", "Stopped a"])
+    }))
+
   it("`kill` does not ask first; `infinity` waits as long as it takes", () =>
     Effect.gen(function* () {
       const stage = new Stage()
