@@ -5,7 +5,7 @@ import { holds } from "../support/arbitraries.ts"
 import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
 import { oneRequest } from "../support/pools.ts"
 
-const HALF_LIFE_MS = 30_000
+const HALF_LIFE_MS = 60_000
 
 const happening = fc.record({
   kind: fc.constantFrom<"placed" | "ended" | "refused">("placed", "ended", "refused"),

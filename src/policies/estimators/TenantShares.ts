@@ -6,7 +6,7 @@ export const ROOM_KEPT = 0.3
 /** What a refusal adds, as a share of what could be kept beyond what is, where the tenant was served nothing. */
 const KEPT_STEP = 0.5
 /** After so long what was served, and what is kept, counts half. */
-const HALF_LIFE_MS = 30_000
+const HALF_LIFE_MS = 60_000
 /** As in Sheng et al.: a token of an answer is the price of two of a prompt. */
 const OUTPUT_PRICE = 2
 /** How long one scale serves, which is then 0.2 % off at most. */
