@@ -123,7 +123,7 @@ export const startRecorder = Effect.fnUntraced(function* (
       Effect.andThen(
         Effect.suspend(() =>
           Effect.logInfo(
-            `recorded ${files.lines} requests in ${files.parts} files in ${directory}; ${missing()} are missing`
+            `recorded in ${directory}: ${counted(files.lines, "request")}, ${counted(files.parts, "file")}; missing: ${missing()}`
           )
         )
       )
@@ -152,3 +152,5 @@ export const startRecorder = Effect.fnUntraced(function* (
 const monotonicMs = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
 
 const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
+
+const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? "" : "s"}`

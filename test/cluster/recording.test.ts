@@ -102,7 +102,7 @@ live("a place where no directory can be is said once, and nothing else happens",
       expect.stringMatching(
         /^requests are not recorded: \S+below cannot be written \(E\w+: .*\); tried again every 30 s$/
       ),
-      expect.stringMatching(/^recorded 0 requests in 0 files in \S+below; 1 are missing$/)
+      expect.stringMatching(/^recorded in \S+below: 0 requests, 0 files; missing: 1$/)
     ])
   })
 )

@@ -158,5 +158,5 @@ test("what a cluster serves is recorded, without a word of it, and can be replay
   await client.generate({ prompt: "hello", maxTokens: 3 }).ended
   expect(await cluster.stop()).toBe(0)
   expect(recorded()!.requests.length).toBeGreaterThan(before)
-  expect(await cluster.errors).toMatch(/recorded \d+ requests in 1 files in \S+; 0 are missing/)
+  expect(await cluster.errors).toMatch(/recorded in \S+: \d+ requests, 1 file; missing: 0/)
 }, 30_000)

@@ -119,7 +119,7 @@ it("writes within a second, and the rest at the end", () =>
     expect([...files.keys()]).toEqual(["a-19700101T000000Z-000001.jsonl"])
     expect(said()).toEqual([
       "requests are recorded in recordings",
-      "recorded 2 requests in 1 files in recordings; 1 are missing"
+      "recorded in recordings: 2 requests, 1 file; missing: 1"
     ])
   }))
 
@@ -146,7 +146,7 @@ it("says once that it cannot write, drops what comes meanwhile, and goes on when
     yield* close
     expect(said().slice(3)).toEqual([
       "requests are recorded in recordings again",
-      "recorded 1 requests in 1 files in recordings; 4 are missing"
+      "recorded in recordings: 1 request, 1 file; missing: 4"
     ])
   }))
 
@@ -215,5 +215,5 @@ it("does not wait for ever for a disk that hangs", () =>
     yield* TestClock.adjust("5 seconds")
     yield* settle
     expect(closing.pollUnsafe()).toEqual(Exit.void)
-    expect(said().at(-1)).toBe("recorded 0 requests in 0 files in recordings; 1 are missing")
+    expect(said().at(-1)).toBe("recorded in recordings: 0 requests, 0 files; missing: 1")
   }))
