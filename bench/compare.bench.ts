@@ -7,8 +7,8 @@
  * Every preset, every placement in the default pipeline, and every rival there and with nothing but bounds on the queue, over five public traces, two
  * engines, two numbers of workers and four loads; and the default with every rival in cells that are held out: on traffic, engines and a
  * number of workers that no parameter is chosen on. A load is a share of the time that the workers would need if every block were computed
- * once and every step were full. Each seed is another window of the trace; our other placements have the first one alone. `--only`
- * takes parts of the names of cells, `--rivals` leaves our other placements out, `--quick` stands for that and one seed. A cell whose result
+ * once and every step were full. Each seed is another window of the trace; our other presets and placements have the first one alone. `--only`
+ * takes parts of the names of cells, `--rivals` leaves our others out, `--quick` stands for that and one seed. A cell whose result
  * was kept, from this commit and with as many requests and seeds, is not replayed again. Results go to `bench/results/compare.json`, where
  * `bun run docs` finds them, unless `--quick` or `--limit` makes them worth less; the tables of all cells are printed at the end.
  */

@@ -23,7 +23,8 @@ export interface Rejection {
 export interface Admission extends PolicyEvents {
   /**
    * `null` lets the request in, as far as this policy goes: another may still refuse it, so nothing is reserved before `admitted`.
-   * No allocation when it lets it in.
+   * No allocation when it lets it in. Of a request that was refused it may be asked once more at the same moment, with larger ceilings:
+   * nobody acts on that answer.
    */
   readonly decide: (request: RequestView, pool: PoolView, queue: QueueView, nowMs: number) => Rejection | null
   /** Asked when a request's turn has come: whether it waited so long that it is dropped in place of being placed. */

@@ -446,14 +446,12 @@ const defects: ReadonlyArray<readonly [defect: string, law: string, subject: Sub
   [
     "looks at the name alone",
     "record-touched",
-    (options) => {
-      const { disk } = options
-      const create = async (name: string) => ({
+    withDisk((disk) => ({
+      create: async (name) => ({
         ...(await disk.create(name)),
         isIntact: async () => (await disk.names()).includes(name)
       })
-      return new RecordFiles({ ...options, disk: { ...disk, create } })
-    }
+    }))
   ],
   [
     "fails for nothing",

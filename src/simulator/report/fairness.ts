@@ -31,7 +31,8 @@ export const fairShares = (tenants: ReadonlyArray<TenantDemand>): ReadonlyArray<
  * that while another one floods and has the rest; 1 / n when one of n has all, which the others wanted as well. Of nothing at all
  * everybody has its share. NaN for one tenant, who has no others to be compared with; who asked for nothing does not count.
  *
- * Source: Jain, Chiu, Hawe, DEC-TR-301, 1984, where what is compared is the throughput over the optimal one.
+ * Source: Jain, Durresi, Babic, Throughput Fairness Index: An Explanation, ATM Forum 99-0045, 1999; the index itself is of Jain, Chiu, Hawe,
+ * DEC-TR-301, 1984.
  */
 export const jainIndex = (tenants: ReadonlyArray<TenantDemand>): number => {
   const asking = tenants.filter(({ asked }) => asked > 0)
