@@ -530,10 +530,10 @@ export class BalancerState {
 
   /** The attempt of `progress` is the one that counts. */
   private placed(request: Request, pool: BalancerPool, progress: Progress): void {
-    const { charge, placedMs, worker } = progress.attempt
+    const { placedMs, uncachedTokens, worker } = progress.attempt
     progress.state = State.placed
     // Who produces the answer of a split request computes nothing of its prompt: what the reader did stands.
-    if (charge.uncachedTokens > 0) request.uncachedTokens = charge.uncachedTokens
+    if (uncachedTokens > 0) request.uncachedTokens = uncachedTokens
     pool.placed++
     pool.tellPlaced(request, worker, placedMs)
   }

@@ -9,10 +9,8 @@ const CONFIRM_MS = 5_000
 /** A worker that holds a request need not have been announced: its pool manager may be new as well. */
 const noPools: ReadonlyArray<BalancerPool> = []
 
-/** What one attempt takes at its worker. */
-export class Attempt {
-  readonly charge = new Charge()
-  worker = -1
+/** An attempt, and what it takes at its worker: one object, for each costs a request a miss in the processor's caches. */
+export class Attempt extends Charge {
   placedMs = 0
   /** What the prefix index was told to expect of it; -1 for nothing. */
   expectation = -1
@@ -59,9 +57,8 @@ export class Charges {
     const cachedTokens = part === Role.decode ? promptTokens : heldTokens
     const isForecast = pool.policies.usesForecast && part !== Role.prefill
     const outputTokens = isForecast ? pool.forecast.meanOutputTokens(request) : 0
-    attempt.worker = worker
     attempt.placedMs = nowMs
-    this.workers.charge(attempt.charge, worker, promptTokens, cachedTokens, outputTokens, nowMs)
+    this.workers.charge(attempt, worker, promptTokens, cachedTokens, outputTokens, nowMs)
     if (prefixes !== undefined && request.chain.count > 0) {
       attempt.expectation = prefixes.expect(worker, request.chain, request.deadlineMs)
       pool.unmatch()
@@ -71,19 +68,19 @@ export class Charges {
   }
 
   /** The prompt of an attempt is no longer pending. */
-  started({ charge }: Attempt, nowMs: number): void {
-    this.workers.started(charge, nowMs)
+  started(attempt: Attempt, nowMs: number): void {
+    this.workers.started(attempt, nowMs)
   }
 
   /** The attempt is over. */
   release(attempt: Attempt, { prefixes }: BalancerPool, nowMs: number): void {
-    const { charge, expectation, worker } = attempt
+    const { expectation, started, worker } = attempt
     if (expectation >= 0) {
-      if (charge.started) prefixes!.expectUntil(expectation, nowMs + CONFIRM_MS)
+      if (started) prefixes!.expectUntil(expectation, nowMs + CONFIRM_MS)
       else prefixes!.withdraw(expectation)
       attempt.expectation = -1
     }
-    this.workers.release(charge)
+    this.workers.release(attempt)
     this.refresh(worker)
   }
 

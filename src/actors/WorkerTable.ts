@@ -11,8 +11,10 @@ export const SEQUENCES_MAX = 65_536
 
 /** What one attempt is charged with at its worker. The same numbers are taken off again, whatever was learned in between. */
 export class Charge {
-  /** -1 while nothing is charged. */
+  /** The worker that is charged, or was last; -1 for none yet. */
   worker = -1
+  /** Whether it is to be taken off. */
+  charged = false
   /** Prompt tokens to compute there, and `Σ n·(context + n/2)` of them. */
   uncachedTokens = 0
   attention = 0
@@ -122,9 +124,10 @@ export class WorkerTable implements WorkerColumns {
     outputTokens: number,
     nowMs: number
   ): void {
-    assert(charge.worker < 0, "an attempt is charged once")
+    assert(!charge.charged, "an attempt is charged once")
     const n = promptTokens - cachedTokens
     charge.worker = worker
+    charge.charged = true
     charge.started = false
     charge.uncachedTokens = n
     // Whole numbers, so that what is taken off leaves exactly what was there.
@@ -149,12 +152,12 @@ export class WorkerTable implements WorkerColumns {
   /** Takes the charge off. */
   release(charge: Charge): void {
     const { worker } = charge
-    assert(worker >= 0, "a charge is released once")
+    assert(charge.charged, "a charge is released once")
     if (!charge.started) this.endPrefill(charge)
     this.inFlight[worker]!--
     this.contextTokens[worker]! -= charge.contextTokens
     this.answerTokens[worker]! -= charge.answerTokens
-    charge.worker = -1
+    charge.charged = false
   }
 
   /** Whether the worker takes one more attempt. */

@@ -369,7 +369,7 @@ describe("a request", () => {
     expect([world.totals.done, tpotMs.count, tpotMs.sum]).toEqual([1, 1, 70 / 3])
     finish(waiting)
     expect([tpotMs.count, tpotMs.sum]).toEqual([2, 70 / 3 + 20])
-    // Slots are used again first in, first out.
+    // Each slot comes again.
     let slot = world.submit()
     while (slot !== streaming) {
       world.done(slot)

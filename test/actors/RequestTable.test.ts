@@ -37,6 +37,29 @@ describe("RequestTable", () => {
     )
   })
 
+  test("a freed slot rests while 128 others are freed; then the last one that has rested comes first", () => {
+    const table = new RequestTable(1024)
+    const slots = Array.from({ length: 1024 }, () => table.allocate()!.slot)
+    for (const slot of slots) table.release(slot)
+    const again = Array.from({ length: 1024 }, () => table.allocate()!.slot)
+    expect(again).toEqual([...slots.slice(0, -128).toReversed(), ...slots.slice(-128)])
+  })
+
+  test("few requests at a time use few slots, however many there are, and each of them seldom", () => {
+    const table = new RequestTable(1024)
+    const busy = Array.from({ length: 1024 }, () => table.allocate()!.slot)
+    for (const slot of busy.splice(64)) table.release(slot)
+    const uses = new Map<number, number>()
+    for (let use = 0; use < 10_000; use++) {
+      table.release(busy.shift()!)
+      const { slot } = table.allocate()!
+      expect(use - (uses.get(slot) ?? Number.NEGATIVE_INFINITY)).toBeGreaterThan(128)
+      uses.set(slot, use)
+      busy.push(slot)
+    }
+    expect(uses.size).toBeLessThanOrEqual(64 + 128)
+  })
+
   test("grows to its limit and keeps the facts", () => {
     const table = new RequestTable(5000)
     for (let i = 0; i < 5000; i++) {

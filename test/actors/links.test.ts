@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
 import { Reason } from "../../src/domain/Outcome.ts"
 import { idleLoad } from "../../src/domain/WorkerLoad.ts"
+import type { Placement } from "../../src/policies/Placement.ts"
 import { encodeFrame, pack } from "../../src/protocol/Codec.ts"
 import { Flag, Type } from "../../src/protocol/Header.ts"
 import { heartbeat, Peer, type Received, register, VirtualNode } from "./support/VirtualNode.ts"
@@ -29,6 +30,25 @@ describe("a request", () => {
       [42, 1, 2]
     ])
     expect(client.of(Type.done)).toMatchObject([{ stream: 42, attempt: 1, a: 3, b: 4 }])
+  })
+
+  test("is placed together with those that other clients send in the same turn, where the pipeline says so", () => {
+    const together: Array<number> = []
+    const placement = (made: Placement): Placement => ({
+      ...made,
+      pickBatch: (requests, pool, nowMs, picked) => {
+        together.push(requests.length)
+        for (const [i, request] of requests.entries()) picked[i] = made.pick(request, pool, nowMs)
+      }
+    })
+    const node = new VirtualNode({ placement, batching: "same-turn" })
+    const worker = node.worker("w0")
+    const clients = [node.client("one"), node.client("other")]
+    for (const client of clients) client.push(client.request({ stream: 1 }))
+    expect(together).toEqual([])
+    node.settle()
+    expect(together).toEqual([2])
+    expect(worker.of(Type.assign)).toHaveLength(2)
   })
 
   test("is told ACCEPTED within some milliseconds, unless a token said it first", () => {

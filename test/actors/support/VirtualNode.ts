@@ -205,6 +205,7 @@ export interface VirtualNodeOptions {
   readonly admissions?: ReadonlyArray<Admission>
   readonly retryBudget?: number
   readonly placement?: (made: Placement) => Placement
+  readonly batching?: string
 }
 
 /** A balancer process without sockets and clocks: links, pool managers and the balancer actor as they are, on virtual time. */
@@ -328,6 +329,7 @@ export const hostOptions = (
     pipeline: () => {
       const choice = {
         ...choiceOf(pipelines.simple),
+        batching: { policy: options.batching ?? "none", options: {} },
         placement: { policy: "least-connections", options: {} }
       }
       const made = makePipeline(choice, rng)
