@@ -1,3 +1,4 @@
+import { Candidates } from "../Candidates.ts"
 import { sessionOrRequestState } from "../affinity.ts"
 import { CompletionCosts } from "../CompletionCosts.ts"
 import { CHUNK_TOKENS, decodeStepMs, prefillMs, spacedMs } from "../costs.ts"
@@ -18,16 +19,18 @@ export const predictedCompletion = definePlacement(
     summary:
       "The worker where the first token is predicted soonest, counting the delay inflicted on those already there and what the answer suffers from them.",
     definition:
-      "Least TTFT + externality·E + A + recent·u³·R over all eligible workers, with step costs fitted to each worker. TTFT = the prefill of " +
+      "Least TTFT + externality·E + A + recent·u³·R over the eligible workers, with step costs fitted to each worker; where there are more " +
+      "than compared, over so many: those that hold most of the prefix, an eighth at most, and others from a random place in the order of " +
+      "keys. TTFT = the prefill of " +
       "the prompts pending there, with a decode step for every chunkTokens of them, less what was done of those that were pending at the " +
       "last first token there, since then + prefill of the prompt's uncached tokens, with a step for every chunkTokens, at least one + a " +
       "step where requests are in flight, for the one under way + the wait for room, which is the share of what is there that must end " +
       "until prompt and expected answer fit into the KV cache and among the sequences of a step, times the steps of the answer. E = " +
-      "requests in flight × (u times the prefill of what is not cached there and is at the eligible worker that has most, which those who are there " +
+      "requests in flight × (u times the prefill of what is not cached there and is at the worker of them that has most, which those who are there " +
       "would be spared, + P · P / (P + absorbed), with P the prefill of all that is not cached there: short delays are absorbed). A = the " +
       "tokens of the expected answer · d³ / spacing², with d what the sequences that decode there, and their context, add to a step. R = " +
       "prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves; u = mean of R " +
-      "over the eligible workers / memory, at most 1: the share of time that goes to prefill. Cached are blocks the worker reported or was " +
+      "over these workers / memory, at most 1: the share of time that goes to prefill. Cached are blocks the worker reported or was " +
       "sent before; the expected answer is the tenant's mean. Ties go to the highest rendezvous score of (session or, without one, request " +
       "id; worker key).",
     cost: "O(N)",
@@ -93,35 +96,48 @@ export const predictedCompletion = definePlacement(
       summary:
         "Prompt tokens that the engines compute in one step. Smaller values charge more steps for the same prompts, and so weigh the " +
         "sequences that decode there more."
+    },
+    compared: {
+      kind: "integer",
+      default: 256,
+      minimum: 2,
+      maximum: 65_536,
+      unit: "workers",
+      summary:
+        "Workers compared for a request, at most. Of a larger pool an eighth of them are those that hold most of its prefix, the others " +
+        "are drawn. More find an idle worker among many busy ones more often, and take longer."
     }
   },
-  ({ externality, absorbed, spacing, recent, memory, chunkTokens }) => {
+  ({ externality, absorbed, spacing, recent, memory, chunkTokens, compared }, rng) => {
+    const candidates = new Candidates(compared, rng)
     const costs = new CompletionCosts(chunkTokens, externality, absorbed)
     const lately = new RecentPrefill(memory)
     return {
       pick: (request, pool, nowMs) => {
-        const { workers, eligible, eligibleCount } = pool
+        const { workers } = pool
+        const { count, slots } = candidates.choose(request, pool)
         const outputTokens = pool.forecast.meanOutputTokens(request)
-        const share = lately.share(eligible, eligibleCount, nowMs)
-        const costMs = costs.of(request, pool, eligible, eligibleCount, outputTokens, nowMs, share)
+        const share = lately.share(slots, count, nowMs)
+        const costMs = costs.of(request, pool, slots, count, outputTokens, nowMs, share)
         const { stepMs } = costs
         const { baseMs } = workers
         const { sums } = lately
         // The cube: where prompts are a small part of the work, what they cost those who decode is no reason to place by them.
         const weight = recent * share ** 3 * lately.factor(nowMs)
-        for (let i = 0; i < eligibleCount; i++) {
-          const worker = eligible[i]!
+        for (let i = 0; i < count; i++) {
+          const worker = slots[i]!
           costMs[worker]! +=
             spacedMs(stepMs[worker]!, baseMs[worker]!, outputTokens, spacing) +
             (worker < sums.length ? weight * sums[worker]! : 0)
         }
-        return leastOf(workers, eligible, eligibleCount, costMs, sessionOrRequestState(request))
+        return leastOf(workers, slots, count, costMs, sessionOrRequestState(request))
       },
       terms: (request, worker, pool, nowMs) => {
-        const { workers, eligible, eligibleCount } = pool
+        const { workers } = pool
         const outputTokens = pool.forecast.meanOutputTokens(request)
         const stepMs = decodeStepMs(workers, worker)
-        const share = lately.share(eligible, eligibleCount, nowMs)
+        const { count, slots } = candidates.chosen(pool)
+        const share = lately.share(slots, count, nowMs)
         return {
           ...costs.terms(request, pool, worker, outputTokens, nowMs, share),
           answer: spacedMs(stepMs, workers.baseMs[worker]!, outputTokens, spacing) / 1000,
@@ -134,7 +150,8 @@ export const predictedCompletion = definePlacement(
       },
       changed: (worker, ready) => {
         if (!ready) lately.forget(worker)
-      }
+      },
+      compared: (worker) => candidates.has(worker)
     }
   }
 )

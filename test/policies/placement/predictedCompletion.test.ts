@@ -8,7 +8,15 @@ import { makeRng } from "../../../src/structures/Rng.ts"
 import { candidates, holds, request } from "../../support/arbitraries.ts"
 import { answerOf, cachedOf, naiveCosts as naive, tieScore } from "../../support/naiveCosts.ts"
 import { findsAll, keepsAll, type Planted } from "../../support/planted.ts"
-import { type Candidate, chainOf, charge, equalWorkers, oneRequest, poolOf } from "../../support/pools.ts"
+import {
+  BLOCK_TOKENS,
+  type Candidate,
+  chainOf,
+  charge,
+  equalWorkers,
+  oneRequest,
+  poolOf
+} from "../../support/pools.ts"
 
 const entry = findPlacement("predicted-completion")
 
@@ -473,3 +481,34 @@ describe("an idle worker", () => {
     expect(terms(oneRequest, { ...row!, kvCapacityTokens: 100 })).toMatchObject({ room: 50 * 0.008 })
   })
 })
+
+test("of a large pool so many are compared, the one that holds the prompt among them, and one of least terms is picked", () => {
+  const { make } = entry
+  const compared = 64
+  const rows = equalWorkers(1000).map((row, worker) => ({
+    ...row,
+    inFlight: worker % 13,
+    pendingPrefillTokens: (worker % 7) * 1000,
+    cachedTokens: worker === 500 ? 20 * BLOCK_TOKENS : 0
+  }))
+  const pool = poolOf(rows)
+  const placement = make({ compared }, makeRng(1))
+  const chain = chainOf(Array.from({ length: 20 }, (_, i) => i + 1))
+  for (let n = 0; n < 100; n++) {
+    const asked = {
+      ...oneRequest,
+      idLow: n,
+      promptTokens: 20 * BLOCK_TOKENS + 1,
+      ...(n % 2 === 0 && { chain })
+    }
+    const picked = placement.pick(asked, pool, n)
+    const those = rows.flatMap((_, worker) => (placement.compared!(worker, pool) ? [worker] : []))
+    expect(those).toHaveLength(compared)
+    if (n % 2 === 0) expect(picked).toBe(500)
+    const costs = those.map((worker) => sumOf(placement.terms!(asked, worker, pool, n)))
+    expect(sumOf(placement.terms!(asked, picked, pool, n))).toBeCloseTo(Math.min(...costs), 9)
+    placement.placed!({ ...asked, uncachedTokens: asked.promptTokens }, picked, pool, n)
+  }
+})
+const sumOf = (terms: Readonly<Record<string, number>>): number =>
+  Object.values(terms).reduce((sum, term) => sum + term, 0)

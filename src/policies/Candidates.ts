@@ -1,0 +1,69 @@
+import type { PoolView } from "../domain/PoolView.ts"
+import type { RequestView } from "../domain/RequestView.ts"
+import { grow, ints } from "../structures/grow.ts"
+import type { Rng } from "../structures/Rng.ts"
+import { isEligible } from "./eligibility.ts"
+
+/** Of those compared, at most this share is there for what it holds of the prefix. */
+const HOLDERS_SHARE = 1 / 8
+
+/**
+ * The workers that are compared for a request: all that are eligible, or of more than `max` those that hold most of its prefix and, for
+ * the rest, a run of others in the order of their keys, from a place that is drawn each time. So a decision costs O(max) in a pool
+ * of any size. Memory: 4 bytes a worker.
+ */
+export class Candidates {
+  /** Only `count` elements count. Valid until the next call. */
+  slots: Int32Array
+  count = 0
+  private readonly drawn: Int32Array
+  private readonly rng: Rng
+  /** By worker: the draw that it was in last. */
+  private draws = ints(0)
+  private draw = 0
+
+  constructor(max: number, rng: Rng) {
+    this.slots = this.drawn = ints(max)
+    this.rng = rng
+  }
+
+  /** Chooses them. O(max + log N). */
+  choose(request: RequestView, pool: PoolView): this {
+    const { eligible, eligibleCount } = pool
+    const { drawn } = this
+    if (eligibleCount <= drawn.length) return this.chosen(pool)
+    this.slots = drawn
+    this.count = 0
+    this.draw++
+    const { count, workers } = pool.match(request)
+    const holders = Math.min(count, drawn.length * HOLDERS_SHARE)
+    for (let i = 0; i < holders; i++) if (isEligible(pool, workers[i]!)) this.add(workers[i]!)
+    let at = this.rng.int(eligibleCount)
+    while (this.count < drawn.length) {
+      const worker = eligible[at]!
+      if (!this.has(worker)) this.add(worker)
+      at = at + 1 < eligibleCount ? at + 1 : 0
+    }
+    return this
+  }
+
+  /** Those that were chosen last; all, where the pool has no more than `max`. */
+  chosen({ eligible, eligibleCount }: PoolView): this {
+    if (eligibleCount <= this.drawn.length) {
+      this.slots = eligible
+      this.count = eligibleCount
+    }
+    return this
+  }
+
+  /** Whether `worker`, which is eligible, is one of them. */
+  has(worker: number): boolean {
+    return this.slots !== this.drawn || this.draws[worker] === this.draw
+  }
+
+  private add(worker: number): void {
+    if (worker >= this.draws.length) this.draws = grow(this.draws, worker, ints)
+    this.draws[worker] = this.draw
+    this.drawn[this.count++] = worker
+  }
+}
