@@ -57,13 +57,7 @@ export const joinWorkers = (
   joined: (worker: number) => void
 ): void => {
   for (let worker = 0; worker < count; worker++) {
-    const { high, low } = hash64(`worker-${worker}`)
-    workers.keyHigh[worker] = high
-    workers.keyLow[worker] = low
-    workers.capacity[worker] = 1024
-    workers.ratedSpeed[worker] = 1
-    workers.kvCapacityTokens[worker] = 467_000
-    workers.joined(worker, -1e9)
+    workers.join(worker, { name: `worker-${worker}`, capacity: 1024, kvCapacityTokens: 467_000 }, -1e9)
     joined(worker)
   }
   const rng = makeRng(3)

@@ -1,6 +1,5 @@
 import type { BalancerSnapshot, WorkerSnapshot, WorkerState } from "../domain/Snapshot.ts"
 import { reasonName } from "../domain/Outcome.ts"
-import { Role } from "../domain/PoolView.ts"
 import { idleLoad, type WorkerLoad } from "../domain/WorkerLoad.ts"
 import type { RequestRecorder } from "../observability/Recording.ts"
 import type { Connection, ConnectionContext, Greeting, Verdict } from "../protocol/Connection.ts"
@@ -24,7 +23,7 @@ import type { ActorRef } from "./runtime/ActorRef.ts"
 import { Stopwatch, type Stopwatches } from "./Stopwatch.ts"
 import { makeTotals, type Totals } from "./Totals.ts"
 import { WorkerLink } from "./WorkerLink.ts"
-import { SEQUENCES_MAX, WorkerTable } from "./WorkerTable.ts"
+import { WorkerTable } from "./WorkerTable.ts"
 
 export interface BalancerHostOptions {
   readonly name: string
@@ -456,16 +455,7 @@ export class BalancerHost {
     }
     // A reborn worker takes the place of its former self, whose connection may not have been found dead yet.
     this.links.workers[worker]?.connection.goodbye("done", "a worker has registered anew under this name")
-    const { workers } = this
-    const key = hash64(hello.identity)
-    workers.keyHigh[worker] = key.high
-    workers.keyLow[worker] = key.low
-    workers.capacity[worker] = offer.capacity
-    workers.maxSequences[worker] = offer.maxSequences ?? SEQUENCES_MAX
-    workers.role[worker] = Role[offer.role]
-    workers.ratedSpeed[worker] = offer.speed
-    workers.kvCapacityTokens[worker] = offer.kvCapacityTokens
-    workers.joined(worker, link.connection.heardMs * this.timeScale)
+    this.workers.join(worker, { ...offer, name: hello.identity }, link.connection.heardMs * this.timeScale)
     this.records[worker] = {
       incarnation: hello.incarnation,
       models: offer.models,

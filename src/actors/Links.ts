@@ -15,6 +15,8 @@ import { FrameStore } from "./FrameStore.ts"
 import { Phase, type Request, RequestTable } from "./RequestTable.ts"
 import type { WorkerLink } from "./WorkerLink.ts"
 
+/** Slots that rest before they are used again: far more requests end before a stream id comes again than a late frame can wait. */
+const SLOTS_RESTING = 128
 /** Longest time a client waits for ACCEPTED. */
 const ACCEPTED_MS = 2
 
@@ -79,7 +81,7 @@ export class Links implements BalancerEffects {
   }) {
     this.timers = options.timers
     this.timeScale = options.timeScale
-    this.table = new RequestTable(options.requestsMax)
+    this.table = new RequestTable(options.requestsMax, undefined, SLOTS_RESTING)
     this.frames = new FrameStore(options.heldBytesMax)
     this.epoch = options.epoch
   }

@@ -7,8 +7,6 @@ import { SLOTS_MAX } from "../structures/SlotLists.ts"
 
 /** Small: memory follows the requests in flight. */
 const SLOTS_MIN = 128
-/** So many freed slots rest. They are used only when there are no others. */
-const RESTING = 128
 
 /** What became of a slot. An ended one has had its terminal; it is given back once the balancer has released its load. */
 export const Phase = { free: 0, open: 1, ended: 2 } as const
@@ -161,9 +159,9 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
  * The facts of every request in the process, by slot.
  *
  * They belong to the links and survive a crash of the balancer, which decides. Tickets count the uses of a slot, so a late frame or
- * message of an earlier use is told by its stream id. A freed slot rests while 128 others are freed; of those that have rested the last
- * one is used first, because it and all that is kept by slot may still lie in the processor's caches. So about 8 million requests pass
- * before a stream id comes again.
+ * message of an earlier use is told by its stream id. Slots are reused first in, first out, or with `resting` only so many of them, so
+ * that few requests at a time use few slots: what is kept by slot then stays in the processor's caches. The table grows by doubling. With
+ * 128 or more that rest, about 8 million requests pass before a stream id comes again.
  *
  * One object per slot, made once: a frame touches most facts of one request, which lie together in memory. Columns would cost a cache
  * miss for each of them.
@@ -174,21 +172,26 @@ export class RequestTable<Client = unknown, Holder = unknown> {
   private readonly rows: Array<Request<Client, Holder>> = []
   private readonly limit: number
   private readonly make: (slot: number) => Request<Client, Holder>
-  /** Free slots that have rested, the last used on top; and a ring of those that rest. */
+  /** Free slots that have rested, the last on top; and a ring of those that rest, which are used when there are no others. */
   private rested = new Uint16Array(0)
   private restedCount = 0
-  private readonly resting = new Uint16Array(RESTING)
+  private readonly resting: Uint16Array
   private restingAt = 0
   private restingCount = 0
 
   /**
    * `limit` slots at most, and no more than fit into 16 bits: so many has a slot number, and the ticket that tells its uses apart. `make`
-   * makes the object of a slot.
+   * makes the object of a slot. Of freed slots `resting` rest at most; of the others the last one is used first.
    */
-  constructor(limit: number, make: (slot: number) => Request<Client, Holder> = (slot) => new Request(slot)) {
+  constructor(
+    limit: number,
+    make: (slot: number) => Request<Client, Holder> = (slot) => new Request(slot),
+    resting = limit
+  ) {
     assert(limit >= 1 && limit <= SLOTS_MAX, `the request limit lies between 1 and ${SLOTS_MAX}`)
     this.limit = limit
     this.make = make
+    this.resting = new Uint16Array(resting)
     this.grow(SLOTS_MIN)
   }
 
@@ -243,20 +246,23 @@ export class RequestTable<Client = unknown, Holder = unknown> {
   private take(): number {
     if (this.restedCount === 0 && this.restingCount === 0) this.grow(this.capacity * 2)
     if (this.restedCount > 0) return this.rested[--this.restedCount]!
-    const slot = this.resting[this.restingAt]!
-    this.restingAt = (this.restingAt + 1) % RESTING
     this.restingCount--
-    return slot
+    return this.wake()
   }
 
   private rest(slot: number): void {
+    const { resting } = this
+    if (this.restingCount === resting.length) this.rested[this.restedCount++] = this.wake()
+    else this.restingCount++
+    const end = this.restingAt + this.restingCount - 1
+    resting[end < resting.length ? end : end - resting.length] = slot
+  }
+
+  /** The slot that has rested for longest; its place is free for another one. */
+  private wake(): number {
     const { resting, restingAt } = this
-    if (this.restingCount < RESTING) resting[(restingAt + this.restingCount++) % RESTING] = slot
-    else {
-      this.rested[this.restedCount++] = resting[restingAt]!
-      resting[restingAt] = slot
-      this.restingAt = (restingAt + 1) % RESTING
-    }
+    this.restingAt = restingAt + 1 < resting.length ? restingAt + 1 : 0
+    return resting[restingAt]!
   }
 
   /** Adds free slots. Called when there are none. */

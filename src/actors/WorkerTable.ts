@@ -1,13 +1,25 @@
-import type { WorkerColumns } from "../domain/PoolView.ts"
+import { Role, type WorkerColumns } from "../domain/PoolView.ts"
 import type { WorkerLoad } from "../domain/WorkerLoad.ts"
 import { pendingStepsMs } from "../policies/costs.ts"
 import { WorkerEstimates } from "../policies/estimators/WorkerEstimates.ts"
 import { assert } from "../structures/assert.ts"
+import { hash64 } from "../structures/hash.ts"
+
+/** A worker as it registers. Left out, it does all of a request, has speed 1, and its KV cache and batch are not known. */
+export interface Offer {
+  /** Its key comes from this. */
+  readonly name: string
+  readonly role?: keyof typeof Role | undefined
+  readonly capacity: number
+  readonly maxSequences?: number | undefined
+  readonly speed?: number | undefined
+  readonly kvCapacityTokens?: number | undefined
+}
 
 /** Of one attempt: the sum over all there can be stays a whole number. A prompt of 370,000 tokens reaches it. */
 const ATTENTION_MAX = 2 ** 36
 /** Of a worker that does not say: as many as it may take attempts. */
-export const SEQUENCES_MAX = 65_536
+const SEQUENCES_MAX = 65_536
 
 /** What one attempt is charged with at its worker. The same numbers are taken off again, whatever was learned in between. */
 export class Charge {
@@ -100,8 +112,20 @@ export class WorkerTable implements WorkerColumns {
     this.estimates.observe(worker, load, nowMs)
   }
 
-  /** A worker registered: `key`, `role`, `capacity`, `maxSequences`, `ratedSpeed` and `kvCapacityTokens` of its slot are set. */
-  joined(worker: number, nowMs: number): void {
+  /** A worker registers in a slot, or registers anew. What is charged to it stays. */
+  join(
+    worker: number,
+    { capacity, kvCapacityTokens = 0, maxSequences = SEQUENCES_MAX, name, role = "both", speed = 1 }: Offer,
+    nowMs: number
+  ): void {
+    const key = hash64(name)
+    this.keyHigh[worker] = key.high
+    this.keyLow[worker] = key.low
+    this.role[worker] = Role[role]
+    this.capacity[worker] = capacity
+    this.maxSequences[worker] = maxSequences
+    this.ratedSpeed[worker] = speed
+    this.kvCapacityTokens[worker] = kvCapacityTokens
     this.estimates.joined(worker, nowMs)
   }
 

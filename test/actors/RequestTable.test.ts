@@ -9,7 +9,7 @@ describe("RequestTable", () => {
       fc.property(
         fc.array(fc.option(fc.nat({ max: 99 }), { nil: undefined }), { maxLength: 400 }),
         (steps) => {
-          const table = new RequestTable(200)
+          const table = new RequestTable(200, undefined, 20)
           const live = new Map<number, number>()
           const gone = new Set<number>()
           for (const step of steps) {
@@ -37,16 +37,23 @@ describe("RequestTable", () => {
     )
   })
 
-  test("a freed slot rests while 128 others are freed; then the last one that has rested comes first", () => {
-    const table = new RequestTable(1024)
+  test("with 128 that rest, of the others the last one comes first", () => {
+    const table = new RequestTable(1024, undefined, 128)
     const slots = Array.from({ length: 1024 }, () => table.allocate()!.slot)
     for (const slot of slots) table.release(slot)
     const again = Array.from({ length: 1024 }, () => table.allocate()!.slot)
     expect(again).toEqual([...slots.slice(0, -128).toReversed(), ...slots.slice(-128)])
   })
 
-  test("few requests at a time use few slots, however many there are, and each of them seldom", () => {
+  test("where all rest, slots are used first in, first out", () => {
     const table = new RequestTable(1024)
+    const slots = Array.from({ length: 1024 }, () => table.allocate()!.slot)
+    for (const slot of slots) table.release(slot)
+    expect(Array.from({ length: 1024 }, () => table.allocate()!.slot)).toEqual(slots)
+  })
+
+  test("few requests at a time use few slots, however many there are, and each of them seldom", () => {
+    const table = new RequestTable(1024, undefined, 128)
     const busy = Array.from({ length: 1024 }, () => table.allocate()!.slot)
     for (const slot of busy.splice(64)) table.release(slot)
     const uses = new Map<number, number>()

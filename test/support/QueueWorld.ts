@@ -4,7 +4,6 @@ import { makeTotals } from "../../src/actors/Totals.ts"
 import { WorkerTable } from "../../src/actors/WorkerTable.ts"
 import { makePipeline, type PipelineChoice } from "../../src/policies/pipelines.ts"
 import { EventCalendar } from "../../src/simulator/replay/EventCalendar.ts"
-import { hash64 } from "../../src/structures/hash.ts"
 import { PrefixIndex } from "../../src/structures/PrefixIndex.ts"
 import { makeRng, type Rng } from "../../src/structures/Rng.ts"
 
@@ -100,12 +99,7 @@ export class QueueWorld implements BalancerEffects {
       nowMs: 0
     })
     for (let slot = 0; slot < count; slot++) {
-      const key = hash64(`worker-${slot}`)
-      workers.keyHigh[slot] = key.high
-      workers.keyLow[slot] = key.low
-      workers.capacity[slot] = capacity
-      workers.ratedSpeed[slot] = 1
-      workers.joined(slot, 0)
+      workers.join(slot, { name: `worker-${slot}`, capacity }, 0)
       this.core.member(0, slot, true, 0)
     }
   }

@@ -7,7 +7,6 @@ import { Reason } from "../../src/domain/Outcome.ts"
 import { choiceOf, makePipeline, pipelines } from "../../src/policies/pipelines.ts"
 import type { Rescue } from "../../src/policies/Rescue.ts"
 import { EventCalendar } from "../../src/simulator/replay/EventCalendar.ts"
-import { hash64 } from "../../src/structures/hash.ts"
 import { PrefixIndex } from "../../src/structures/PrefixIndex.ts"
 import { makeRng, type Rng } from "../../src/structures/Rng.ts"
 
@@ -62,12 +61,7 @@ export class RedundancyWorld implements BalancerEffects {
       nowMs: 0
     })
     for (let worker = 0; worker < workers; worker++) {
-      const key = hash64(`w${worker}`)
-      this.workers.keyHigh[worker] = key.high
-      this.workers.keyLow[worker] = key.low
-      this.workers.capacity[worker] = 1 << 20
-      this.workers.ratedSpeed[worker] = 1
-      this.workers.joined(worker, 0)
+      this.workers.join(worker, { name: `w${worker}`, capacity: 1 << 20 }, 0)
       this.core.member(0, worker, true, 0)
     }
   }

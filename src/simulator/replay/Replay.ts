@@ -13,7 +13,6 @@ import type { WorkerLoad } from "../../domain/WorkerLoad.ts"
 import { producedBy, type Sequence } from "../../engines/simulated/Sequence.ts"
 import { makePipeline, type Pipeline, type PipelineChoice } from "../../policies/pipelines.ts"
 import { assert } from "../../structures/assert.ts"
-import { hash64 } from "../../structures/hash.ts"
 import { ChainBuffer, highOf, lowOf } from "../../structures/PrefixChain.ts"
 import { PrefixIndex } from "../../structures/PrefixIndex.ts"
 import { makeRng } from "../../structures/Rng.ts"
@@ -608,18 +607,10 @@ export class Replay implements BalancerEffects {
   }
 
   private connect(worker: ReplayWorker, sinceMs: number): void {
-    const { columns } = this
-    const { options, slot } = worker
-    const key = hash64(options.name)
+    const { capacity, kvCapacityTokens, maxSequences, options, slot } = worker
+    const { name, role, speed } = options
     this.links[slot] = worker
-    columns.keyHigh[slot] = key.high
-    columns.keyLow[slot] = key.low
-    columns.role[slot] = Role[options.role ?? "both"]
-    columns.capacity[slot] = worker.capacity
-    columns.maxSequences[slot] = worker.maxSequences
-    columns.ratedSpeed[slot] = options.speed ?? 1
-    columns.kvCapacityTokens[slot] = worker.kvCapacityTokens
-    columns.joined(slot, sinceMs)
+    this.columns.join(slot, { name, role, capacity, maxSequences, speed, kvCapacityTokens }, sinceMs)
     this.tellPool({ _tag: "Joined", worker: slot, registration: 0 })
   }
 

@@ -12,7 +12,6 @@ import type { PolicyEvents } from "../../../src/policies/Policy.ts"
 import { Flag } from "../../../src/protocol/Header.ts"
 import { ChainBuffer } from "../../../src/structures/PrefixChain.ts"
 import { PrefixIndex } from "../../../src/structures/PrefixIndex.ts"
-import { hash64 } from "../../../src/structures/hash.ts"
 import { makeRng } from "../../../src/structures/Rng.ts"
 
 /** Two blocks, of which the first is the same for all kinds. */
@@ -150,13 +149,8 @@ export class World implements BalancerEffects {
     this.retryBudget = retryBudget
     this.roles = roles
     for (let worker = 0; worker < 8; worker++) {
-      const key = hash64(`w${worker}`)
-      this.workers.keyHigh[worker] = key.high
-      this.workers.keyLow[worker] = key.low
-      this.workers.capacity[worker] = capacity
+      this.workers.join(worker, { name: `w${worker}`, capacity }, 0)
       this.workers.role[worker] = this.roleOf(worker)
-      this.workers.ratedSpeed[worker] = 1
-      this.workers.joined(worker, 0)
     }
     this.core = this.newCore()
   }
