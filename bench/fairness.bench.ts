@@ -101,7 +101,7 @@ const measured = (senders: ReadonlyArray<Sender>, preset: Preset) => {
     workers: Array.from({ length: WORKERS }, (_, i) => ({ name: `worker-${i}`, preset: presets["8b-h100"] })),
     pipeline: choiceOf(preset),
     seed: 1,
-    weightOf: (tenant) => senders[senderOf[tenant]!]?.weight ?? 1
+    weightOf: (tenant) => senders.find(({ sender }) => tenant.includes(sender))?.weight ?? 1
   })
   const counts = senders.map(() => ({
     asked: 0,

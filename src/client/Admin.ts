@@ -8,7 +8,7 @@ import { defaultLimits } from "../protocol/Limits.ts"
 import { systemTimers, type Timers } from "../protocol/Timers.ts"
 import type { Transport } from "../protocol/Transport.ts"
 import { Turn } from "../protocol/Turn.ts"
-import { type Address, formatAddress, parseAddress } from "./address.ts"
+import { type Address, addressIn, formatAddress } from "./address.ts"
 import { ConnectFailed } from "./ConnectFailed.ts"
 import { greet } from "./greet.ts"
 import { randomU32 } from "./randomU32.ts"
@@ -56,7 +56,7 @@ interface Question {
 
 /** Connects to a balancer as an operator. Rejects with `ConnectFailed`, or with a `RangeError` for what is no address. */
 export const connectAdmin = async (options: AdminOptions): Promise<AdminConnection> => {
-  const address = parseAddress(options.address)
+  const address = addressIn(options)
   const timers = options.timers ?? systemTimers
   const incarnation = randomU32()
   const connected = Promise.withResolvers<AdminConnection>()

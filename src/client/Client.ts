@@ -6,7 +6,7 @@ import { systemTimers, type Timers } from "../protocol/Timers.ts"
 import type { Transport } from "../protocol/Transport.ts"
 import { Turn } from "../protocol/Turn.ts"
 import { hex64 } from "../structures/hex64.ts"
-import { type Address, formatAddress, parseAddress } from "./address.ts"
+import { type Address, addressIn, formatAddress } from "./address.ts"
 import { ConnectFailed } from "./ConnectFailed.ts"
 import { factsOf, type GenerateRequest } from "./GenerateRequest.ts"
 import { type Control, Generation } from "./Generation.ts"
@@ -81,7 +81,7 @@ export class Client {
 
   /** Makes a client that is not connected yet; `connect` does both. */
   constructor(options: ClientOptions) {
-    this.address = parseAddress(options.address)
+    this.address = addressIn(options)
     this.tenant = options.tenant
     this.requestsMax = within("requestsMax", options.requestsMax ?? 65_536, 1)
     this.timers = options.timers ?? systemTimers

@@ -18,6 +18,14 @@ const partsOf = (text: string): Address => {
   return { host: match?.[1] ?? match?.[2] ?? "", port: Number(match?.[3]) }
 }
 
+/** The address that options hold: programs without types may give it in their place. Throws as `parseAddress` does. */
+export const addressIn = (options: { readonly address?: string | Address } | undefined): Address => {
+  const address = options?.address
+  if (typeof address !== "string" && typeof address?.host !== "string")
+    throw new RangeError('options must hold an address, as in { address: "127.0.0.1:7420" }')
+  return parseAddress(address)
+}
+
 /** The form `parseAddress` reads. */
 export const formatAddress = (address: Address): string =>
   address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`

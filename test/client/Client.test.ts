@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test"
-import { Client, type ClientOptions } from "../../src/client/Client.ts"
+import { connectAdmin } from "../../src/client/Admin.ts"
+import { Client, type ClientOptions, connect } from "../../src/client/Client.ts"
 import { ConnectFailed } from "../../src/client/ConnectFailed.ts"
 import type { GenerateRequest } from "../../src/client/GenerateRequest.ts"
 import { promptChain } from "../../src/client/promptChain.ts"
@@ -641,6 +642,23 @@ describe("open and close", () => {
     expect(make).toThrow(RangeError)
     expect(make).toThrow(message)
     expect(world.timerCount).toBe(0)
+  })
+
+  test.each([
+    ["127.0.0.1:7420"],
+    [undefined],
+    [null],
+    [{}],
+    [{ address: 7420 }],
+    [{ address: { port: 7420 } }]
+  ])("connect(%j) is told what options look like", async (options) => {
+    // A program without types.
+    const given = options as unknown as ClientOptions
+    for (const connecting of [connect, connectAdmin]) {
+      const error = await connecting(given).catch((reason: unknown) => reason)
+      expect(error).toBeInstanceOf(RangeError)
+      expect(String(error)).toContain('as in { address: "127.0.0.1:7420" }')
+    }
   })
 
   test("open says who cannot be reached", async () => {

@@ -99,6 +99,14 @@ describe("the command line", () => {
     })
   })
 
+  test("config check says what has no effect, of what is valid", async () => {
+    expect(await run(["config", "check"], { PARALLAX_MODELS_0_WORKERS_MAX: "8" })).toEqual({
+      exitCode: 0,
+      out: "The configuration is valid.\n",
+      err: "models[0].workersMax has no effect: the policy of pipeline.scaling does not follow the load (PARALLAX_MODELS_0_WORKERS_MAX). Name one there that does (`bun run policies list`), or leave this out.\n"
+    })
+  })
+
   test("config key is the credential of one node, and wants a secret to make it of", async () => {
     const secret = "0123456789abcdef"
     const claim = { role: "worker", identity: "w1" } as const
@@ -314,6 +322,11 @@ describe("replay-live", () => {
       againstReplay: { live: { done: 60, goodput: 1 }, replayed: { done: 60, goodput: 1 } }
     })
     expect(Object.keys(report.workers)).toHaveLength(2)
+    expect(report.tenants.map(({ tenant }: { readonly tenant: string }) => tenant).toSorted()).toEqual([
+      "t0",
+      "t1",
+      "t2"
+    ])
     expect(report.prefixHitRate).toBeWithin(0.01, 1)
     const page = await Bun.file(join(root, "docs/replay.md")).text()
     const keys = keysIn({ ...report, workers: Object.values(report.workers) })

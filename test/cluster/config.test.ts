@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
 import { catalogue } from "../../src/cluster/catalogue.ts"
+import { idleOptions } from "../../src/cluster/idleOptions.ts"
 import { assign, keysOf } from "../../src/domain/config/assign.ts"
 import { formatDuration, parseDuration } from "../../src/domain/config/duration.ts"
 import { readEnvironment, variableOf } from "../../src/domain/config/environment.ts"
@@ -384,6 +385,31 @@ describe("rules between options", () => {
 
   test("an open address without credentials needs --insecure to be typed", () => {
     expect(resolveConfig(catalogue, [file({ listen: { host: "0.0.0.0" } })], true)._tag).toBe("Valid")
+  })
+})
+
+describe("options without effect", () => {
+  const elastic = { workers: 2, workersMax: 4 }
+  const scaling = { policy: "queue-driven" }
+  test.each<readonly [values: object, paths: Array<string>]>([
+    [{}, []],
+    [{ models: [{}, { name: "b", ...elastic }] }, ["models[1].workersMax"]],
+    [{ models: [{ workers: 4, workersMax: 4 }] }, []],
+    [{ models: [elastic], pipeline: { scaling }, scaling: { period: "5 seconds" } }, []],
+    [{ pipeline: { scaling } }, ["pipeline.scaling.policy"]],
+    [{ pipeline: { scaling: { policy: "fixed" } } }, []],
+    [{ scaling: { period: "5 seconds" } }, ["scaling.period"]],
+    [{ scaling: { restartAfter: "5 seconds" } }, []],
+    [{ models: [{ engine: { faults: { stallFor: "1 second" } } }] }, ["models[0].engine.faults.stallFor"]],
+    [{ models: [{ engine: { faults: { stallFor: "1 second", stallAfter: "1 second" } } }] }, []],
+    [{ record: { share: 0.5, tenantNames: true } }, ["record.share", "record.tenantNames"]],
+    [{ record: { share: 0.5, directory: "recordings" } }, []]
+  ])("%j", (values, paths) => {
+    const { config, entries } = valid(file(values))
+    expect(idleOptions(config, entries).map(({ path }) => path)).toEqual(paths)
+    // What is printed states every option: those at their defaults are nobody's wish.
+    const printed = valid(file(JSON.parse(printConfig(entries))))
+    expect(idleOptions(printed.config, printed.entries).map(({ path }) => path)).toEqual(paths)
   })
 })
 

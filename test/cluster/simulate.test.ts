@@ -6,6 +6,7 @@ import { generatedTraffic } from "../../src/cluster/simulate/generated.ts"
 import { choiceOf, makePipeline, pipelines } from "../../src/policies/pipelines.ts"
 import { placements, rivals } from "../../src/policies/registry.ts"
 import { measureNames } from "../../src/simulator/report/measures.ts"
+import type { TenantTokens } from "../../src/simulator/report/plots.ts"
 import { makeRng } from "../../src/structures/Rng.ts"
 import { root } from "../support/repository.ts"
 import { run } from "./support/commands.ts"
@@ -230,6 +231,49 @@ describe("simulate", () => {
     }
   })
 
+  test("weighs tenants as it is told, in what is decided and in what is reported", async () => {
+    const flood = ["--generate", "rate=60,requests=1500,prompt=2000,tenants=2,skew=0", "--workers", "1"]
+    const path = join(tmpdir(), `weights-${process.pid}.html`)
+    const args = ["simulate", ...flood, "--policies", "fair", "--report", path]
+    const reported = async (...more: ReadonlyArray<string>) => {
+      expect(await run([...args, ...more])).toMatchObject({ exitCode: 0 })
+      return JSON.parse(/<script [^>]*>(.*?)<\/script>/.exec(await Bun.file(path).text())![1]!)
+    }
+    const alike = await reported("--jobs", "1")
+    expect((await reported("--jobs", "1", "--weights", "tenant-2=1")).results).toEqual(alike.results)
+    const weighed = await reported("--jobs", "2", "--weights", "tenant-1=4")
+    await Bun.file(path).delete()
+    expect(weighed.world).toEqual({ weights: "tenant-1=4" })
+    const ratioOf = ({ plots }: typeof weighed, what: keyof TenantTokens): number => {
+      const [one, other] = ["tenant-1", "tenant-2"].map((name) =>
+        plots.fair.tenants.find(({ tenant }: TenantTokens) => tenant === name)
+      )
+      return one[what] / other[what]
+    }
+    expect(ratioOf(alike, "served")).toBeWithin(0.8, 1.25)
+    expect(ratioOf(weighed, "served")).toBeGreaterThan(2)
+    expect(ratioOf(weighed, "weight")).toBe(4)
+    expect(ratioOf(weighed, "fair")).toBeCloseTo(4, 3)
+  })
+
+  test("takes weights wherever it replays", async () => {
+    const weights = ["--policies", "simple", "--weights", "tenant-1=3"]
+    const swept = await run(["simulate", "sweep", ...traffic, ...weights])
+    expect(swept).toMatchObject({ exitCode: 0, out: expect.stringContaining("; --weights tenant-1=3; ") })
+    const explained = await run(["simulate", ...traffic, ...weights, "--explain", "9", "--json"])
+    expect(JSON.parse(explained.out).world).toEqual({ weights: "tenant-1=3" })
+    const unknown = [...traffic, "--weights", "tenant-2=3,tenant-3=1"]
+    const threads = unknown.with(unknown.indexOf("--jobs") + 1, "2")
+    for (const args of [unknown, threads, ["sweep", ...unknown], [...unknown, "--explain", "9"]])
+      expect(await run(["simulate", ...args])).toEqual({
+        exitCode: 2,
+        out: "",
+        err: expect.stringMatching(
+          /^--weights: no request is of a tenant "tenant-3"\. The tenants are tenant-[12], tenant-[12]\.\n$/
+        )
+      })
+  })
+
   test("counts the hours of workers where their number follows the load", async () => {
     const slow = ["--generate", "rate=4,requests=150,prompt=800", "--workers", "1", "--policies", "random"]
     const scale = [
@@ -319,6 +363,12 @@ describe("simulate", () => {
       "--generate rate=1 --scale fixed --workers-max 9 --cold-start soon",
       /^--cold-start: "soon" must be a length of time, as in 30s/
     ],
+    [
+      "--generate rate=1 --weights chat",
+      /^--weights: "chat" must be tenant=weight, the weight a number from 0\.001 to 1000, as in chat=3\.\n$/
+    ],
+    ["--generate rate=1 --weights default=0", /^--weights: "default=0" must be /],
+    ["--generate rate=1 --weights default=1,default=2", /^--weights: default is given twice\.\n$/],
     ["--generate rate=1 --network-ms -1", /^Invalid value for flag --network-ms/],
     ["sweep --generate rate=1 --closed-loop", /^Unrecognized flag: --closed-loop/],
     ["sweep --generate rate=1 --time-decisions", /^Unrecognized flag: --time-decisions/],

@@ -35,7 +35,7 @@ const servedOf = (preset: Preset, rates: ReadonlyArray<number>, weights: Readonl
     workers: Array.from({ length: WORKERS }, (_, i) => ({ name: `worker-${i}`, preset: presets["8b-h100"] })),
     pipeline: choiceOf(preset),
     seed: 1,
-    weightOf: (tenant) => weights[tenant - 1] ?? 1
+    weightOf: (tenant) => weights[Number(tenant.split("-").at(-1))] ?? 1
   })
   const counts = rates.map(() => ({ asked: 0, done: 0, tokens: 0 }))
   for (const [number, { arrivalMs, outputTokens, promptTokens, tenant }] of workload.requests.entries()) {

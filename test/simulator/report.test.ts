@@ -82,7 +82,11 @@ describe("figures", () => keepsAll(laws, figuresOf))
 describe("planted defects", () => findsAll(laws, defects))
 
 describe("the Jain index", () => {
-  const ofTenants = (tenants: ReadonlyArray<number>, late: ReadonlyArray<number>): Figures => {
+  const ofTenants = (
+    tenants: ReadonlyArray<number>,
+    late: ReadonlyArray<number>,
+    weights: Readonly<Record<string, number>> = {}
+  ): Figures => {
     const requests = tenants.map((tenant, i) => ({
       arrivalMs: 1000 * i,
       promptTokens: 10,
@@ -97,7 +101,8 @@ describe("the Jain index", () => {
       workload: { name: "", blockTokens: 256, tenants: ["a", "b", "c"], requests },
       workers: [{ name: "worker", preset: presets["8b-h100"] }],
       pipeline: choiceOf(pipelines.simple),
-      seed: 1
+      seed: 1,
+      weightOf: (tenant) => weights[tenant] ?? 1
     }
     const result = replay(options)
     for (const number of late) result.outcomes.firstMs[number]! += 500
@@ -119,6 +124,17 @@ describe("the Jain index", () => {
     ["a tenant that asked for nothing does not count", [0, 2], [], 1]
   ])("when %s", (_, tenants, late, jain) => {
     expect(ofTenants(tenants, late).tenantJain).toBeCloseTo(jain, 9)
+  })
+
+  test("goes by weight, by the names of tenants", () => {
+    const tenants = [0, 0, 0, 0, 1, 1, 1, 1]
+    const [three, two] = [
+      [3, 5, 6, 7],
+      [2, 3, 6, 7]
+    ]
+    expect(ofTenants(tenants, three, { a: 3 }).tenantJain).toBeCloseTo(1, 9)
+    const uneven = (2 / 3 + 2) ** 2 / (2 * ((2 / 3) ** 2 + 2 ** 2))
+    expect(ofTenants(tenants, two, { a: 3 }).tenantJain).toBeCloseTo(uneven, 9)
   })
 })
 

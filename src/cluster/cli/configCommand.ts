@@ -7,10 +7,11 @@ import { makeSchema } from "../../domain/config/schema.ts"
 import { IDENTITY_RULE, identityPattern } from "../../domain/identity.ts"
 import { catalogue } from "../catalogue.ts"
 import { isNodeCredential, nodeCredential } from "../../protocol/credentials.ts"
+import { idleOptions } from "../idleOptions.ts"
 import { loadConfig } from "../loadConfig.ts"
 import { misused } from "./CliFailure.ts"
 import { configFlag, insecureFlag, switchFlag } from "./flags.ts"
-import { write } from "./Shell.ts"
+import { Shell, write } from "./Shell.ts"
 
 const print = Command.make(
   "print",
@@ -33,12 +34,14 @@ const check = Command.make(
   "check",
   { config: configFlag, insecure: insecureFlag },
   Effect.fnUntraced(function* ({ config: file, insecure }) {
-    yield* loadConfig({ file, insecure })
+    const { config, entries } = yield* loadConfig({ file, insecure })
+    const { err } = yield* Shell
+    for (const { message } of idleOptions(config, entries)) err(`${message}\n`)
     yield* write("The configuration is valid.\n")
   })
 ).pipe(
   Command.withDescription(
-    "Say everything that is wrong with the configuration, and exit with 2 if something is."
+    "Say everything that is wrong with the configuration, and exit with 2 if something is; and what has no effect in it."
   )
 )
 

@@ -87,6 +87,11 @@ const setting = {
     "How long a worker that --scale starts takes to join. Default: 30s.",
     "time"
   ),
+  weights: textFlag(
+    "weights",
+    "Weights of tenants by name, with commas between, as `tenants` of a configuration has them: chat=3,batch=0.5. Default: all weigh 1.",
+    "weights"
+  ),
   policies: Flag.String("policies").pipe(
     Flag.withDescription(
       "What to compare, separated by commas: presets, placements and rivals by name, options behind it (power-of-two:d=3), or the groups presets, placements, rivals, all. Default: default,round-robin,least-connections,prefix-locality."

@@ -3,6 +3,7 @@ import type { TraceRequest } from "../../domain/Trace.ts"
 import type { Targets } from "../../simulator/report/bounds.ts"
 import { Histogram } from "../../structures/Histogram.ts"
 import { imbalance, type Imbalance } from "../../structures/imbalance.ts"
+import { type TenantFigures, tenantFigures, type TenantWork } from "./tenants.ts"
 
 /** What one worker did, counted by us from the answers or by the worker itself. */
 export interface WorkerWork {
@@ -62,11 +63,14 @@ export interface Figures extends Counts {
   /** Over the tokens each worker computed: output, and prompt tokens it had not cached. */
   readonly imbalance: Imbalance
   readonly workers: Readonly<Record<string, WorkerWork>>
+  /** None where all requests are of one. */
+  readonly tenants: ReadonlyArray<TenantFigures>
   /** How late requests left, on the wall clock: what the sender itself adds. */
   readonly sendLagMs: Times
 }
 
 const idle: WorkerWork = { requestsDone: 0, outputTokens: 0, promptTokens: 0, cachedTokens: 0 }
+const silent: TenantWork = { requests: 0, done: 0, met: 0, tokens: 0 }
 
 /** Counts what becomes of the requests of a replay. Wall-clock times go in, `timeScale` times as much comes out. */
 export class Tally {
@@ -79,6 +83,7 @@ export class Tally {
   private readonly slo: Targets
   private readonly reasons = new Map<string, number>()
   private readonly workers = new Map<string, WorkerWork>()
+  private readonly tenants = new Map<string, TenantWork>()
   private readonly ttft = new Histogram()
   private readonly tpot = new Histogram()
   private readonly itl = new Histogram()
@@ -118,6 +123,7 @@ export class Tally {
   end(request: TraceRequest, ending: Ending, decodeMs: number, nowMs: number): void {
     this.lastEndedMs = nowMs
     if (ending.outcome === "done") return this.finish(request, ending, decodeMs)
+    this.account(request, {})
     if (ending.outcome === "rejected") this.rejected++
     else this.failed++
     this.reasons.set(ending.reason, (this.reasons.get(ending.reason) ?? 0) + 1)
@@ -135,6 +141,7 @@ export class Tally {
     const perSecond = (count: number): number => (seconds > 0 ? count / seconds : 0)
     const promptTokens = sum((work) => work.promptTokens)
     const cachedTokens = sum((work) => work.cachedTokens)
+    const goodput = this.goodput(perSecond)
     return {
       ...this.counts,
       reasons: Object.fromEntries(this.reasons),
@@ -149,11 +156,12 @@ export class Tally {
       outputTokens: this.delivered,
       cachedTokens,
       prefixHitRate: promptTokens === 0 ? 0 : cachedTokens / promptTokens,
-      goodput: this.goodput(perSecond),
+      goodput,
       imbalance: imbalance(
         Object.values(all).map((work) => work.promptTokens - work.cachedTokens + work.outputTokens)
       ),
       workers: all,
+      tenants: tenantFigures(this.tenants, goodput !== null),
       sendLagMs: times(this.lag)
     }
   }
@@ -169,9 +177,11 @@ export class Tally {
     this.ttft.record(ttftMs)
     this.e2e.record(ending.e2eMs * this.timeScale)
     if (tpotMs !== undefined) this.tpot.record(tpotMs)
-    if (ttftMs <= this.slo.ttftMs && (tpotMs ?? 0) <= this.slo.tpotMs) this.met++
+    const met = ttftMs <= this.slo.ttftMs && (tpotMs ?? 0) <= this.slo.tpotMs ? 1 : 0
+    this.met += met
     const { cachedTokens, reader, tokens, worker } = ending
     const { promptTokens } = request
+    this.account(request, { done: 1, met, tokens: promptTokens + tokens })
     // Of a split request each of the two finished its part.
     if (reader === undefined) this.credit(worker, { outputTokens: tokens, promptTokens, cachedTokens })
     else {
@@ -190,6 +200,20 @@ export class Tally {
       outputTokens: work.outputTokens + outputTokens,
       promptTokens: work.promptTokens + promptTokens,
       cachedTokens: work.cachedTokens + cachedTokens
+    })
+  }
+
+  /** A request of a tenant has ended; the name of nobody is "default". */
+  private account(
+    { tenant = "default" }: TraceRequest,
+    { done = 0, met = 0, tokens = 0 }: Partial<TenantWork>
+  ): void {
+    const work = this.tenants.get(tenant) ?? silent
+    this.tenants.set(tenant, {
+      requests: work.requests + 1,
+      done: work.done + done,
+      met: work.met + met,
+      tokens: work.tokens + tokens
     })
   }
 

@@ -43,7 +43,7 @@ export const inVirtualTime = (live: LiveReplay): ReadonlyArray<Seen> => {
     heartbeatMs: heartbeatMsOf(config) * cluster.timeScale,
     requestTimeoutMs: limits.requestTimeoutMs,
     prefixBytesMax: prefixes.bytes,
-    weightOf: (tenant) => tenants.find(({ name }) => name === workload.tenants[tenant])?.weight ?? 1
+    weightOf: (tenant) => tenants.find(({ name }) => name === tenant)?.weight ?? 1
   })
   // The client is one hop from the balancer.
   const awayMs = 2 * hopMs

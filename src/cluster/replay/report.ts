@@ -43,6 +43,7 @@ export const reportText = (report: ReplayReport): string =>
           ...[work.requestsDone, work.promptTokens, work.cachedTokens, work.outputTokens].map(count)
         ])
     ]),
+    ...tenantLines(report),
     "",
     `throughput       ${fixed(report.requestsPerSecond)} requests/s, ${fixed(report.outputTokensPerSecond)} output tokens/s`,
     ...goodputLines(report),
@@ -61,6 +62,21 @@ const timesRow = (name: string, { mean, p50, p90, p99, max }: Times): Row => [
   name,
   ...[mean, p50, p90, p99, max].map(time)
 ]
+
+const tenantLines = ({ goodput, tenants }: Figures): ReadonlyArray<string> =>
+  tenants.length === 0
+    ? []
+    : [
+        "",
+        ...columns([
+          ["tenant", "requests", "done", ...(goodput === null ? [] : ["in time"]), "tokens"],
+          ...tenants.map(({ done, met, requests, tenant, tokenShare }): Row => [
+            tenant,
+            ...[requests, done, ...(met === null ? [] : [met])].map(count),
+            percent(tokenShare)
+          ])
+        ])
+      ]
 
 const goodputLines = ({ goodput }: Figures): ReadonlyArray<string> => {
   if (goodput === null) return []

@@ -9,6 +9,7 @@ import { counterfactualText, explanationText } from "../explanationText.ts"
 import type { SimulateFlags } from "./runSimulate.ts"
 import { competitionOf, factsOf, settingOf } from "./setting.ts"
 import { trafficOf } from "./traffic.ts"
+import { checkTenants } from "./weights.ts"
 
 /** Which request it is about: the number it has in the traffic, from 1 on, or its id. */
 export type Asked = { readonly number: number } | { readonly id: bigint }
@@ -27,6 +28,7 @@ export const runExplain = Effect.fnUntraced(function* (
   const workload = traffic(seed, speed)
   const number = yield* numberOf(workload, asked)
   const setting = yield* settingOf(flags)
+  yield* checkTenants(flags, () => workload)
   const running = explainReplay(
     { ...setting.world, workload, workers: workersOf(setting, seed), pipeline, seed },
     number - 1

@@ -8,6 +8,7 @@ import { settingOf, type SettingFlags } from "./setting.ts"
 import { Showing } from "./showing.ts"
 import { Thread } from "./Thread.ts"
 import { trafficOf } from "./traffic.ts"
+import { checkTenants } from "./weights.ts"
 
 /** Does one job, when its turn comes. */
 type Runner = (job: Job) => Effect.Effect<Run, CliFailure>
@@ -16,7 +17,10 @@ type Runner = (job: Job) => Effect.Effect<Run, CliFailure>
 export const runnerFor = Effect.fnUntraced(function* (
   flags: SettingFlags
 ): Effect.fn.Return<(job: Job) => Run, CliFailure, Shell> {
-  return runnerOf(yield* settingOf(flags), yield* trafficOf(flags))
+  const setting = yield* settingOf(flags)
+  const traffic = yield* trafficOf(flags)
+  yield* checkTenants(flags, () => traffic(flags.seed, 1))
+  return runnerOf(setting, traffic)
 })
 
 /**

@@ -8,9 +8,10 @@ import type { World } from "../../simulator/report/ground.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import { optionsOf } from "./contenders.ts"
 import { LENGTH_RULE, lengthOf } from "./lengthOf.ts"
+import { type WeightFlags, weightsOf } from "./weights.ts"
 
 /** What is said of the workers and of the world around them. */
-export interface WorldFlags {
+export interface WorldFlags extends WeightFlags {
   readonly workers: number
   readonly networkMs: number
   readonly heartbeatMs: number
@@ -45,6 +46,7 @@ export const worldFacts = (
     scale,
     workersMax: flags.workersMax,
     coldStart: scale === undefined ? undefined : (coldStart ?? COLD_START),
+    weights: flags.weights,
     closedLoop: closedLoop === true ? true : undefined,
     clients: Number.isFinite(clients) ? clients : undefined
   }
@@ -64,7 +66,9 @@ export const worldOf = Effect.fnUntraced(function* (flags: WorldFlags): Effect.f
   const crashes = [...(yield* crashesOf(flags, "crash")), ...(yield* crashesOf(flags, "lose"))]
   const slowDowns = yield* slowDownsOf(flags)
   const scaling = yield* scalingOf(flags)
-  return { networkMs, heartbeatMs, crashes, slowDowns, scaling }
+  const weights = yield* weightsOf(flags)
+  const weightOf = (tenant: string): number => weights.get(tenant) ?? 1
+  return { networkMs, heartbeatMs, crashes, slowDowns, scaling, weightOf }
 })
 
 const SECOND_MS = 1_000

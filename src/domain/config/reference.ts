@@ -91,7 +91,8 @@ Where an option is stated in several places, the later one of this list counts:
 4. flags of the command.
 
 \`bun run config print\` shows what is in force, \`bun run config print --origin\` also where each value comes from, and
-\`bun run config check\` says all that is wrong and exits with 2.
+\`bun run config check\` says all that is wrong and exits with 2. Of a valid one it says which options differ from their defaults and yet
+have no effect, because of what others are.
 
 A time is written with its unit: \`"250 millis"\`, \`"5 seconds"\`, \`"10 minutes"\`, \`"1 hour"\`. A variable changes one entry of
 a list: \`PARALLAX_MODELS_0_WORKERS\` is that of the first model. Credentials in a variable are separated by commas, and are shown nowhere.

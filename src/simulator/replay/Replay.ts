@@ -51,8 +51,8 @@ export interface ReplayOptions {
    * and from which a block comes back at once: a reference, nothing that can be built.
    */
   readonly sharedCache?: boolean
-  /** Share of each tenant, by its number; 1 where nothing is said. */
-  readonly weightOf?: (tenant: number) => number
+  /** Share of each tenant, by its name; 1 where nothing is said. */
+  readonly weightOf?: (tenant: string) => number
   /** Makes who keeps account of what is decided, and why; it may ask for the state of a worker. It changes nothing. */
   readonly decisions?: (stateOf: (worker: number) => WorkerState) => DecisionLog
   /** Policies that decide in place of those that were chosen. */
@@ -366,7 +366,8 @@ export class Replay implements BalancerEffects {
   }
 
   private arrive(number: number): void {
-    const facts = this.options.workload.requests[number]!
+    const { weightOf, workload } = this.options
+    const facts = workload.requests[number]!
     const request = this.table.allocate()
     this.arrived++
     this.outcomes.arrivedMs[number] = this.nowMs
@@ -376,7 +377,7 @@ export class Replay implements BalancerEffects {
     }
     request.model = 0
     request.tenant = facts.tenant
-    request.weight = this.options.weightOf?.(facts.tenant) ?? 1
+    request.weight = weightOf?.(workload.tenants[facts.tenant]!) ?? 1
     request.class = 0
     request.promptTokens = facts.promptTokens
     request.maxTokens = facts.maxTokens

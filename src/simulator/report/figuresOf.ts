@@ -29,7 +29,7 @@ export const figuresOf = (
   const ttfts: Array<number> = []
   const tpots: Array<number> = []
   const computed = workers.map(() => 0)
-  const demands = tenants.map((_, tenant) => ({
+  const demands = tenants.map((tenant) => ({
     asked: 0,
     served: 0,
     weight: options.weightOf?.(tenant) ?? 1

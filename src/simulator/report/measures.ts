@@ -83,7 +83,7 @@ export const measures = {
     heading: "Jain",
     better: "more",
     summary:
-      "Jain index over tenants of their tokens that met the targets, over what of all those would be theirs if none got more than another that wants it (max-min): 1 is fair, 1 / tenants is one having all.",
+      "Jain index over tenants of their tokens that met the targets, over what of all those would be theirs if none got more for its weight than another that wants it (max-min): 1 is fair, 1 / tenants is one having all.",
     show: (value) => value.toFixed(3)
   },
   rejectedShare: {

@@ -135,7 +135,7 @@ const tenantsOf = (
   { from, targets }: Yardstick
 ): ReadonlyArray<TenantTokens> => {
   const { requests, tenants } = options.workload
-  const demands = tenants.map((_, tenant) => ({
+  const demands = tenants.map((tenant) => ({
     asked: 0,
     served: 0,
     weight: options.weightOf?.(tenant) ?? 1

@@ -13,13 +13,13 @@ import type { BalancerSnapshot } from "../../../src/domain/Snapshot.ts"
 import type { TraceRequest } from "../../../src/domain/Trace.ts"
 import { idleLoad, type WorkerLoad } from "../../../src/domain/WorkerLoad.ts"
 
-const request = (promptTokens: number): TraceRequest => ({
+const request = (promptTokens: number, tenant?: string): TraceRequest => ({
   arrivalMs: 0,
   promptTokens,
   outputTokens: 1,
   blocks: [],
   session: undefined,
-  tenant: undefined,
+  tenant,
   model: undefined
 })
 const done = (
@@ -121,6 +121,36 @@ describe("figures", () => {
   ])("with targets of %p ms for TTFT and %p ms for TPOT, %d requests met them", (ttftMs, tpotMs, met) => {
     const { goodput } = played({ ttftMs, tpotMs }).figures([])
     expect(goodput).toMatchObject({ met, requestsPerSecond: met, share: met / 4 })
+  })
+
+  test("of tenants add up to those of the replay, and are of a few of them", () => {
+    const ends = fc.tuple(fc.nat(12), fc.constantFrom(rejected, lost, done("a", 4, 0, 10, 22)))
+    fc.assert(
+      fc.property(fc.array(ends, { maxLength: 60 }), fc.boolean(), (ended, aimed) => {
+        const tally = new Tally(1, { ttftMs: aimed ? 10 : Infinity, tpotMs: Infinity })
+        for (const [tenant, ending] of ended) {
+          tally.send(0, 0)
+          // The first one has no name.
+          tally.end(request(50 + tenant, tenant === 0 ? undefined : `t${tenant}`), ending, 0, 1)
+        }
+        const { done: all, goodput, sent, tenants } = tally.figures([])
+        const count = new Set(ended.map(([tenant]) => tenant)).size
+        expect(tenants.length).toBe(count < 2 ? 0 : Math.min(count, 9))
+        if (count < 2) return
+        const sumOf = (what: "requests" | "done" | "met" | "tokenShare") =>
+          tenants.reduce((sum, each) => sum + each[what]!, 0)
+        expect([sumOf("requests"), sumOf("done")]).toEqual([sent, all])
+        expect(sumOf("tokenShare")).toBeCloseTo(all === 0 ? 0 : 1, 9)
+        if (aimed) expect(sumOf("met")).toBe(goodput!.met)
+        else expect(tenants.every(({ met }) => met === null)).toBe(true)
+        const named = tenants.slice(0, 8).map(({ requests }) => requests)
+        expect(named).toEqual(named.toSorted((a, b) => b - a))
+        const first = tenants[0]!.tenant
+        expect(ended.filter(([tenant]) => (tenant === 0 ? "default" : `t${tenant}`) === first).length).toBe(
+          named[0]!
+        )
+      })
+    )
   })
 
   test("of nothing are zeros and gaps, and print", () => {
@@ -436,5 +466,33 @@ test("the report lines up", () => {
     load imbalance   lopsided: CV 1.000, max/mean 2.000 of computed tokens
     send lag         p50 0.0, p99 2.0, max 2.0 ms on the wall clock
     agreement        the workers' own counters are equal"
+  `)
+})
+
+test("the report has a line for each tenant where there are several", () => {
+  const textOf = (slo: Targets) => {
+    const tally = new Tally(1, slo)
+    for (const tenant of ["chat", "batch", "chat", undefined]) {
+      tally.send(0, 0)
+      const ending = tenant === undefined ? rejected : done("a", 4, 0, tenant === "chat" ? 10 : 20, 22)
+      tally.end(request(96, tenant), ending, 6, 1)
+    }
+    const figures = tally.figures([])
+    const facts = { trace: "x", speed: 1, timeScale: 1, agreement: agreed, againstReplay: null }
+    const lines = reportText({ ...facts, ...figures }).split("\n")
+    const from = lines.findIndex((line) => line.startsWith("tenant"))
+    return lines.slice(from, lines.indexOf("", from)).join("\n")
+  }
+  expect(textOf({ ttftMs: 10, tpotMs: Infinity })).toMatchInlineSnapshot(`
+    "tenant   requests  done  in time  tokens
+    chat            2     2        2  66.7 %
+    batch           1     1        0  33.3 %
+    default         1     0        0   0.0 %"
+  `)
+  expect(textOf({ ttftMs: Infinity, tpotMs: Infinity })).toMatchInlineSnapshot(`
+    "tenant   requests  done  tokens
+    chat            2     2  66.7 %
+    batch           1     1  33.3 %
+    default         1     0   0.0 %"
   `)
 })

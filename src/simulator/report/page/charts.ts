@@ -185,7 +185,7 @@ const fairness = (plotted: ReadonlyArray<Plotted>): ReadonlyArray<Chart> => {
     {
       title: "Fairness",
       caption:
-        "Tokens of each tenant in requests that met the targets, over what of all those would be its own if none got more than another that wants it; who asked for most comes first. Fair is one column of points at 100 % for each policy.",
+        "Tokens of each tenant in requests that met the targets, over what of all those would be its own if none got more for its weight than another that wants it; who asked for most comes first. Fair is one column of points at 100 % for each policy.",
       spec: {
         ...frame(values),
         width: WIDTH - 100,

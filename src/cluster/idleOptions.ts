@@ -1,0 +1,62 @@
+import type { Config, ModelConfig } from "../domain/Config.ts"
+import { type Entry, problem, type Problem } from "../domain/config/resolve.ts"
+import { findScaling } from "../policies/registry.ts"
+
+/** How options come to nothing. */
+interface Idleness {
+  /** Their paths, none while they count. */
+  readonly idle: (config: Config) => ReadonlyArray<string>
+  readonly why: string
+  readonly fix: string
+}
+
+const followsLoad = ({ pipeline }: Config): boolean => findScaling(pipeline.scaling.policy).signals.length > 0
+
+const hasRange = ({ workers, workersMax = workers }: ModelConfig): boolean => workersMax > workers
+
+const idlenesses: ReadonlyArray<Idleness> = [
+  {
+    idle: (config) =>
+      followsLoad(config)
+        ? []
+        : config.models.flatMap((model, index) => (hasRange(model) ? `models[${index}].workersMax` : [])),
+    why: "has no effect: the policy of pipeline.scaling does not follow the load",
+    fix: "Name one there that does (`bun run policies list`), or leave this out."
+  },
+  {
+    idle: (config) =>
+      followsLoad(config) && !config.models.some(hasRange) ? ["pipeline.scaling.policy"] : [],
+    why: "has no effect: no model has a workersMax above its workers",
+    fix: "Give one to a model, or leave this out."
+  },
+  {
+    idle: (config) => (followsLoad(config) && config.models.some(hasRange) ? [] : ["scaling.period"]),
+    why: "has no effect: the number of workers follows the load of no model",
+    fix: "Give a model workersMax, and pipeline.scaling a policy that follows the load, or leave this out."
+  },
+  {
+    idle: ({ models }) =>
+      models.flatMap(({ engine }, index) =>
+        engine.faults.stallAfterMs === undefined ? `models[${index}].engine.faults.stallFor` : []
+      ),
+    why: "has no effect without stallAfter",
+    fix: "Set that too, or leave this out."
+  },
+  {
+    idle: ({ record }) =>
+      record.directory === undefined
+        ? ["record.fileBytesMax", "record.files", "record.share", "record.tenantNames"]
+        : [],
+    why: "has no effect without record.directory",
+    fix: "Set that too, start the cluster with --record, or leave this out."
+  }
+]
+
+/** Options of a valid configuration that differ from their defaults and change nothing, because of what others are, each with why. */
+export const idleOptions = (config: Config, entries: ReadonlyArray<Entry>): ReadonlyArray<Problem> =>
+  idlenesses.flatMap(({ fix, idle, why }) => {
+    const paths = idle(config)
+    return entries
+      .filter(({ leaf, path, value }) => paths.includes(path) && value !== leaf.fallback)
+      .map(({ origin, path }) => problem(path, why, origin, fix))
+  })
