@@ -386,6 +386,8 @@ export class BalancerHost {
       name: this.workerNames.nameOf(worker),
       state: this.stateOf(worker, record.models[0]!) ?? "starting",
       models: record.models,
+      role: record.role,
+      speed: this.workers.speed[worker]!,
       incarnation: record.incarnation,
       inFlight: this.workers.inFlight[worker]!,
       capacity: this.workers.capacity[worker]!,

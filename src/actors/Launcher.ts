@@ -2,6 +2,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { messageOf } from "../structures/messageOf.ts"
 import { nextIncarnation, type Process, Watchers } from "./runtime/Process.ts"
 
 /** A worker process that could not be started. */
@@ -46,7 +47,7 @@ export const processLauncher: Launcher = {
         catch: (error) =>
           new LaunchFailed({
             worker: worker.name,
-            message: error instanceof Error ? error.message : String(error)
+            message: messageOf(error)
           })
       }),
       (process) => Effect.sync(process.kill)

@@ -38,6 +38,8 @@ export class AdminFailed extends Schema.TaggedError<AdminFailed>()("AdminFailed"
 
 /** An operator's connection. Every method rejects with `AdminFailed` when it was not done. Not reconnected: make another one. */
 export interface AdminConnection {
+  /** Name of the balancer: `cluster.name` of its configuration. */
+  readonly balancer: string
   readonly snapshot: () => Promise<BalancerSnapshot>
   /** Makes the balancer actor fail, to see it restarted. Refused unless the cluster allows faults. */
   readonly crashBalancer: () => Promise<void>
@@ -110,8 +112,9 @@ export const connectAdmin = async (options: AdminOptions): Promise<AdminConnecti
       credential: options.credential
     },
     {
-      opened: (connection) => {
+      opened: (connection, { identity }) => {
         connected.resolve({
+          balancer: identity,
           snapshot: async () => snapshotOf(await ask(connection, { op: "snapshot" })),
           crashBalancer: async () => void (await ask(connection, { op: "crash", target: "balancer" })),
           drainWorker: async (worker) => void (await ask(connection, { op: "drain", worker })),

@@ -2,7 +2,8 @@ import * as Effect from "effect/Effect"
 import { constants } from "node:fs"
 import { access, stat } from "node:fs/promises"
 import { dirname, resolve } from "node:path"
-import { type CliFailure, messageOf, misused } from "./cli/CliFailure.ts"
+import { type CliFailure, misused } from "./cli/CliFailure.ts"
+import { messageOf } from "../structures/messageOf.ts"
 import { Shell } from "./cli/Shell.ts"
 
 /**

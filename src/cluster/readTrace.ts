@@ -3,7 +3,8 @@ import { basename, resolve } from "node:path"
 import type { Trace } from "../domain/Trace.ts"
 import { parseTrace } from "../domain/traces/parseTrace.ts"
 import { PROBLEMS_MAX } from "../domain/traces/TraceLine.ts"
-import { type CliFailure, failed, messageOf, misused } from "./cli/CliFailure.ts"
+import { type CliFailure, failed, misused } from "./cli/CliFailure.ts"
+import { messageOf } from "../structures/messageOf.ts"
 import { Shell } from "./cli/Shell.ts"
 
 /**

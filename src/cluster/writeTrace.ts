@@ -2,7 +2,8 @@ import * as Effect from "effect/Effect"
 import { resolve } from "node:path"
 import type { Trace } from "../domain/Trace.ts"
 import { traceWriters } from "../domain/traces/writeTrace.ts"
-import { type CliFailure, failed, messageOf } from "./cli/CliFailure.ts"
+import { type CliFailure, failed } from "./cli/CliFailure.ts"
+import { messageOf } from "../structures/messageOf.ts"
 import { Shell } from "./cli/Shell.ts"
 
 /** A format that traces are written in. */

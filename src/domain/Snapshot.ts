@@ -8,6 +8,10 @@ export interface WorkerSnapshot {
   readonly name: string
   readonly state: WorkerState
   readonly models: ReadonlyArray<string>
+  /** What it does of its requests. */
+  readonly role: "both" | "prefill" | "decode"
+  /** 1 for a worker at the pool's norm, as the balancer has it from its word and from what was seen. */
+  readonly speed: number
   readonly incarnation: number
   /** Attempts charged to it now, by the balancer's own count. */
   readonly inFlight: number

@@ -1,4 +1,5 @@
 import type { Socket } from "bun"
+import { messageOf } from "../structures/messageOf.ts"
 import type { SocketEvents, Transport, TransportSocket } from "./Transport.ts"
 
 interface Owner {
@@ -37,7 +38,7 @@ export const bunTransport: Transport = {
     const fail = (error: unknown) => {
       if (told) return
       told = true
-      failed(error instanceof Error ? error.message : String(error))
+      failed(messageOf(error))
     }
     const socket = {
       ...handlers((s) => {

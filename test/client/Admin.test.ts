@@ -28,6 +28,7 @@ describe("connectAdmin", () => {
   test("asks, each question with its own answer", async () => {
     const { world, balancer, admin } = await setup()
     expect(balancer.hellos[0]!.role).toBe("admin")
+    expect(admin.balancer).toBe("fake")
     const asked: Array<unknown> = []
     balancer.admin = (question) => {
       asked.push(question)

@@ -25,7 +25,7 @@ describe("the command line", () => {
     [[], /^DESCRIPTION/],
     [
       ["clutser"],
-      /^Unknown subcommand "clutser".* Did you mean this\? cluster\nCommands: cluster, balancer, worker, client, explain, replay-live, simulate, trace, policies, config\n$/
+      /^Unknown subcommand "clutser".* Did you mean this\? cluster\nCommands: cluster, balancer, worker, client, status, drain, explain, replay-live, simulate, trace, policies, config\n$/
     ],
     [
       ["cluster", "--prot", "1"],
@@ -152,6 +152,17 @@ describe("the command line", () => {
       exitCode: 2,
       out: "",
       err: "tenant must be 1 to 128 visible ASCII characters\n"
+    })
+    await balancer.close()
+  })
+
+  test("a client that is turned away is not told to start a cluster", async () => {
+    const balancer = new FakeBalancer({ refuse: { refuse: "unauthorized", message: "who are you" } })
+    const address = `127.0.0.1:${balancer.address.port}`
+    expect(await run(["client", "--address", address, "hello"])).toEqual({
+      exitCode: 1,
+      out: "",
+      err: `cannot connect to the balancer at ${address}: goodbye: unauthorized (who are you).\n`
     })
     await balancer.close()
   })

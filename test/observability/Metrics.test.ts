@@ -15,6 +15,8 @@ const worker = (name: string, over: Partial<WorkerSnapshot> = {}): WorkerSnapsho
   assigned: 10,
   load: { ...idleLoad, outputTokens: 100, kvUsedTokens: 5 },
   heardMsAgo: 250,
+  role: "both",
+  speed: 1,
   ...over
 })
 

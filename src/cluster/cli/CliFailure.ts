@@ -13,9 +13,6 @@ export const failed = (message: string): CliFailure => new CliFailure({ message,
 /** The command line or the configuration is wrong. */
 export const misused = (message: string): CliFailure => new CliFailure({ message, exitCode: 2 })
 
-/** What was thrown, in words. */
-export const messageOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause))
-
 /** An address that cannot be bound; `flag` is the one that chooses another port. */
 export const unbound = ({ host, port, code }: BindFailed, flag: "--port" | "--http-port"): CliFailure =>
   failed(

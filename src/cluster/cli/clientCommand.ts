@@ -1,6 +1,6 @@
 import * as Effect from "effect/Effect"
-import { Argument, Command, Flag } from "effect/cli"
-import { countFlag, jsonFlag, textFlag } from "./flags.ts"
+import { Argument, Command } from "effect/cli"
+import { addressFlag, countFlag, jsonFlag, textFlag } from "./flags.ts"
 import type { ClientFlags } from "./runClient.ts"
 
 /** As POST /generate takes. */
@@ -11,11 +11,7 @@ export const clientCommand = Command.make(
   "client",
   {
     prompt: Argument.String("prompt").pipe(Argument.withDescription("What to answer.")),
-    address: Flag.String("address").pipe(
-      Flag.withDescription("Address of the balancer. Default: 127.0.0.1:7420."),
-      Flag.withMetavar("host:port"),
-      Flag.withDefault("127.0.0.1:7420")
-    ),
+    address: addressFlag,
     model: textFlag("model", "Model to ask. Default: the first the balancer serves."),
     maxTokens: countFlag("max-tokens", "Most tokens to produce. Default: 64.", 64, TOKENS_MAX),
     timeout: textFlag(

@@ -13,11 +13,13 @@ import { CliFailure } from "./CliFailure.ts"
 import { clientCommand } from "./clientCommand.ts"
 import { balancerCommand, clusterCommand } from "./clusterCommand.ts"
 import { configCommand } from "./configCommand.ts"
+import { drainCommand } from "./drainCommand.ts"
 import { explainCommand } from "./explainCommand.ts"
 import { policiesCommand } from "./policiesCommand.ts"
 import { replayCommand } from "./replayCommand.ts"
 import { processShell, Shell, type Surroundings, write } from "./Shell.ts"
 import { simulateCommand } from "./simulateCommand.ts"
+import { statusCommand } from "./statusCommand.ts"
 import { traceCommand } from "./traceCommand.ts"
 import { workerCommand } from "./workerCommand.ts"
 
@@ -26,6 +28,8 @@ const commands = [
   balancerCommand,
   workerCommand,
   clientCommand,
+  statusCommand,
+  drainCommand,
   explainCommand,
   replayCommand,
   simulateCommand,

@@ -16,6 +16,21 @@ export const configFlag = textFlag(
   "path"
 )
 
+export const addressFlag = Flag.String("address").pipe(
+  Flag.withDescription("Address of the balancer. Default: 127.0.0.1:7420."),
+  Flag.withMetavar("host:port"),
+  Flag.withDefault("127.0.0.1:7420")
+)
+
+/** How an operator reaches a balancer. */
+export const adminFlags = {
+  address: addressFlag,
+  credential: textFlag(
+    "credential",
+    "Credential of an administrator. Default: the first of PARALLAX_AUTH_ADMINS, which others cannot see."
+  )
+}
+
 /** Off unless it is given. */
 export const switchFlag = (name: string, help: string) =>
   Flag.Boolean(name).pipe(Flag.withDescription(help), Flag.withDefault(false))

@@ -1,9 +1,9 @@
 import * as Effect from "effect/Effect"
-import { connect, ConnectFailed, type Client, type Done, type Ending } from "../../client/index.ts"
+import { connect, type Client, type Done, type Ending } from "../../client/index.ts"
 import { parseDuration } from "../../domain/config/duration.ts"
-import { WRONG_PORT } from "../../protocol/Connection.ts"
 import { readAddress } from "../readAddress.ts"
-import { CliFailure, failed, messageOf, misused } from "./CliFailure.ts"
+import { type CliFailure, failed, misused } from "./CliFailure.ts"
+import { failureOf } from "./failureOf.ts"
 import { jsonLine } from "./jsonLine.ts"
 import { Shell, type Surroundings, write } from "./Shell.ts"
 
@@ -40,9 +40,9 @@ export const runClient = Effect.fnUntraced(function* (
   if (flags.prompt === "") return yield* misused("The prompt is empty.")
   yield* readAddress(flags.address)
   const answer = Effect.acquireUseRelease(
-    Effect.tryPromise({ try: () => open(flags, shell), catch: explain }),
+    Effect.tryPromise({ try: () => open(flags, shell), catch: failureOf }),
     (client) =>
-      Effect.tryPromise({ try: (signal) => ask(client, flags, timeoutMs, shell, signal), catch: explain }),
+      Effect.tryPromise({ try: (signal) => ask(client, flags, timeoutMs, shell, signal), catch: failureOf }),
     (client) => Effect.promise(() => client.close())
   )
   const { id, text, ending, isRead } = yield* flags.json
@@ -95,16 +95,6 @@ const ask = async (
     if (!isRead) break
   }
   return { id: generation.id, text, ending: await generation.ended, isRead }
-}
-
-/** What was typed wrong is a mistake of the caller; everything else happened to the request. */
-const explain = (cause: unknown): CliFailure => {
-  if (cause instanceof RangeError) return misused(cause.message)
-  if (cause instanceof CliFailure) return cause
-  if (cause instanceof ConnectFailed && cause.why.endsWith(WRONG_PORT)) return failed(`${cause.message}.`)
-  if (cause instanceof ConnectFailed)
-    return failed(`${cause.message}. Is the cluster running? Start it with: bun run cluster`)
-  return failed(messageOf(cause))
 }
 
 const print = (document: unknown): Effect.Effect<void, CliFailure, Shell> => write(jsonLine(document))

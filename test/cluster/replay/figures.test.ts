@@ -237,7 +237,9 @@ describe("agreement", () => {
         capacity: 1,
         assigned: 0,
         load: { ...idleLoad, ...load },
-        heardMsAgo: 0
+        heardMsAgo: 0,
+        role: "both" as const,
+        speed: 1
       }
     ],
     ...more

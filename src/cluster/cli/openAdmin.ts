@@ -1,0 +1,31 @@
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { type AdminConnection, connectAdmin } from "../../client/index.ts"
+import { readAddress } from "../readAddress.ts"
+import type { CliFailure } from "./CliFailure.ts"
+import { failureOf } from "./failureOf.ts"
+import { Shell } from "./Shell.ts"
+
+/** What `adminFlags` give. */
+export interface AdminFlags {
+  readonly address: string
+  readonly credential: string | undefined
+}
+
+/** Connects to a balancer as an operator, until the scope ends. */
+export const openAdmin = Effect.fnUntraced(function* ({
+  address,
+  credential
+}: AdminFlags): Effect.fn.Return<AdminConnection, CliFailure, Shell | Scope.Scope> {
+  const { environment } = yield* Shell
+  yield* readAddress(address)
+  const secret = credential ?? environment["PARALLAX_AUTH_ADMINS"]?.split(",")[0]
+  return yield* Effect.acquireRelease(
+    attempt(() => connectAdmin({ address, credential: secret })),
+    (admin) => Effect.promise(() => admin.close())
+  )
+})
+
+/** Asks the balancer. */
+export const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, CliFailure> =>
+  Effect.tryPromise({ try: run, catch: failureOf })

@@ -1,0 +1,58 @@
+import { afterAll, beforeAll, expect, test } from "bun:test"
+import { type Client, connect } from "../../src/client/index.ts"
+import type { BalancerSnapshot } from "../../src/domain/Snapshot.ts"
+import { run } from "../cluster/support/commands.ts"
+import { ClusterProcess, eventually } from "../support/ClusterProcess.ts"
+
+const secret = "a-secret-for-operators"
+
+let cluster: ClusterProcess
+let client: Client
+beforeAll(async () => {
+  cluster = await ClusterProcess.start(["--workers", "2"], { PARALLAX_AUTH_ADMINS: secret })
+  client = await connect({ address: cluster.ready.tcp })
+}, 30_000)
+afterAll(async () => {
+  await client.close()
+  await cluster.stop()
+}, 30_000)
+
+const operate = (...args: ReadonlyArray<string>) =>
+  run([...args, "--address", cluster.ready.tcp], { PARALLAX_AUTH_ADMINS: secret })
+
+const status = async (): Promise<BalancerSnapshot> => JSON.parse((await operate("status", "--json")).out)
+
+test("the status of a cluster is for those with a credential", async () => {
+  const { tcp } = cluster.ready
+  const shown = await operate("status")
+  expect(shown).toMatchObject({ exitCode: 0, err: "" })
+  expect(shown.out).toStartWith(`parallax at ${tcp}: up `)
+  expect(shown.out).toMatch(/^sim-1 +sim .*ready +0 of 256 /m)
+  const given = await run(["status", "--json", "--address", tcp, "--credential", secret])
+  expect(JSON.parse(given.out)).toMatchObject({ models: [{ name: "sim" }] })
+  expect(await run(["status", "--address", tcp])).toMatchObject({
+    exitCode: 1,
+    out: "",
+    err: expect.stringMatching(/goodbye: unauthorized \(.*\)\.\n$/)
+  })
+}, 30_000)
+
+test("a worker that is drained finishes what it has, and is started anew", async () => {
+  const before = (await status()).workers.find(({ name }) => name === "sim-1")!
+  const generations = Array.from({ length: 20 }, (_, i) =>
+    client.generate({ prompt: `request ${i}`, maxTokens: 300 })
+  )
+  const seen = generations.map((generation) => generation.collect())
+  await Promise.all(generations.map(({ admitted }) => admitted))
+  const ran = await operate("drain", "sim-1", "--wait")
+  expect(ran).toMatchObject({ exitCode: 0, err: "" })
+  expect(ran.out).toMatch(/^sim-1 drains: \d+ requests? to finish\.\nsim-1 has finished\.\n$/)
+  for (const { ending } of await Promise.all(seen))
+    expect(ending).toMatchObject({ outcome: "done", tokens: 300 })
+  await eventually("a new sim-1", async () =>
+    (await status()).workers.find(
+      ({ incarnation, name, state }) =>
+        name === "sim-1" && state === "ready" && incarnation !== before.incarnation
+    )
+  )
+}, 60_000)
