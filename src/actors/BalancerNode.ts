@@ -91,6 +91,7 @@ export const startBalancerNode = Effect.fnUntraced(function* (options: BalancerN
     ],
     onEvent
   })
+  root.process.watch(() => host.links.abandon())
   const server = yield* Effect.acquireRelease(
     bind(options.listenHost, options.listenPort, () =>
       serve({

@@ -377,6 +377,11 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
     for (let i = 0; i < handedOver.length; i++) handedOver[i]!(request, from, worker, this, nowMs)
   }
 
+  tellTimed(request: RequestView, worker: number, nowMs: number): void {
+    const { timed } = this.listeners
+    for (let i = 0; i < timed.length; i++) timed[i]!(request, worker, this, nowMs)
+  }
+
   tellStarted(request: RequestView, worker: number, nowMs: number): void {
     const { started } = this.listeners
     for (let i = 0; i < started.length; i++) started[i]!(request, worker, this, nowMs)
@@ -420,6 +425,7 @@ const listenersOf = (policies: ReadonlyArray<PolicyEvents>): Listeners => {
     admitted: listening("admitted"),
     placed: listening("placed"),
     handedOver: listening("handedOver"),
+    timed: listening("timed"),
     started: listening("started"),
     produced: listening("produced"),
     released: listening("released"),

@@ -57,8 +57,8 @@ export interface BalancerStateOptions {
   readonly nowMs: number
 }
 
-/** What a client waits before it asks again when no worker is ready. */
-const NO_WORKER_RETRY_MS = 1_000
+/** What a client waits before it asks again when no worker is ready, or the balancer is about to stop. */
+export const NO_WORKER_RETRY_MS = 1_000
 const FAILED_RETRY_MS = 100
 /** How often policies are told of tokens that came: each time all requests are looked at, and fairness over seconds does not mind. */
 const TELL_MS = 100
@@ -376,8 +376,13 @@ export class BalancerState {
     if (worker >= 0) {
       const progress = this.progressOf(request.slot)
       this.charge(request, pool, worker, request.part)
+      progress.inherited = true
       if (tied >= 0) progress.copy = this.chargeAnew(request, pool, tied, Role.both)
-      if (streaming) this.start(request, progress)
+      if (streaming) {
+        this.start(request, progress)
+        // Or they would be taken for tokens that come from now on.
+        if (pool.listensToTokens) this.tellTokensOf(request, pool, progress)
+      }
     } else {
       const reason = lossOf(request)
       if (request.attempts === 0 || (!streaming && this.mayRetry(request, reason))) this.requeue(request)
@@ -520,6 +525,7 @@ export class BalancerState {
 
   private charge(request: Request, pool: BalancerPool, worker: number, part: number): void {
     const progress = this.progressOf(request.slot)
+    progress.inherited = false
     this.charges.charge(progress.attempt, request, pool, worker, part, this.nowMs)
     this.placed(request, pool, progress)
   }
@@ -545,6 +551,7 @@ export class BalancerState {
     this.countFirst(request)
     this.charges.started(attempt, this.nowMs)
     const pool = this.poolOf(request.model)
+    if (!progress.inherited) pool.tellTimed(request, worker, this.nowMs)
     pool.tellStarted(request, worker, this.nowMs)
     if (pool.policies.pendingTokensMax === Number.POSITIVE_INFINITY) return
     this.charges.refresh(worker)

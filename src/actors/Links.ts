@@ -8,8 +8,8 @@ import type { RequestRecorder } from "../observability/Recording.ts"
 import type { Timers } from "../protocol/Timers.ts"
 import { hash64 } from "../structures/hash.ts"
 import { StreamIndex } from "../structures/StreamIndex.ts"
-import { type BalancerMessage, news, News } from "./BalancerMessage.ts"
-import type { BalancerEffects } from "./BalancerState.ts"
+import { type BalancerMessage, news, News, slotOf } from "./BalancerMessage.ts"
+import { type BalancerEffects, NO_WORKER_RETRY_MS } from "./BalancerState.ts"
 import type { ClientLink } from "./ClientLink.ts"
 import { FrameStore } from "./FrameStore.ts"
 import { Phase, type Request, RequestTable } from "./RequestTable.ts"
@@ -226,6 +226,28 @@ export class Links implements BalancerEffects {
     }
     announceThose(true)
     announceThose(false)
+  }
+
+  /** There will be no balancer any more: ends every request, and from now on each as it comes. */
+  abandon(): void {
+    this.balancer = {
+      tell: (message) => {
+        if (typeof message === "number") this.turnAway(slotOf(message))
+      }
+    }
+    for (let slot = 0; slot < this.table.capacity; slot++) this.turnAway(slot)
+  }
+
+  private turnAway(slot: number): void {
+    const { table } = this
+    const request = table.at(slot)
+    if (request.phase === Phase.free) return
+    while (request.holder !== undefined) this.callOff(request, request.holder)
+    if (request.phase === Phase.open) {
+      const end = request.accepted ? this.fail : this.reject
+      end(slot, Reason.draining, NO_WORKER_RETRY_MS)
+    }
+    table.release(slot)
   }
 
   /** ACCEPTED waits a little: where a token or the end comes first it says the same, and saves a frame and often a write. */

@@ -8,6 +8,8 @@ export class Progress {
   state: number = State.none
   /** The live attempt, or the last. */
   attempt = new Attempt()
+  /** Whether an earlier core has placed it. */
+  inherited = false
   /** The one that is tied to it. Policies hear of it when it has won. */
   copy: Attempt | undefined
   /** While its prompt is read: the place that is kept for it where its answer is to be produced. */

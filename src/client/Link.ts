@@ -320,7 +320,7 @@ export class Link implements ConnectionHandler, Task {
     const requests = [...this.streams.values()]
     this.streams.clear()
     for (const request of requests) this.lost(request, why)
-    if (this.waiting.size > 0) this.redial.rest()
+    this.redial.lost(this.waiting.size > 0)
   }
 
   private lost(request: OpenRequest, why: string): void {

@@ -1,9 +1,13 @@
 import { type Connection, type ConnectionHandler, isRefusal } from "../protocol/Connection.ts"
 import type { Welcome } from "../protocol/Message.ts"
+import type { Timers } from "../protocol/Timers.ts"
 import { greet, type Introduction } from "./greet.ts"
 import type { RandomU32 } from "./randomU32.ts"
 
-/** How a lost connection is made again: after random(0 … min(cap, base · 2ⁿ)) ms, at most `attemptsMax` (≥ 1) times in a row. */
+/**
+ * How a lost connection is made again: after random(0 … min(cap, base · 2ⁿ)) ms, at most `attemptsMax` (≥ 1) times in a row. Connections
+ * that did not last count in n as dials that failed do.
+ */
 export interface Reconnect {
   readonly attemptsMax: number
   readonly baseMs: number
@@ -21,12 +25,19 @@ export interface RedialOptions {
   readonly gaveUp: (why: string) => void
 }
 
+/** A connection that lived as long was no failure: were every one lost then, a dial a second would be no load. */
+const GOOD_CONNECTION_MS = 1_000
+
 type Heard = (why: string | undefined) => void
 
 /** Makes one connection at a time, with a wait after each failure. */
 export class Redial {
   private readonly options: RedialOptions
+  private readonly timers: Timers
+  /** In a row: dials that failed, and connections that did not last. */
   private failures = 0
+  private shortLived = 0
+  private openedMs = 0
   private phase: "idle" | "dialling" | "resting" | "closed" = "idle"
   /** Abandons the dial in progress, or ends the wait. */
   private stop = nothing
@@ -38,6 +49,7 @@ export class Redial {
 
   constructor(options: RedialOptions) {
     this.options = options
+    this.timers = options.introduction.context.timers
   }
 
   /** Dials, unless a dial or a wait is on. A failure is followed by a wait. */
@@ -54,11 +66,18 @@ export class Redial {
     this.greet()
   }
 
+  /** The connection is lost: a wait follows where another one `isWanted`, or this one did not last. */
+  lost(isWanted: boolean): void {
+    const isGood = this.timers.nowMs() - this.openedMs >= GOOD_CONNECTION_MS
+    this.shortLived = isGood ? 0 : this.shortLived + 1
+    if (isWanted || !isGood) this.rest()
+  }
+
   /** Waits, unless a dial or a wait is on. */
-  rest(): void {
+  private rest(): void {
     if (this.phase !== "idle") return
     this.phase = "resting"
-    this.stop = this.options.introduction.context.timers.after(this.backoffMs(this.failures), () => {
+    this.stop = this.timers.after(this.backoffMs(this.failures + this.shortLived), () => {
       this.phase = "idle"
       this.options.rested()
     })
@@ -85,6 +104,7 @@ export class Redial {
       opened: (connection, welcome) => {
         this.phase = "idle"
         this.failures = 0
+        this.openedMs = this.timers.nowMs()
         this.sockets++
         const handler = this.options.opened(connection, welcome)
         this.tell(undefined)

@@ -24,8 +24,6 @@ const LATE_QUANTILE = 0.95
  */
 export class DemandMeter implements Admission {
   private sinceMs: number
-  /** Requests that had arrived by then are not timed: their first token may have been told of already. */
-  private beganMs: number
   private arrivals = 0
   /** Attempts that ended, and how long they were at their workers in total. */
   private served = 0
@@ -47,13 +45,12 @@ export class DemandMeter implements Admission {
   private next = 0
 
   constructor(nowMs: number) {
-    this.sinceMs = this.beganMs = this.countedMs = nowMs
+    this.sinceMs = this.countedMs = nowMs
   }
 
   /** The pool is a new one, and knows of no request yet. */
   restarted(nowMs: number): void {
     this.count(nowMs)
-    this.beganMs = nowMs
     this.live = this.placedCount = this.liveTokens = this.placedTokens = 0
   }
 
@@ -114,9 +111,8 @@ export class DemandMeter implements Admission {
     this.next = (this.next + 1) % PROMPTS_MAX
   }
 
-  readonly started = ({ arrivedMs }: RequestView, _worker: number, _pool: PoolView, nowMs: number): void => {
-    if (arrivedMs > this.beganMs) this.ttftMs.record(Math.max(0, nowMs - arrivedMs))
-  }
+  readonly timed = ({ arrivedMs }: RequestView, _worker: number, _pool: PoolView, nowMs: number): void =>
+    this.ttftMs.record(Math.max(0, nowMs - arrivedMs))
 
   readonly released = (
     { promptTokens, slot }: RequestView,

@@ -26,6 +26,11 @@ export interface PolicyEvents {
     pool: PoolView,
     nowMs: number
   ) => void
+  /**
+   * The first token came, of an attempt that this balancer placed: told before `started`, to those who measure. When a balancer that
+   * crashed had placed an attempt, and whether it heard of the first token, is not known.
+   */
+  readonly timed?: (request: RequestView, worker: number, pool: PoolView, nowMs: number) => void
   /** The first token came. */
   readonly started?: (request: RequestView, worker: number, pool: PoolView, nowMs: number) => void
   /** `tokens` more output tokens were delivered: told ten times a second while a request streams, the rest before `released`. */

@@ -1,5 +1,5 @@
 import { Reason } from "../domain/Outcome.ts"
-import { floats, grow } from "../structures/grow.ts"
+import { grow } from "../structures/grow.ts"
 import type { Rng } from "../structures/Rng.ts"
 import type { Admission } from "./Admission.ts"
 import { ceilingRule } from "./ceilings.ts"
@@ -66,10 +66,8 @@ export interface LimitedOptions {
   readonly timeoutMs: number
 }
 
-/** Lets in as many requests as a limit says, and tells it what comes of that. Memory: 9 bytes a request slot. */
+/** Lets in as many requests as a limit says, and tells it what comes of that. */
 export const limitInFlight = ({ limit, windowMs, timeoutMs }: LimitedOptions, rng: Rng): Admission => {
-  /** By slot: when it was let in; NaN for one that was not, or has ended. */
-  let admittedMs = new Float64Array(0)
   let inFlight = 0
   let ready = new Uint8Array(0)
   let readyCount = 0
@@ -98,29 +96,20 @@ export const limitInFlight = ({ limit, windowMs, timeoutMs }: LimitedOptions, rn
       const untilMs = Math.max(queue.expectedWaitMs, (inFlight - allowed + 1) * gapMs)
       return { reason: Reason.concurrencyLimit, retryAfterMs: retryAfterMs(untilMs, rng) }
     },
-    admitted: ({ slot }, _pool, nowMs) => {
-      if (slot >= admittedMs.length) {
-        const { length } = admittedMs
-        admittedMs = grow(admittedMs, slot, floats)
-        admittedMs.fill(Number.NaN, length)
-      }
+    admitted: (_request, _pool, nowMs) => {
       if (Number.isNaN(window.beganMs)) window.beganMs = nowMs
-      admittedMs[slot] = nowMs
       window.inFlight = Math.max(window.inFlight, ++inFlight)
     },
-    started: ({ arrivedMs }, _worker, _pool, nowMs) => {
+    timed: ({ arrivedMs }, _worker, _pool, nowMs) => {
       if (nowMs - arrivedMs > timeoutMs) window.dropped = true
     },
-    ended: ({ slot, outputTokens }, reason, { eligibleCount }, nowMs) => {
-      const sinceMs = admittedMs[slot] ?? Number.NaN
-      if (Number.isNaN(sinceMs)) return
-      admittedMs[slot] = Number.NaN
+    ended: ({ arrivedMs, outputTokens }, reason, { eligibleCount }, nowMs) => {
       inFlight--
       window.ends++
       if (reason === Reason.expired || reason === Reason.workerRefused) window.dropped = true
       if (reason === Reason.none && outputTokens > 0) {
         window.samples++
-        window.busyMs += nowMs - sinceMs
+        window.busyMs += nowMs - arrivedMs
         window.tokens += outputTokens
       }
       const enough = window.dropped || window.samples >= SAMPLES_MIN
@@ -139,7 +128,7 @@ class Window {
   /** NaN before the first request. */
   beganMs = Number.NaN
   ends = 0
-  /** Of requests that were done: how many, from admission to end, and what they produced. */
+  /** Of requests that were done: how many, from arrival to end, and what they produced. */
   samples = 0
   busyMs = 0
   tokens = 0

@@ -115,3 +115,33 @@ it("a drain that takes too long ends what is left in an error, and frees the wor
     expect(only.of(Type.cancel)).toHaveLength(only.of(Type.assign).length)
     expect(node.host.snapshot()).toMatchObject({ failed: 70, inFlight: 0, queued: 0 })
   }))
+
+it("when the balancer is given up, every request ends at once, and each that still comes", () =>
+  Effect.gen(function* () {
+    const { client, node, settle, worker } = yield* start()
+    const only = yield* worker("w0")
+    for (let stream = 1; stream <= 70; stream++) client.send(client.request({ stream }))
+    const assigns = only.of(Type.assign)
+    // One streams, one is over without the balancer's knowing, six wait for their turn.
+    expect(assigns).toHaveLength(64)
+    only.send(only.token(assigns[0]!, 0))
+    for (let crashes = 0; crashes < 6; crashes++) {
+      node.host.tellBalancer({ _tag: "Crash" })
+      if (crashes === 5) {
+        only.push(only.about(assigns[1]!, Type.done))
+        client.push(client.request({ stream: 71 }))
+      }
+      yield* settle
+    }
+    expect(node.host.restarts).toBe(5)
+    client.send(client.request({ stream: 72 }))
+    yield* settle
+    expect(client.of(Type.done)).toHaveLength(1)
+    const ends = [...client.of(Type.error), ...client.of(Type.rejected)]
+    expect(ends.map(({ a }) => a)).toEqual(Array.from({ length: 71 }, () => Reason.draining))
+    expect(client.of(Type.rejected).map(({ stream }) => stream)).toEqual([71, 72])
+    expect(only.of(Type.cancel)).toHaveLength(63)
+    expect(node.host.links.table.size).toBe(0)
+    const draining = yield* Effect.forkChild(node.drain(60_000), { startImmediately: true })
+    expect(draining.pollUnsafe()).toBeDefined()
+  }))

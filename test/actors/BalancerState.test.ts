@@ -3,11 +3,17 @@ import fc from "fast-check"
 import { Reason } from "../../src/domain/Outcome.ts"
 import { Role } from "../../src/domain/PoolView.ts"
 import { idleLoad } from "../../src/domain/WorkerLoad.ts"
+import type { RequestView } from "../../src/domain/RequestView.ts"
 import type { Admission } from "../../src/policies/Admission.ts"
+import { adaptive } from "../../src/policies/batching/adaptive.ts"
 import type { Batching } from "../../src/policies/Batching.ts"
 import type { Pipeline } from "../../src/policies/pipelines.ts"
+import type { ConcurrencyLimit, LimitWindow } from "../../src/policies/estimators/ConcurrencyLimit.ts"
+import { limitInFlight } from "../../src/policies/limitInFlight.ts"
+import type { PolicyEvents } from "../../src/policies/Policy.ts"
 import type { Rescue } from "../../src/policies/Rescue.ts"
 import { mix } from "../../src/structures/hash.ts"
+import { makeRng } from "../../src/structures/Rng.ts"
 import { splitting } from "./support/splitting.ts"
 import { chainBytes, World } from "./support/World.ts"
 
@@ -398,6 +404,74 @@ describe("a request", () => {
     world.restart()
     world.core.observe(0, idleLoad, world.nowMs)
     expect(ttftRatio()).toBe(1)
+  })
+
+  describe("that was placed before a restart teaches nothing of times:", () => {
+    /** A world in which a policy listens that is made anew for each core, and the one of the core that lives. */
+    const taught = <Learner extends PolicyEvents>(make: () => Learner) => {
+      let learner: Learner | undefined
+      const world = new World("least-connections", 200, (pipeline) => {
+        learner = make()
+        return { ...pipeline, admissions: [...pipeline.admissions, { ...learner, decide: () => null }] }
+      })
+      world.member(0, true)
+      return { world, learner: () => learner! }
+    }
+
+    test("adaptive batches grow, though it arrived long ago", () => {
+      const { world, learner } = taught(() => adaptive.make({}, makeRng(1)))
+      world.token(world.submit())
+      world.nowMs = 60_000
+      world.restart()
+      learner().closesAtMs({ count: 1, sinceMs: world.nowMs, idle: false }, world.nowMs)
+      expect([learner().sizeMax(), learner().sizeMax()]).toEqual([1, 2])
+    })
+
+    test("least-latency does not take its worker for fast", () => {
+      const world = new World("least-latency", 200)
+      for (const worker of [0, 1]) world.member(worker, true)
+      const first = world.submit()
+      world.nowMs = 60_000
+      world.restart()
+      world.nowMs++
+      world.token(first)
+      for (let i = 0; i < 9; i++) world.submit()
+      expect([...world.workers.inFlight.subarray(0, 2)]).toEqual([5, 5])
+    })
+
+    test("measured limits reckon with all of its time", () => {
+      const windows: Array<LimitWindow> = []
+      const limit: ConcurrencyLimit = { limit: 200, update: (window) => void windows.push(window) }
+      const { world } = taught(() => limitInFlight({ limit, windowMs: 1, timeoutMs: 1_000 }, makeRng(1)))
+      const slots = Array.from({ length: 10 }, () => world.submit())
+      for (const slot of slots) world.token(slot)
+      world.nowMs = 40_000
+      world.restart()
+      world.nowMs = 60_000
+      for (const slot of slots) world.done(slot)
+      const msPerToken = 60_000 / world.table.at(slots[0]!).outputTokens
+      expect(windows).toMatchObject([{ msPerToken, dropped: false }])
+    })
+
+    test("what is timed was placed since, and tokens that came before are told of at once", () => {
+      const { world, learner } = taught(() => {
+        const timed: Array<number> = []
+        const produced: Array<number> = []
+        return {
+          heard: { timed, produced },
+          timed: ({ slot }: RequestView) => void timed.push(slot),
+          produced: (_request: RequestView, tokens: number) => void produced.push(tokens)
+        }
+      })
+      world.member(1, true)
+      const [streaming, placed, retried] = [world.submit(), world.submit(), world.submit()]
+      for (let token = 0; token < 3; token++) world.token(streaming)
+      world.restart()
+      expect(learner().heard).toEqual({ timed: [], produced: [3] })
+      world.fails(retried, Reason.workerLost)
+      for (const slot of [streaming, placed, retried]) world.token(slot)
+      expect(learner().heard.timed).toEqual([retried])
+    })
   })
 
   test("whose worker is lost before the first token goes to another one", () => {

@@ -490,6 +490,40 @@ describe("a lost connection", () => {
     expect(balancer.requests.length).toBe(1)
   })
 
+  test.each(["none", "beforeFirstToken"] as const)(
+    "retry %s: a balancer that drops every connection is dialled at growing intervals, until one lasts",
+    (retry) => {
+      let isDropping = true
+      const { world, balancer, start } = virtualClient(
+        {},
+        {
+          onRequest: ({ connection }) => {
+            if (isDropping) connection.cut("test")
+          }
+        }
+      )
+      const dialsMs: Array<number> = []
+      let request = start({ retry })
+      for (let dials = 0; dialsMs.length < 40; dials = world.dials) {
+        world.advance(1)
+        if (world.dials > dials) dialsMs.push(world.nowMs)
+        if (request.endings.length > 0) request = start({ retry })
+      }
+      const gaps = dialsMs.slice(1).map((ms, index) => ms - dialsMs[index]!)
+      for (const [index, gap] of gaps.entries())
+        expect(gap).toBeLessThanOrEqual(Math.min(2_000, 25 * 2 ** (index + 1)) + 2)
+      const mean = gaps.slice(7).reduce((sum, gap) => sum + gap, 0) / (gaps.length - 7)
+      expect(Math.abs(mean - 1_000)).toBeLessThan(300)
+      isDropping = false
+      world.advance(3_000)
+      const { dials } = world
+      for (const connection of balancer.connections) connection.cut("test")
+      start()
+      world.advance(25)
+      expect(world.dials).toBe(dials + 1)
+    }
+  )
+
   test("a dial that hangs counts as failed", () => {
     const { world, start } = virtualClient({ reconnect: { attemptsMax: 1 }, connectMs: 5_000 })
     world.silent = true

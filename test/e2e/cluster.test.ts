@@ -172,6 +172,27 @@ describe("Ctrl-C", () => {
   }, 60_000)
 })
 
+test("a balancer that gives up ends its requests in an error, and the command with 1", async () => {
+  const own = await ClusterProcess.start(["--workers", "1"], { PARALLAX_FAULTS_ENABLED: "true" })
+  const user = await connect({ address: own.ready.tcp, reconnect: { attemptsMax: 1 } })
+  const admin = await connectAdmin({ address: own.ready.tcp })
+  const { promise: streams, resolve } = Promise.withResolvers<void>()
+  const seen = consume(user.generate({ prompt: "long", maxTokens: 100_000 }), resolve)
+  await streams
+  for (let restarts = 0; restarts < 6; restarts++) {
+    await eventually(
+      "the balancer is up",
+      async () => (await admin.snapshot()).restarts === restarts || undefined
+    )
+    await admin.crashBalancer()
+  }
+  expect((await seen).ending).toMatchObject({ outcome: "error", reason: "draining", retryable: true })
+  expect(await own.child.exited).toBe(1)
+  expect(await own.errors).toContain("balancer failed too often: Error: crashed on request")
+  await admin.close()
+  await user.close()
+}, 60_000)
+
 test("a balancer that gives up while the workers start ends the command", async () => {
   await using probe = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("") })
   const port = String(probe.port)

@@ -203,6 +203,7 @@ export class AdmissionLife {
   private start(one: Live): void {
     one.started = true
     prefilled(this.pool, one.worker, one.request, this.nowMs)
+    this.admission.timed?.(one.request, one.worker, this.pool, this.nowMs)
     this.admission.started?.(one.request, one.worker, this.pool, this.nowMs)
   }
 

@@ -80,7 +80,7 @@ const batchesOf = ({ make }: BatchingSubject, steps: ReadonlyArray<Arrival>): Re
     if (count === 0) sinceMs = nowMs
     count += step.count
     idle = step.idle
-    batching.started?.({ ...oneRequest, arrivedMs: nowMs - step.ttftMs }, 0, pool, nowMs)
+    batching.timed?.({ ...oneRequest, arrivedMs: nowMs - step.ttftMs }, 0, pool, nowMs)
     dueMs = serve()
   }
   advance(nowMs + 1e6)

@@ -332,8 +332,8 @@ export const placementLaws: ReadonlyArray<PlacementLaw> = [
     statement:
       "where it hears of nothing but the beginning and the end of attempts, it remembers nothing once all have ended",
     families: ["argmin", "sampling"],
-    about: ({ admitted, placed, started, produced, released, ended, observed }) =>
-      [admitted, started, produced, ended, observed].every((hook) => hook === undefined) &&
+    about: ({ admitted, placed, timed, started, produced, released, ended, observed }) =>
+      [admitted, timed, started, produced, ended, observed].every((hook) => hook === undefined) &&
       (placed === undefined) === (released === undefined),
     check: (subject) =>
       lives((one) => {

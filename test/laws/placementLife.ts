@@ -219,6 +219,7 @@ export class PlacementLife {
     attempt.started = true
     for (const other of this.others(attempt)) this.release(other, Reason.cancelled)
     prefilled(this.pool, attempt.worker, attempt.placed, this.nowMs)
+    this.placement.timed?.(attempt.placed, attempt.worker, this.pool, this.nowMs)
     this.placement.started?.(attempt.placed, attempt.worker, this.pool, this.nowMs)
   }
 

@@ -324,6 +324,7 @@ export class RescueLife {
   private start(one: Live): void {
     prefilled(this.pool, one.worker, one.request, this.nowMs)
     one.state = "streaming"
+    this.rescue.timed?.(one.request, one.worker, this.pool, this.nowMs)
     this.rescue.started?.(one.request, one.worker, this.pool, this.nowMs)
   }
 

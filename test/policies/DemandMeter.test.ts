@@ -64,7 +64,6 @@ interface Known {
 class Life {
   private nowMs = 1000
   private sinceMs = 1000
-  private beganMs = 1000
   private readonly meter: DemandMeter
   private live: Array<Known> = []
   private arrivals = 0
@@ -111,9 +110,9 @@ class Life {
       meter.placed(request, 0, pool, nowMs)
       known.placedMs = nowMs
     } else if (what === "start" && placedMs !== undefined && !known.started) {
-      meter.started(request, 0, pool, nowMs)
+      meter.timed(request, 0, pool, nowMs)
       known.started = true
-      if (request.arrivedMs > this.beganMs) this.ttfts.push(nowMs - request.arrivedMs)
+      this.ttfts.push(nowMs - request.arrivedMs)
     } else if ((what === "end" || what === "requeue") && placedMs !== undefined) {
       meter.released(request, 0, Reason.none, pool, nowMs)
       this.spans.push({ fromMs: placedMs, toMs: nowMs, whole: true })
@@ -127,14 +126,12 @@ class Life {
   private restart(): void {
     const { meter, nowMs } = this
     meter.restarted(nowMs)
-    this.beganMs = nowMs
     for (const known of this.live) {
       meter.admitted(known.request)
       if (known.placedMs === undefined) continue
       this.spans.push({ fromMs: known.placedMs, toMs: nowMs, whole: false })
       known.placedMs = nowMs
       meter.placed(known.request, 0, pool, nowMs)
-      if (known.started) meter.started(known.request, 0, pool, nowMs)
     }
   }
 

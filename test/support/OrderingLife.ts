@@ -108,6 +108,7 @@ export class OrderingLife {
   start(slot: number): void {
     this.placed.delete(slot)
     this.streaming.add(slot)
+    this.ordering.timed?.(this.at(slot), 0, this.pool, this.nowMs)
     this.ordering.started?.(this.at(slot), 0, this.pool, this.nowMs)
   }
 

@@ -215,6 +215,7 @@ export const overloaded = ({
       one.started = true
       prefilled(pool, one.worker, one.request, nowMs)
       ratio.record(one.predictedMs, nowMs - one.placedMs, nowMs)
+      admission.timed?.(one.request, one.worker, pool, nowMs)
       admission.started?.(one.request, one.worker, pool, nowMs)
       if (nowMs - one.request.arrivedMs <= allowedMs(one.request.promptTokens)) inTime++
       else late++

@@ -52,7 +52,7 @@ export class PlacedRequests {
       this.estimates.placed(request, worker, this.pool, 0)
       this.rescue.placed?.(request, worker, this.pool, 0)
       prefilled(this.pool, worker, request)
-      this.rescue.started?.(request, worker, this.pool, predictedMs)
+      this.rescue.timed?.(request, worker, this.pool, predictedMs)
       release(this.pool, worker, request)
       this.rescue.released?.(request, worker, Reason.none, this.pool, predictedMs)
       this.rescue.ended?.(request, Reason.none, this.pool, predictedMs)
@@ -63,7 +63,7 @@ export class PlacedRequests {
     const request = this.place(worker, sinceMs, facts)
     prefilled(this.pool, worker, request)
     this.all.at(-1)!.isStreaming = true
-    this.rescue.started?.(request, worker, this.pool, sinceMs)
+    this.rescue.timed?.(request, worker, this.pool, sinceMs)
     return request
   }
 

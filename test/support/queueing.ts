@@ -51,6 +51,7 @@ export const serve = (entry: PlacementEntry, queueing: Queueing): ReadonlyArray<
     for (let end = ends.popBefore(untilMs); end !== undefined; end = ends.popBefore(untilMs)) {
       const { atMs, worker, placed } = end
       prefilled(pool, worker, placed, atMs)
+      placement.timed?.(placed, worker, pool, atMs)
       placement.started?.(placed, worker, pool, atMs)
       release(pool, worker, placed)
       placement.released?.(placed, worker, Reason.none, pool, atMs)

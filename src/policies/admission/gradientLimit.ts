@@ -11,7 +11,7 @@ export const gradientLimit = defineAdmission(
       "A limit on requests in the pool that follows the time per token: for engines of which nothing else is known.",
     definition:
       `${limitRule}, ${retryAfterRule}. After each window of ten or more requests: g = tolerance × long / short, held between 0.5 and 1, ` +
-      "where short is the window's time per output token from admission to end, and long its mean over 600 windows, which learns at an " +
+      "where short is the window's time per output token from arrival to end, and long its mean over 600 windows, which learns at an " +
       "eighth of its rate while the limit binds and shrinks by a twentieth while it is over 2 × short; then " +
       "limit = (1 − smoothing) × limit + smoothing × (limit × g + queue), unless less than half of it was used. A window in which a " +
       "request ran into its deadline, or was refused by its worker, takes off a tenth instead.",

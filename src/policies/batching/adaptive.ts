@@ -62,7 +62,7 @@ export const adaptive = defineBatching(
         limit = full && ttftMs <= target ? Math.min(size, limit + 1) : Math.max(1, limit * DECREASE)
         return closing
       },
-      started: ({ arrivedMs }, _worker, _pool, nowMs) => {
+      timed: ({ arrivedMs }, _worker, _pool, nowMs) => {
         ttftMs += NEWEST_WEIGHT * (nowMs - arrivedMs - ttftMs)
       }
     }

@@ -2,7 +2,7 @@ import { assert } from "../../structures/assert.ts"
 
 /** What happened to one pool in one window of time. */
 export interface LimitWindow {
-  /** Time of the requests that were done, from admission to end, over the tokens they produced; NaN when there were none. */
+  /** Time of the requests that were done, from arrival to end, over the tokens they produced; NaN when there were none. */
   readonly msPerToken: number
   /** Most requests in flight at one time, for each worker. */
   readonly inFlight: number

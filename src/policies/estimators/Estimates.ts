@@ -49,11 +49,8 @@ export class Estimates implements Forecast, PolicyEvents {
     this.predictedMs[slot] = chargedTtftMs(pool.workers, worker, nowMs)
   }
 
-  readonly started = ({ slot }: RequestView, _worker: number, _pool: PoolView, nowMs: number): void => {
-    const tookMs = nowMs - this.placedAtMs[slot]!
-    // No token comes at once: that was taken over from an earlier core, and when it was placed is not known.
-    if (tookMs > 0) this.ratio.record(this.predictedMs[slot]!, tookMs, nowMs)
-  }
+  readonly timed = ({ slot }: RequestView, _worker: number, _pool: PoolView, nowMs: number): void =>
+    this.ratio.record(this.predictedMs[slot]!, nowMs - this.placedAtMs[slot]!, nowMs)
 
   readonly ended = (
     { outputTokens, tenant }: RequestView,

@@ -98,10 +98,12 @@ export const leastLatency = definePlacement(
       },
       placed: ({ slot }, worker, { workers }, nowMs) =>
         attempts.place(slot, worker, Math.max(TOKENS_MIN, workers.pendingPrefillTokens[worker]!), nowMs),
+      timed: ({ slot }, worker, _pool, nowMs) => {
+        if (attempts.workerOf(slot) === worker)
+          prefillMs.record(worker, attempts.msPerToken(slot, nowMs), nowMs)
+      },
       started: ({ slot }, worker, _pool, nowMs) => {
-        if (attempts.workerOf(slot) !== worker) return
-        prefillMs.record(worker, attempts.msPerToken(slot, nowMs), nowMs)
-        attempts.streamed(slot, nowMs)
+        if (attempts.workerOf(slot) === worker) attempts.streamed(slot, nowMs)
       },
       produced: ({ slot }, tokens, _pool, nowMs) => {
         if (!attempts.isStreaming(slot)) return

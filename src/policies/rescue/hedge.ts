@@ -77,7 +77,7 @@ export const hedge = defineRescue(
         allowed.earn()
         allowedTokens.earn(uncachedTokens)
       },
-      started: ({ slot }, _worker, { forecast }, nowMs) => lateness.started(slot, forecast, nowMs),
+      timed: ({ slot }, _worker, { forecast }, nowMs) => lateness.started(slot, forecast, nowMs),
       review: (pool, placed, actions, nowMs) => {
         if (usedShare(pool.workers, ready) > saturation) return
         const patienceMs = Math.max(after, 2 * soonestMs(pool, nowMs))

@@ -48,7 +48,7 @@ export const requeueStragglers = defineRescue(
         taken[slot] = 0
       },
       placed: () => allowed.earn(),
-      started: ({ slot }, _worker, { forecast }, nowMs) => lateness.started(slot, forecast, nowMs),
+      timed: ({ slot }, _worker, { forecast }, nowMs) => lateness.started(slot, forecast, nowMs),
       review: (pool, placed, { requeue }, nowMs) => {
         let left = ACTIONS_MAX
         const { forecast } = pool

@@ -97,7 +97,7 @@ const inQueue = (make: Make, servers: number, load: number, seconds: number): Re
   const serve = (): void => {
     while (serving.length < servers && waiting.length > 0) {
       const request = waiting.shift()!
-      admission.started?.(request, 0, pool, nowMs)
+      admission.timed?.(request, 0, pool, nowMs)
       serving.push({ request, endsMs: nowMs + request.outputTokens * MS_PER_TOKEN })
     }
   }

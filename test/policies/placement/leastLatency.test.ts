@@ -53,6 +53,7 @@ class Two {
     this.nowMs += firstMs
     prefilled(pool, worker, placed)
     if (reason === Reason.none) {
+      placement.timed?.(placed, worker, pool, this.nowMs)
       placement.started?.(placed, worker, pool, this.nowMs)
       for (let token = 1; token < outputTokens; token += chunkTokens) {
         this.nowMs += stepMs * chunkTokens
@@ -111,7 +112,7 @@ const laws = [
       const placed = two.place(0, long)
       two.nowMs += 1000
       prefilled(two.pool, 0, placed)
-      two.placement.started?.(placed, 0, two.pool, two.nowMs)
+      two.placement.timed?.(placed, 0, two.pool, two.nowMs)
       release(two.pool, 0, placed)
       two.placement.released?.(placed, 0, Reason.none, two.pool, two.nowMs)
       two.serve(1, { firstMs: 60 })
@@ -207,7 +208,7 @@ const byRequest =
         return a! <= b! ? 0 : 1
       },
       placed: (_request, _worker, _pool, nowMs) => void (placedMs = nowMs),
-      started: (_, worker, _pool, nowMs) => {
+      timed: (_, worker, _pool, nowMs) => {
         if (!wholeAnswer) learn(worker, nowMs - placedMs)
       },
       released: (_, worker, reason, _pool, nowMs) => {
@@ -279,7 +280,7 @@ test("of a request with two attempts the later one is measured", () => {
   const second = two.place(1)
   two.nowMs += 900
   prefilled(two.pool, 0, first)
-  two.placement.started!(first, 0, two.pool, two.nowMs)
+  two.placement.timed!(first, 0, two.pool, two.nowMs)
   prefilled(two.pool, 1, second)
   for (const [worker, placed] of [
     [1, second],
