@@ -196,7 +196,8 @@ const actualOf = (note: Choosing, later: ReadonlyArray<Note>): Decision["actual"
 const outcomeOf = (notes: ReadonlyArray<Note>, arrivedMs: number): Explanation["outcome"] => {
   const ended = notes.findLast((note) => note.act === "ended")
   if (ended === undefined) return null
-  const started = notes.findLast((note) => note.act === "started")
+  // A core that started anew has noted it once more.
+  const started = notes.find((note) => note.act === "started")
   const { atMs, cachedTokens, outputTokens, reason } = ended
   return {
     reason: reason === 0 ? "done" : reasonName(reason),

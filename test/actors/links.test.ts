@@ -572,6 +572,20 @@ describe("an administrator", () => {
 })
 
 describe("when the balancer actor crashes", () => {
+  test("the account of a request that streams has the time of its first token, and not of the crash", () => {
+    const { client, node, worker } = scene()
+    client.send(client.request({ stream: 1, id: 7 }))
+    const [assign] = worker.of(Type.assign)
+    node.advance(30)
+    worker.send(worker.token(assign!, 0))
+    node.advance(500)
+    node.host.tellBalancer({ _tag: "Crash" })
+    node.settle()
+    node.startBalancer()
+    worker.send(worker.about(assign!, Type.done, { a: 1 }))
+    expect(node.host.explain(0, 7)?.outcome).toMatchObject({ reason: "done", ttftMs: 30, e2eMs: 530 })
+  })
+
   /** Everything a client got for a stream, in order. */
   const story = (client: Peer, stream: number): ReadonlyArray<Received> => {
     client.of(Type.done)

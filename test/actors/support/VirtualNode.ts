@@ -320,6 +320,11 @@ export const hostOptions = (
   options: VirtualNodeOptions = {}
 ): Omit<BalancerHostOptions, "poolWanted"> => {
   const rng = makeRng(1)
+  const choice = {
+    ...choiceOf(pipelines.simple),
+    batching: { policy: options.batching ?? "none", options: {} },
+    placement: { policy: "least-connections", options: {} }
+  }
   return {
     name: "balancer",
     incarnation: 1,
@@ -327,16 +332,12 @@ export const hostOptions = (
     context,
     models: options.models ?? ["sim"],
     pipeline: () => {
-      const choice = {
-        ...choiceOf(pipelines.simple),
-        batching: { policy: options.batching ?? "none", options: {} },
-        placement: { policy: "least-connections", options: {} }
-      }
       const made = makePipeline(choice, rng)
       const admissions = [...(options.admissions ?? []), ...made.admissions]
       const placement = options.placement?.(made.placement) ?? made.placement
       return { ...made, admissions, placement, rescues: options.rescues ?? [] }
     },
+    decisions: { kept: 16, choice },
     usesPrefixes: true,
     blockTokens: 256,
     prefixBytesMax: 1 << 22,
