@@ -4,6 +4,7 @@ import { aligned } from "../simulator/report/table.ts"
 /** What the balancer at `address` does now, on one screen, to be read by people. */
 export const statusText = (balancer: string, address: string, snapshot: BalancerSnapshot): string => {
   const { accepted, cancelled, done, expired, failed, inFlight, models, queued, rejected } = snapshot
+  const workers = snapshot.workers.toSorted((a, b) => byName.compare(a.name, b.name))
   const modelRows = models.map((model) => [model.name, shown(model.inFlight), shown(model.queued)])
   return [
     `${balancer} at ${address}: up ${lasting(snapshot.uptimeMs)}`,
@@ -12,10 +13,13 @@ export const statusText = (balancer: string, address: string, snapshot: Balancer
     "",
     ...aligned([["model", "in flight", "queued"], ...modelRows], "  "),
     "",
-    ...aligned([workerHeads, ...snapshot.workers.map(workerRow)], "  ", 4),
+    ...aligned([workerHeads, ...workers.map(workerRow)], "  ", 4),
     ""
   ].join("\n")
 }
+
+/** sim-2 before sim-10. */
+const byName = new Intl.Collator("en", { numeric: true })
 
 const workerHeads = [
   "worker",

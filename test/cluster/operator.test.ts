@@ -60,7 +60,8 @@ const load = {
   kvCapacityTokens: 467_000
 }
 const screen = snapshotOf([
-  workerOf("sim-0", { inFlight: 20, load, speed: 0.5 }),
+  workerOf("sim-10"),
+  workerOf("sim-2", { inFlight: 20, load, speed: 0.5 }),
   workerOf("other-0", { models: ["other", "more"], role: "decode", state: "draining", inFlight: 6 })
 ])
 
@@ -95,8 +96,9 @@ sim           20       4
 other          6       0
 
 worker   models       role    state     in flight  running  waiting  KV used  speed
-sim-0    sim          both    ready     20 of 256       18        2     26 %   0.50
 other-0  other, more  decode  draining   6 of 256        0        0        -   1.00
+sim-2    sim          both    ready     20 of 256       18        2     26 %   0.50
+sim-10   sim          both    ready      0 of 256        0        0        -   1.00
 `)
   })
 
