@@ -1,6 +1,6 @@
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
-import { grow, ints } from "../structures/grow.ts"
+import { floats, grow, ints } from "../structures/grow.ts"
 import type { Rng } from "../structures/Rng.ts"
 import { isEligible } from "./eligibility.ts"
 
@@ -10,7 +10,7 @@ const HOLDERS_SHARE = 1 / 8
 /**
  * The workers that are compared for a request: all that are eligible, or of more than `max` those that hold most of its prefix and, for
  * the rest, a run of others in the order of their keys, from a place that is drawn each time. So a decision costs O(max) in a pool
- * of any size. Memory: 4 bytes a worker.
+ * of any size. Memory: 8 bytes a worker.
  */
 export class Candidates {
   /** Only `count` elements count. Valid until the next call. */
@@ -18,8 +18,8 @@ export class Candidates {
   count = 0
   private readonly drawn: Int32Array
   private readonly rng: Rng
-  /** By worker: the draw that it was in last. */
-  private draws = ints(0)
+  /** By worker: the draw that it was in last. As floats, for draws are counted for ever. */
+  private draws = floats(0)
   private draw = 0
 
   constructor(max: number, rng: Rng) {
@@ -62,7 +62,7 @@ export class Candidates {
   }
 
   private add(worker: number): void {
-    if (worker >= this.draws.length) this.draws = grow(this.draws, worker, ints)
+    if (worker >= this.draws.length) this.draws = grow(this.draws, worker, floats)
     this.draws[worker] = this.draw
     this.drawn[this.count++] = worker
   }
