@@ -1,6 +1,6 @@
-import type { Config, ModelConfig } from "../domain/Config.ts"
+import type { Config } from "../domain/Config.ts"
 import { type Entry, problem, type Problem } from "../domain/config/resolve.ts"
-import { findScaling } from "../policies/registry.ts"
+import { followsLoad, hasRange, isLoadDriven } from "./followsLoad.ts"
 
 /** How options come to nothing. */
 interface Idleness {
@@ -10,14 +10,10 @@ interface Idleness {
   readonly fix: string
 }
 
-const followsLoad = ({ pipeline }: Config): boolean => findScaling(pipeline.scaling.policy).signals.length > 0
-
-const hasRange = ({ workers, workersMax = workers }: ModelConfig): boolean => workersMax > workers
-
 const idlenesses: ReadonlyArray<Idleness> = [
   {
     idle: (config) =>
-      followsLoad(config)
+      isLoadDriven(config)
         ? []
         : config.models.flatMap((model, index) => (hasRange(model) ? `models[${index}].workersMax` : [])),
     why: "has no effect: the policy of pipeline.scaling does not follow the load",
@@ -25,12 +21,12 @@ const idlenesses: ReadonlyArray<Idleness> = [
   },
   {
     idle: (config) =>
-      followsLoad(config) && !config.models.some(hasRange) ? ["pipeline.scaling.policy"] : [],
+      isLoadDriven(config) && !config.models.some(hasRange) ? ["pipeline.scaling.policy"] : [],
     why: "has no effect: no model has a workersMax above its workers",
     fix: "Give one to a model, or leave this out."
   },
   {
-    idle: (config) => (followsLoad(config) && config.models.some(hasRange) ? [] : ["scaling.period"]),
+    idle: (config) => (config.models.some((model) => followsLoad(config, model)) ? [] : ["scaling.period"]),
     why: "has no effect: the number of workers follows the load of no model",
     fix: "Give a model workersMax, and pipeline.scaling a policy that follows the load, or leave this out."
   },

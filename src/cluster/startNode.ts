@@ -3,10 +3,9 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { startBalancerNode } from "../actors/BalancerNode.ts"
 import { Dispatcher } from "../actors/runtime/Dispatcher.ts"
-import type { Config, ModelConfig } from "../domain/Config.ts"
+import type { Config } from "../domain/Config.ts"
 import { DemandMeter } from "../policies/DemandMeter.ts"
 import { makePipeline } from "../policies/pipelines.ts"
-import { findScaling } from "../policies/registry.ts"
 import { bunTransport } from "../protocol/BunTransport.ts"
 import type { ConnectionContext } from "../protocol/Connection.ts"
 import { gate } from "../protocol/credentials.ts"
@@ -17,6 +16,7 @@ import { makeRng } from "../structures/Rng.ts"
 import { randomU32 } from "../client/randomU32.ts"
 import { unbound } from "./cli/CliFailure.ts"
 import type { EventLog } from "./eventLog.ts"
+import { followsLoad } from "./followsLoad.ts"
 import { heartbeatMsOf } from "./heartbeatMsOf.ts"
 import { startRecording } from "./recording.ts"
 
@@ -107,10 +107,6 @@ export const startNode = Effect.fnUntraced(function* (config: Config, log: Event
 /** Of how many requests decisions are kept, if of any. */
 const keptDecisions = ({ observability: { decisions: kept }, pipeline: choice }: Config) =>
   kept === 0 ? undefined : { kept, choice }
-
-/** Whether the number of the model's workers depends on what is asked of them. */
-const followsLoad = ({ pipeline }: Config, { workers, workersMax = workers }: ModelConfig): boolean =>
-  workersMax > workers && findScaling(pipeline.scaling.policy).signals.length > 0
 
 /** The configured one, or one that nobody can guess. */
 const saltOf = ({ prefixes: { salt } }: Config): string =>

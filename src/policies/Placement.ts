@@ -25,7 +25,7 @@ export interface Placement extends PolicyEvents {
    */
   readonly decodeOn?: () => number
   /**
-   * The terms of the cost of one candidate, by name. Where a policy has it, `pick` takes a worker of least sum. In seconds where
+   * The terms of the cost of one candidate, by name. Where a policy has it, `pick` takes one of least sum of those it compared. In seconds where
    * `PlacementFacts.unit` does not say otherwise.
    */
   readonly terms?: (
@@ -42,9 +42,9 @@ export interface Placement extends PolicyEvents {
 }
 
 /**
- * How a policy decides; it says which laws hold for it. `argmin`: always a worker of least cost. `sampling`: looks at a random
- * sample of the workers. `sticky`: a key of the request decides. `rotating`: workers take turns. `filtered`: a rule first narrows the
- * workers down, then the least cost among those left decides.
+ * How a policy decides; it says which laws hold for it. `argmin`: always a worker of least cost, in a large pool of those it compares.
+ * `sampling`: looks at a random sample of the workers. `sticky`: a key of the request decides. `rotating`: workers take turns. `filtered`:
+ * a rule first narrows the workers down, then the least cost among those left decides.
  */
 export type PlacementFamily = "argmin" | "sampling" | "sticky" | "rotating" | "filtered"
 

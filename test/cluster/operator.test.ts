@@ -187,7 +187,7 @@ describe("drain", () => {
   ])("of %s, which is not connected, names those that are", async (worker, workers, known) => {
     show(workers)
     const ran = await run(["drain", worker, ...address])
-    const err = `No worker called ${worker} is connected. ${known}\n`
+    const err = `No worker called "${worker}" is connected. ${known}\n`
     expect(ran).toEqual({ exitCode: 2, out: "", err })
     expect(asked).toEqual(["snapshot"])
   })

@@ -60,9 +60,9 @@ const connected = Effect.fnUntraced(function* (
   const there = workers.filter(({ state }) => state !== "lost")
   const found = there.find(({ name }) => name === worker)
   if (found !== undefined) return found
-  const names = there.map(({ name }) => name)
+  const names = there.map(({ name }) => name).toSorted()
   const known = names.length === 0 ? "There are none." : `There are ${names.join(", ")}.`
-  return yield* misused(`No worker called ${worker} is connected. ${didYouMean(worker, names) ?? known}`)
+  return yield* misused(`No worker called "${worker}" is connected. ${didYouMean(worker, names) ?? known}`)
 })
 
 /** Requests that it has, while it is there: one that has come anew under its name is another worker. */
