@@ -10,7 +10,9 @@ import { ROOM_KEPT, TenantShares } from "../policies/estimators/TenantShares.ts"
 import type { Pipeline } from "../policies/pipelines.ts"
 import type { PolicyEvents } from "../policies/Policy.ts"
 import type { PrefixIndex, PrefixMatch } from "../structures/PrefixIndex.ts"
+import { SlotLists } from "../structures/SlotLists.ts"
 import type { DecisionLog } from "./DecisionLog.ts"
+import { State } from "./Progress.ts"
 import type { Stopwatches } from "./Stopwatch.ts"
 import { WorkerList } from "./WorkerList.ts"
 import type { WorkerTable } from "./WorkerTable.ts"
@@ -27,6 +29,8 @@ export interface BalancerPoolOptions {
   /** Who takes the time of decisions. */
   readonly stopwatches?: Stopwatches | undefined
 }
+
+const STATES = Object.keys(State).length
 
 /** Retries that may be saved up while nothing fails, beyond which no more are; and what a new pool starts with. */
 const RETRIES_MAX = 50
@@ -53,6 +57,10 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
   readonly prefixes: PrefixIndex | undefined
   /** Whether some policy wants to be told of tokens as they come. */
   readonly listensToTokens: boolean
+  /** Whether somebody wants to look through `stages`. */
+  private readonly keepsStages: boolean
+  /** By `State`: the slots of requests that came into it, in that order. */
+  private readonly stages = new SlotLists(STATES)
   /** Who could be picked, by role. */
   private readonly whole: WorkerList
   private readonly reading: WorkerList
@@ -102,6 +110,7 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
     this.decisions = decisions
     this.stopwatches = options.stopwatches
     this.listensToTokens = this.listeners.produced.length > 0
+    this.keepsStages = this.listensToTokens || rescues.length > 0
     this.whole = new WorkerList(workers)
     this.reading = new WorkerList(workers)
     this.producing = new WorkerList(workers)
@@ -134,6 +143,23 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
 
   get decodeCount(): number {
     return this.splitting ? this.producing.count : 0
+  }
+
+  /** An attempt at the request in `slot` was placed, or has its first token. */
+  reached(slot: number, state: number): void {
+    if (!this.keepsStages) return
+    this.stages.remove(slot)
+    this.stages.pushBack(state, slot)
+  }
+
+  /** The attempt at the request in `slot` is over. */
+  left(slot: number): void {
+    if (this.keepsStages) this.stages.remove(slot)
+  }
+
+  /** Calls `visit` with the slots of those that are in `state`, in the order in which they came into it. It may act on the one it is given. */
+  eachIn(state: number, visit: (slot: number) => void): void {
+    this.stages.each(state, visit)
   }
 
   /** Whether anyone could be picked. */

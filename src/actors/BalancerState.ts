@@ -9,7 +9,7 @@ import type { PrefixIndex } from "../structures/PrefixIndex.ts"
 import { BalancerPool } from "./BalancerPool.ts"
 import { Attempt, Charges } from "./Charges.ts"
 import { Act, type DecisionLog } from "./DecisionLog.ts"
-import { Phase, type Request, type RequestTable } from "./RequestTable.ts"
+import { byArrival, Phase, type Request, type RequestTable } from "./RequestTable.ts"
 import { Progress, State } from "./Progress.ts"
 import type { Stopwatches } from "./Stopwatch.ts"
 import type { Totals } from "./Totals.ts"
@@ -274,22 +274,25 @@ export class BalancerState {
     if (nowMs < this.earliestMs) return
     this.earliestMs = Number.POSITIVE_INFINITY
     const { table } = this
+    const due: Array<Request> = []
     for (let slot = 0; slot < table.capacity; slot++) {
       const request = table.at(slot)
       if (!this.isLive(request)) continue
-      if (request.deadlineMs <= nowMs) this.stop(request, Reason.expired)
+      if (request.deadlineMs <= nowMs) due.push(request)
       else this.expect(request)
     }
+    this.stopAll(due.toSorted(byArrival), Reason.expired)
   }
 
   /** Ends every request there is: who drains has waited long enough. */
   giveUp(nowMs: number): void {
     this.nowMs = nowMs
-    const { table } = this
-    for (let slot = 0; slot < table.capacity; slot++) {
-      const request = table.at(slot)
-      if (this.isLive(request)) this.stop(request, Reason.draining)
-    }
+    this.stopAll(this.table.all(), Reason.draining)
+  }
+
+  /** The end of one may be that of another, which gets its place and is overdue. */
+  private stopAll(requests: ReadonlyArray<Request>, reason: Reason): void {
+    for (const request of requests) if (this.isLive(request)) this.stop(request, reason)
   }
 
   /** `worker` serves `model` and may get work for it (`ready`), or may not (late, draining, lost). */
@@ -541,6 +544,7 @@ export class BalancerState {
     // Who produces the answer of a split request computes nothing of its prompt: what the reader did stands.
     if (uncachedTokens > 0) request.uncachedTokens = uncachedTokens
     pool.placed++
+    pool.reached(request.slot, State.placed)
     pool.tellPlaced(request, worker, placedMs)
   }
 
@@ -551,6 +555,7 @@ export class BalancerState {
     this.countFirst(request)
     this.charges.started(attempt, this.nowMs)
     const pool = this.poolOf(request.model)
+    pool.reached(request.slot, State.streaming)
     if (!progress.inherited) pool.tellTimed(request, worker, this.nowMs)
     pool.tellStarted(request, worker, this.nowMs)
     if (pool.policies.pendingTokensMax === Number.POSITIVE_INFINITY) return
@@ -566,6 +571,7 @@ export class BalancerState {
     this.dropPlace(pool, progress)
     progress.state = State.none
     pool.placed--
+    pool.left(request.slot)
     pool.tellReleased(request, attempt.worker, reason, this.nowMs)
   }
 
@@ -602,12 +608,9 @@ export class BalancerState {
 
   /** Tells the policies of the tokens that came since they were told last. */
   private tellTokens(pool: BalancerPool): void {
-    const { table } = this
-    for (let slot = 0; slot < table.capacity; slot++) {
-      const request = table.at(slot)
-      if (request.phase !== Phase.free && this.poolOf(request.model) === pool)
-        this.tellTokensOf(request, pool, this.progressOf(slot))
-    }
+    pool.eachIn(State.streaming, (slot) =>
+      this.tellTokensOf(this.table.at(slot), pool, this.progressOf(slot))
+    )
   }
 
   private tellTokensOf(request: Request, pool: BalancerPool, progress: Progress): void {
@@ -633,16 +636,13 @@ export class BalancerState {
   }
 
   private visit(state: number, visit: Parameters<PlacedView["unstarted"]>[0]): void {
-    const { reviewed, table } = this
-    for (let slot = 0; slot < table.capacity; slot++) {
-      const progress = this.progress[slot]
-      if (progress?.state !== state) continue
-      const request = table.at(slot)
+    this.reviewed!.eachIn(state, (slot) => {
+      const request = this.table.at(slot)
+      const progress = this.progressOf(slot)
       const goesOn = request.phase === Phase.open && request.failure === Reason.none
       const mayAct = state === State.placed ? this.mayLeave(request, progress) : goesOn
-      if (mayAct && this.pools[request.model] === reviewed)
-        visit(request, progress.attempt.worker, progress.attempt.placedMs)
-    }
+      if (mayAct) visit(request, progress.attempt.worker, progress.attempt.placedMs)
+    })
   }
 
   private readonly rescueActions: RescueActions = {

@@ -15,8 +15,6 @@ import { FrameStore } from "./FrameStore.ts"
 import { Phase, type Request, RequestTable } from "./RequestTable.ts"
 import type { WorkerLink } from "./WorkerLink.ts"
 
-/** Slots that rest before they are used again: far more requests end before a stream id comes again than a late frame can wait. */
-const SLOTS_RESTING = 128
 /** Longest time a client waits for ACCEPTED. */
 const ACCEPTED_MS = 2
 
@@ -81,7 +79,7 @@ export class Links implements BalancerEffects {
   }) {
     this.timers = options.timers
     this.timeScale = options.timeScale
-    this.table = new RequestTable(options.requestsMax, undefined, SLOTS_RESTING)
+    this.table = new RequestTable(options.requestsMax)
     this.frames = new FrameStore(options.heldBytesMax)
     this.epoch = options.epoch
   }
@@ -178,10 +176,7 @@ export class Links implements BalancerEffects {
     const { outbox } = link.connection
     if (link.owesCredit && !outbox.isCrowded) {
       link.owesCredit = false
-      for (let slot = 0; slot < table.capacity; slot++) {
-        const request = table.at(slot)
-        if (request.holder === link) this.grant(request)
-      }
+      for (const request of table.all()) if (request.holder === link) this.grant(request)
     }
     const nowMs = this.timers.nowMs() * this.timeScale
     for (const [stream, attempt] of link.unsent) {
@@ -211,21 +206,14 @@ export class Links implements BalancerEffects {
    * or was, and the place for the answer known to the former balancer alone, there is none: it is given up.
    */
   announce(): void {
-    const { table } = this
-    for (let slot = 0; slot < table.capacity; slot++) {
-      const request = table.at(slot)
+    const requests = this.table.all()
+    for (const request of requests) {
       if (request.part !== Role.prefill || request.phase !== Phase.open) continue
       if (request.holder !== undefined) this.callOff(request, request.holder)
       this.letGo(request)
     }
-    const announceThose = (isHeld: boolean): void => {
-      for (let slot = 0; slot < table.capacity; slot++) {
-        const { holder, phase } = table.at(slot)
-        if (phase !== Phase.free && (holder !== undefined) === isHeld) this.tell(News.announced, slot)
-      }
-    }
-    announceThose(true)
-    announceThose(false)
+    for (const { holder, slot } of requests) if (holder !== undefined) this.tell(News.announced, slot)
+    for (const { holder, slot } of requests) if (holder === undefined) this.tell(News.announced, slot)
   }
 
   /** There will be no balancer any more: ends every request, and from now on each as it comes. */
@@ -235,7 +223,7 @@ export class Links implements BalancerEffects {
         if (typeof message === "number") this.turnAway(slotOf(message))
       }
     }
-    for (let slot = 0; slot < this.table.capacity; slot++) this.turnAway(slot)
+    for (const { slot } of this.table.all()) this.turnAway(slot)
   }
 
   private turnAway(slot: number): void {

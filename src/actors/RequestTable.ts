@@ -7,6 +7,8 @@ import { SLOTS_MAX } from "../structures/SlotLists.ts"
 
 /** Small: memory follows the requests in flight. */
 const SLOTS_MIN = 128
+/** Slots that rest before they are used again: far more requests end before a stream id comes again than a late frame can wait. */
+const RESTING = 128
 
 /** What became of a slot. An ended one has had its terminal; it is given back once the balancer has released its load. */
 export const Phase = { free: 0, open: 1, ended: 2 } as const
@@ -33,6 +35,8 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
   /** The link that holds a second live attempt, and its number: they are tied until one of them has a token, is done or fails. */
   tied: Holder | undefined = undefined
   tiedAttempt = 0
+  /** Requests that came to the table before it. */
+  order = 0
   /** Counts the uses of the slot. Never 0 while in use, so that no stream id is 0. */
   ticket = 0
   /** As the client named it, on its connection. */
@@ -155,13 +159,16 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
   }
 }
 
+/** Puts requests of one table into the order in which they came. */
+export const byArrival = (one: Request, other: Request): number => one.order - other.order
+
 /**
  * The facts of every request in the process, by slot.
  *
  * They belong to the links and survive a crash of the balancer, which decides. Tickets count the uses of a slot, so a late frame or
- * message of an earlier use is told by its stream id. Slots are reused first in, first out, or with `resting` only so many of them, so
- * that few requests at a time use few slots: what is kept by slot then stays in the processor's caches. The table grows by doubling. With
- * 128 or more that rest, about 8 million requests pass before a stream id comes again.
+ * message of an earlier use is told by its stream id. Of free slots 128 rest, of the others the last one comes first, so that few
+ * requests at a time use few slots: what is kept by slot then stays in the processor's caches. The table grows by doubling. About 8
+ * million requests pass before a stream id comes again. Nothing that is decided depends on slots.
  *
  * One object per slot, made once: a frame touches most facts of one request, which lie together in memory. Columns would cost a cache
  * miss for each of them.
@@ -169,6 +176,8 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
 export class RequestTable<Client = unknown, Holder = unknown> {
   /** Slots in use. */
   size = 0
+  /** Requests that came. */
+  private count = 0
   private readonly rows: Array<Request<Client, Holder>> = []
   private readonly limit: number
   private readonly make: (slot: number) => Request<Client, Holder>
@@ -181,13 +190,14 @@ export class RequestTable<Client = unknown, Holder = unknown> {
 
   /**
    * `limit` slots at most, and no more than fit into 16 bits: so many has a slot number, and the ticket that tells its uses apart. `make`
-   * makes the object of a slot. Of freed slots `resting` rest at most; of the others the last one is used first.
+   * makes the object of a slot; `resting` is for tests.
    */
   constructor(
     limit: number,
     make: (slot: number) => Request<Client, Holder> = (slot) => new Request(slot),
-    resting = limit
+    resting = RESTING
   ) {
+    assert(resting >= 1, "a slot that is given back rests")
     assert(limit >= 1 && limit <= SLOTS_MAX, `the request limit lies between 1 and ${SLOTS_MAX}`)
     this.limit = limit
     this.make = make
@@ -198,6 +208,11 @@ export class RequestTable<Client = unknown, Holder = unknown> {
   /** Slots there are. */
   get capacity(): number {
     return this.rows.length
+  }
+
+  /** The requests there are, in the order in which they came, whatever their slots. O(n log n), into a new array: for what is rare. */
+  all(): Array<Request<Client, Holder>> {
+    return this.rows.filter(({ phase }) => phase !== Phase.free).toSorted(byArrival)
   }
 
   /** The request in a slot, or the last that was there. */
@@ -211,6 +226,7 @@ export class RequestTable<Client = unknown, Holder = unknown> {
     const request = this.rows[this.take()]!
     this.size++
     request.ticket = request.ticket === 0xffff ? 1 : request.ticket + 1
+    request.order = this.count++
     request.phase = Phase.open
     request.attempts = 0
     request.live = 0

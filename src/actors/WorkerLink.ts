@@ -76,8 +76,7 @@ export class WorkerLink implements ConnectionHandler {
   readonly closed = (why: string): void => {
     const { links, worker } = this
     if (worker >= 0) links.prefixes.cleared(worker)
-    for (let slot = 0; slot < links.table.capacity; slot++) {
-      const request = links.table.at(slot)
+    for (const request of links.table.all()) {
       if (request.numberAt(this) >= 0) links.attemptFailed(request, this, Reason.workerLost)
       else if (request.keeper === this) links.keeperLost(request)
     }

@@ -5,11 +5,11 @@ import { definer, type PolicyEntry, type PolicyEvents } from "./Policy.ts"
 /** The requests of a pool that were placed, and may be acted on. */
 export interface PlacedView {
   /**
-   * Calls `visit` with every request that has one attempt, no token, and may be sent to another worker, in no order. Acting on it during
-   * the visit is allowed.
+   * Calls `visit` with every request that has one attempt, no token, and may be sent to another worker, those first that were placed
+   * first. Acting on it during the visit is allowed.
    */
   readonly unstarted: (visit: (request: RequestView, worker: number, placedMs: number) => void) => void
-  /** Calls `visit` with every request that streams, in no order. */
+  /** Calls `visit` with every request that streams, those first that started first. */
   readonly streaming: (visit: (request: RequestView, worker: number, placedMs: number) => void) => void
 }
 

@@ -44,6 +44,17 @@ export class SlotLists {
     return this.list[slot] ?? NONE
   }
 
+  /** Calls `visit` with each slot that is in a list now. It may take that one out, and add others at ends. */
+  each(list: number, visit: (slot: number) => void): void {
+    const last = this.lasts[list]!
+    let next = this.firsts[list]!
+    while (next !== NONE) {
+      const slot = next
+      next = slot === last ? NONE : this.following[slot]!
+      visit(slot)
+    }
+  }
+
   pushBack(list: number, slot: number): void {
     this.insertAfter(list, this.lasts[list]!, slot)
   }

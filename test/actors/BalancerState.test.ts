@@ -221,6 +221,22 @@ describe.each([
       { numRuns: 200 }
     )
   })
+
+  test("what becomes of requests does not depend on their slots", () => {
+    const became = (steps: ReadonlyArray<Step>, workers: number, resting: number): ReadonlyArray<string> => {
+      const isSplit = adaptation.includes("split")
+      const world = new World(placement, 2, adaptations[adaptation], 1, isSplit ? roles : [], resting)
+      for (let each = 0; each < workers; each++) world.member(each, true)
+      for (const action of steps) run(world, action)
+      return world.log
+    }
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 120, size: "max" }), fc.nat({ max: 8 }), (steps, workers) =>
+        expect(became(steps, workers, 1)).toEqual(became(steps, workers, 2048))
+      ),
+      { numRuns: 100 }
+    )
+  })
 })
 
 const twoWorkers = (capacity = 2): World => {

@@ -37,8 +37,8 @@ describe("RequestTable", () => {
     )
   })
 
-  test("with 128 that rest, of the others the last one comes first", () => {
-    const table = new RequestTable(1024, undefined, 128)
+  test("128 rest, and of the others the last one comes first", () => {
+    const table = new RequestTable(1024)
     const slots = Array.from({ length: 1024 }, () => table.allocate()!.slot)
     for (const slot of slots) table.release(slot)
     const again = Array.from({ length: 1024 }, () => table.allocate()!.slot)
@@ -46,14 +46,14 @@ describe("RequestTable", () => {
   })
 
   test("where all rest, slots are used first in, first out", () => {
-    const table = new RequestTable(1024)
+    const table = new RequestTable(1024, undefined, 1024)
     const slots = Array.from({ length: 1024 }, () => table.allocate()!.slot)
     for (const slot of slots) table.release(slot)
     expect(Array.from({ length: 1024 }, () => table.allocate()!.slot)).toEqual(slots)
   })
 
   test("few requests at a time use few slots, however many there are, and each of them seldom", () => {
-    const table = new RequestTable(1024, undefined, 128)
+    const table = new RequestTable(1024)
     const busy = Array.from({ length: 1024 }, () => table.allocate()!.slot)
     for (const slot of busy.splice(64)) table.release(slot)
     const uses = new Map<number, number>()
@@ -65,6 +65,15 @@ describe("RequestTable", () => {
       busy.push(slot)
     }
     expect(uses.size).toBeLessThanOrEqual(64 + 128)
+  })
+
+  test("lists those there are in the order in which they came, whatever their slots", () => {
+    const table = new RequestTable(8, undefined, 1)
+    const first = Array.from({ length: 8 }, () => table.allocate()!)
+    for (const { slot } of first.slice(0, 6)) table.release(slot)
+    const later = [table.allocate()!, table.allocate()!]
+    expect(later[0]!.slot).toBeGreaterThan(later[1]!.slot)
+    expect(table.all()).toEqual([first[6]!, first[7]!, ...later])
   })
 
   test("grows to its limit and keeps the facts", () => {

@@ -159,8 +159,13 @@ export class RescueLife {
   private placements = 0
   private placedTokens = 0
 
-  /** Row i of the workers lies in slot `slots[i]`. */
-  constructor(rescue: Rescue, life: Life, slots: ReadonlyArray<number> = life.workers.map((_, i) => i)) {
+  private readonly isMirrored: boolean
+
+  /** Mirrored, workers lie in the opposite slots, and slots of requests are used anew in another order. */
+  constructor(rescue: Rescue, life: Life, isMirrored = false) {
+    const { length } = life.workers
+    const slots = life.workers.map((_, i) => (isMirrored ? length - 1 - i : i))
+    this.isMirrored = isMirrored
     this.rescue = rescue
     this.life = life
     this.pool = Object.assign(poolOf(life.workers, slots), { forecast: foreseen(this.estimates) })
@@ -243,7 +248,7 @@ export class RescueLife {
 
   private admit(request: RequestView): Live {
     const id = this.ids++
-    const slot = this.free.pop() ?? this.slots++
+    const slot = (this.isMirrored ? this.free.shift() : this.free.pop()) ?? this.slots++
     const facts = { slot, idHigh: id % 3, idLow: id, arrivedMs: this.nowMs, deadlineMs: this.nowMs + 1e9 }
     const one: Live = {
       id,

@@ -19,7 +19,7 @@ export const hedge = defineRescue(
       "placed (at least 10 ms) than 95 % of the last one to two thousand requests were (of a hundred at least), gets a copy at the worker " +
       "that is predicted to start it soonest, if that is within half the time it has waited. One copy for each request; at most `budget` of all " +
       "placements, of which ten may be saved up, and `tokenBudget` of all uncached prompt tokens, of which 65 536 may; and none while " +
-      "more than `saturation` of the ready workers' places are taken.",
+      "more than `saturation` of the ready workers' places are taken. Of several, those that were placed first come first.",
     cost: "O(N)",
     source: "tied requests; Dean and Barroso, The Tail at Scale, CACM 56(2), 2013",
     stability: "stable",
@@ -79,7 +79,7 @@ export const hedge = defineRescue(
       },
       timed: ({ slot }, _worker, { forecast }, nowMs) => lateness.started(slot, forecast, nowMs),
       review: (pool, placed, actions, nowMs) => {
-        if (usedShare(pool.workers, ready) > saturation) return
+        if (!allowed.allows() || usedShare(pool.workers, ready) > saturation) return
         const patienceMs = Math.max(after, 2 * soonestMs(pool, nowMs))
         let left = ACTIONS_MAX
         placed.unstarted((request, worker, sinceMs) => {

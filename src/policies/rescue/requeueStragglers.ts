@@ -14,7 +14,8 @@ export const requeueStragglers = defineRescue(
       "A request without a token `after` its placement is put back into the queue, to go to another worker, where one is predicted to start " +
       "it within half the time it has still to wait: what is left of the time to first token that was predicted when it was placed; or, " +
       "once it is later against that than 95 % of the last one to two thousand requests were (of a hundred at least), as long again as " +
-      "it has waited. Once for each request, and at most `budget` of all placements, of which ten may be saved up.",
+      "it has waited. Once for each request, and at most `budget` of all placements, of which ten may be saved up; those that were placed first " +
+      "come first.",
     cost: "O(N)",
     source: "requeueing of unstarted work; Dean and Barroso, The Tail at Scale, CACM 56(2), 2013",
     stability: "stable",
@@ -50,6 +51,7 @@ export const requeueStragglers = defineRescue(
       placed: () => allowed.earn(),
       timed: ({ slot }, _worker, { forecast }, nowMs) => lateness.started(slot, forecast, nowMs),
       review: (pool, placed, { requeue }, nowMs) => {
+        if (!allowed.allows()) return
         let left = ACTIONS_MAX
         const { forecast } = pool
         const soonest = soonestMs(pool, nowMs)

@@ -659,8 +659,7 @@ export class Replay implements BalancerEffects {
       this.processes[serial] = undefined
     }
     const news: Array<() => void> = []
-    for (let at = 0; at < this.table.capacity; at++) {
-      const request = this.table.at(at)
+    for (const request of this.table.all()) {
       if (request.numberAt(link) >= 0) news.push(this.tellEnd(request, link, Reason.workerLost))
       else if (request.keeper === link) news.push(this.keeperLost(request))
     }

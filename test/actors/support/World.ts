@@ -27,6 +27,11 @@ class Told implements Admission {
   /** By eligible worker: its requests in flight, by what was told of it. */
   private readonly loads = new Map<number, number>()
   private pool: PoolView | undefined
+  private readonly log: Array<string>
+
+  constructor(log: Array<string>) {
+    this.log = log
+  }
 
   readonly decide = () => null
   readonly admitted: NonNullable<PolicyEvents["admitted"]> = ({ slot }) => {
@@ -54,7 +59,8 @@ class Told implements Admission {
     expect(this.workers.get(slot)).toBe(worker)
     this.requests.set(slot, "started")
   }
-  readonly produced: NonNullable<PolicyEvents["produced"]> = ({ slot, outputTokens }, tokens) => {
+  readonly produced: NonNullable<PolicyEvents["produced"]> = ({ idLow, slot, outputTokens }, tokens) => {
+    this.log.push(`${idLow} has ${tokens} more`)
     expect(this.requests.get(slot)).toBe("started")
     expect(tokens).toBeGreaterThan(0)
     const all = this.tokens.get(slot)! + tokens
@@ -97,7 +103,7 @@ class Told implements Admission {
  * sent before it.
  */
 export class World implements BalancerEffects {
-  readonly table = new RequestTable<unknown, number>(2048)
+  readonly table: RequestTable<unknown, number>
   readonly workers = new WorkerTable(8)
   readonly totals = makeTotals()
   nowMs = 0
@@ -110,6 +116,8 @@ export class World implements BalancerEffects {
   /** By request, in the order of submission. */
   readonly terminals: Array<Array<string>> = []
   readonly accepted: Array<number> = []
+  /** Attempts, tokens policies were told of, and ends, by request, as they came. */
+  readonly log: Array<string> = []
   /** By request: attempts that were sent; of these, ended by a rescue, or refused by the worker. */
   readonly attempts: Array<{ sent: number; moved: number; refused: number; readonly sideEffects: boolean }> =
     []
@@ -129,7 +137,7 @@ export class World implements BalancerEffects {
   /** Ticks that were asked for, by their times. */
   readonly wakes: Array<number> = []
   /** What the policies of the live core were told. */
-  told = new Told()
+  told = new Told(this.log)
   private readonly adapt: (pipeline: Pipeline) => Pipeline
   private readonly placement: string
   private readonly retryBudget: number
@@ -142,8 +150,10 @@ export class World implements BalancerEffects {
     capacity = 2,
     adapt: (pipeline: Pipeline) => Pipeline = (same) => same,
     retryBudget = 0.1,
-    roles: ReadonlyArray<number> = []
+    roles: ReadonlyArray<number> = [],
+    resting?: number
   ) {
+    this.table = new RequestTable<unknown, number>(2048, undefined, resting)
     this.placement = placement
     this.adapt = adapt
     this.retryBudget = retryBudget
@@ -156,7 +166,7 @@ export class World implements BalancerEffects {
   }
 
   newCore(): BalancerState {
-    this.told = new Told()
+    this.told = new Told(this.log)
     this.settling = false
     const choice = {
       ...choiceOf(pipelines.simple),
@@ -211,6 +221,7 @@ export class World implements BalancerEffects {
     this.holders.set(slot, [...before, worker])
     this.table.at(slot).assigned(worker, part)
     this.attemptsOf(slot).sent++
+    this.log.push(`${this.requestOf.get(slot)} to ${worker}`)
     this.sent[worker]!++
     return true
   }
@@ -370,19 +381,20 @@ export class World implements BalancerEffects {
       this.table.at(slot).letGo()
     }
     for (const isHeld of [true, false])
-      for (let slot = 0; slot < this.table.capacity; slot++) {
-        if (this.table.at(slot).phase === Phase.free || this.holders.has(slot) !== isHeld) continue
+      for (const { slot } of this.table.all()) {
+        if (this.holders.has(slot) !== isHeld) continue
         const [holder = -1, tied = -1] = this.holders.get(slot) ?? []
         this.core.announce(slot, holder, tied, this.nowMs)
       }
     for (const slot of this.live()) expect(this.table.at(slot).cancelled).toBe(false)
   }
 
+  /** In the order in which they came. */
   live(): Array<number> {
-    const slots: Array<number> = []
-    for (let slot = 0; slot < this.table.capacity; slot++)
-      if (this.table.at(slot).phase === Phase.open) slots.push(slot)
-    return slots
+    return this.table
+      .all()
+      .filter(({ phase }) => phase === Phase.open)
+      .map(({ slot }) => slot)
   }
 
   /** What must hold whenever the core has been told of everything. */
@@ -427,6 +439,7 @@ export class World implements BalancerEffects {
 
   private end(slot: number, how: string): void {
     this.terminals[this.requestOf.get(slot)!]!.push(how)
+    this.log.push(`${this.requestOf.get(slot)} ${how}`)
     this.holders.delete(slot)
     this.table.at(slot).ended()
   }
