@@ -5,8 +5,8 @@ import type { Assignment } from "../../domain/config/assign.ts"
 import type { BalancerSnapshot } from "../../domain/Snapshot.ts"
 import type { Targets } from "../../simulator/report/bounds.ts"
 import { type CliFailure, failed, misused } from "../cli/CliFailure.ts"
-import { messageOf } from "../../structures/messageOf.ts"
 import { jsonLine } from "../cli/jsonLine.ts"
+import { attempt } from "../cli/openAdmin.ts"
 import { write, Shell } from "../cli/Shell.ts"
 import { readAddress } from "../readAddress.ts"
 import { readTrace } from "../readTrace.ts"
@@ -142,9 +142,3 @@ const closing = <A extends { readonly close: () => Promise<void> }>(
   open: () => Promise<A>
 ): Effect.Effect<A, CliFailure, Scope.Scope> =>
   Effect.acquireRelease(attempt(open), (opened) => Effect.promise(() => opened.close()))
-
-const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, CliFailure> =>
-  Effect.tryPromise({
-    try: run,
-    catch: (cause) => (cause instanceof RangeError ? misused : failed)(messageOf(cause))
-  })
