@@ -139,6 +139,10 @@ describe("the command line", () => {
       out: "",
       err: expect.stringMatching(failed)
     })
+    expect(await run(["replay-live", "test/fixtures/conversations.jsonl.gz", ...address])).toMatchObject({
+      exitCode: 1,
+      err: expect.stringMatching(failed)
+    })
     const json = spawn(["client", ...address, "--json", "hello"])
     expect(json).toMatchObject({ exitCode: 1, err: expect.stringMatching(failed) })
     expect(JSON.parse(json.out)).toMatchObject({ outcome: "error", reason: "not_connected", tokens: 0 })

@@ -50,3 +50,22 @@ test("a slot that is in a list goes into no other, and no slot is above the boun
   expect(() => lists.pushBack(1, SLOTS_MAX)).toThrow("65 536")
   expect(lists.remove(SLOTS_MAX)).toBe(false)
 })
+
+test("each slot is visited once, those in the list at first, whatever becomes of it and what comes after it", () => {
+  const fate = fc.constantFrom("stays", "leaves", "goes to the end", "goes elsewhere", "brings another")
+  holds(
+    fc.property(fc.array(fate, { maxLength: 12 }), (fates) => {
+      const lists = new SlotLists(2)
+      for (const slot of fates.keys()) lists.pushBack(0, slot)
+      const visited: Array<number> = []
+      lists.each(0, (slot) => {
+        visited.push(slot)
+        if (fates[slot] === "brings another") return lists.pushBack(0, 100 + slot)
+        if (fates[slot] !== "stays") lists.remove(slot)
+        if (fates[slot] === "goes to the end") lists.pushBack(0, slot)
+        if (fates[slot] === "goes elsewhere") lists.pushBack(1, slot)
+      })
+      expect(visited).toEqual([...fates.keys()])
+    })
+  )
+})
