@@ -276,6 +276,7 @@ export class Connection implements SocketEvents {
   readonly data = (bytes: Buffer): void => {
     if (this.phase === "leaving" || this.phase === "closed") return
     this.heardMs = this.context.timers.nowMs()
+    this.context.turn.heard()
     this.read(bytes)
     if (this.paused || !this.isOpen || !this.reader.behind) return
     this.paused = true

@@ -57,3 +57,32 @@ test("a task that throws stops no other, and its error comes out on its own", ()
   end()
   expect(log).toEqual(["work", "flush", "again"])
 })
+
+test("a turn goes on while sockets bring two chunks a look, up to 64 of them", () => {
+  const { turn, end } = manualTurn()
+  const log: Array<string> = []
+  const hear = (chunks: number) => {
+    for (let i = 0; i < chunks; i++) turn.heard()
+  }
+  const isOver = (): boolean => {
+    end()
+    return log.splice(0).length > 0
+  }
+  const begin = () => turn.soon(task(() => log.push("work")))
+  hear(1)
+  begin()
+  expect(isOver()).toBe(true)
+  hear(2)
+  begin()
+  expect(isOver()).toBe(false)
+  hear(30)
+  expect(isOver()).toBe(false)
+  hear(1)
+  expect(isOver()).toBe(true)
+  hear(40)
+  begin()
+  expect(isOver()).toBe(false)
+  hear(24)
+  expect(isOver()).toBe(true)
+  expect(end()).toBe(false)
+})
