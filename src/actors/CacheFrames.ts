@@ -9,7 +9,7 @@ const HASH_BYTES = 8
 const CHAIN_BYTES_MAX = 500 * HASH_BYTES
 
 /**
- * A worker's news of its prefix cache, as KV frames. What is told in one turn of the event loop shares a frame where it can.
+ * A worker's news of its prefix cache, as KV frames. What is told in one turn shares a frame where it can.
  *
  * When the balancer leaves half of what the outbox may hold unread, frames are left out, and their numbers with them. The next beat for
  * which there is room again says everything anew; so does one after the balancer asked for it, and the first.

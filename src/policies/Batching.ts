@@ -22,7 +22,7 @@ export interface Batching extends PolicyEvents {
 
 export interface BatchingFacts {
   /**
-   * Whether requests that arrive within one turn of the event loop wait for its end, so that they are placed together; false places each
+   * Whether requests that arrive within one turn wait for its end, so that they are placed together; false places each
    * as it arrives.
    */
   readonly joint: boolean

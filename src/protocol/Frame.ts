@@ -16,7 +16,7 @@ headerBytesMin[Type.request] = headerBytesMin[Type.assign] = REQUEST_HEADER_BYTE
 
 /**
  * What one `push` or `next` cuts out of a chunk at most: so many TOKENs, which are passed on unread, or so many other frames, which ask
- * for work; of both, in proportion. A chunk may hold 13 000 frames: the rest waits for a later turn of the event loop, so that one peer
+ * for work; of both, in proportion. A chunk may hold 13 000 frames: the rest waits for a later turn, so that one peer
  * cannot keep the others waiting for long. Slices of 256 TOKENs were measured to cost a third more CPU a token.
  */
 export const TOKENS_PER_SLICE = 4096

@@ -1,4 +1,4 @@
-/** Something to be done in this turn of the event loop. An object, so that asking for it allocates nothing. */
+/** Something to be done in this turn. An object, so that asking for it allocates nothing. */
 export interface Task {
   readonly run: () => void
 }

@@ -272,6 +272,11 @@ const defects: ReadonlyArray<Planted<RescueSubject>> = [
     )
   ],
   [
+    "takes a request for the one that was in its slot before",
+    "rescue-deterministic",
+    planted(() => ({ ...careful((_pool, _placed, { requeue }) => requeue), admitted: () => undefined }))
+  ],
+  [
     "prefers low slots",
     "rescue-deterministic",
     planted(() =>

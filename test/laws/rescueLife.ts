@@ -158,7 +158,6 @@ export class RescueLife {
   private reviews = 0
   private placements = 0
   private placedTokens = 0
-
   private readonly isMirrored: boolean
 
   /** Mirrored, workers lie in the opposite slots, and slots of requests are used anew in another order. */

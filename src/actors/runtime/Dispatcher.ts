@@ -10,7 +10,7 @@ const SLICE_MS = 5
 const MESSAGES_PER_LOOK = 16
 
 /**
- * Runs the actors of a process: one pump for all of them, at the end of the turn of the event loop in which they got messages.
+ * Runs the actors of a process: one pump for all of them, at the end of the turn in which they got messages.
  *
  * A cell woken while the pump runs is run by the same pump, so a chain of messages costs no extra turn. After `SLICE_MS` the rest waits
  * for the next turn. `services` is what effects returned by handlers run with (a test clock, a tracer).

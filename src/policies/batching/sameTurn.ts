@@ -4,7 +4,7 @@ import { defineBatching } from "../Batching.ts"
 export const sameTurn = defineBatching(
   {
     name: "same-turn",
-    summary: "Places what arrives in one turn of the event loop together, and waits for nothing else.",
+    summary: "Places what arrives in one turn together, and waits for nothing else.",
     definition:
       "A batch closes at the end of the turn in which its first request came, with at most `size` requests; the rest makes the next one.",
     cost: "O(1)",
