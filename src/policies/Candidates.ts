@@ -1,6 +1,6 @@
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
-import { floats, grow, ints } from "../structures/grow.ts"
+import { floats, ints } from "../structures/grow.ts"
 import type { Rng } from "../structures/Rng.ts"
 import { isEligible } from "./eligibility.ts"
 
@@ -29,21 +29,30 @@ export class Candidates {
 
   /** Chooses them. O(max + log N). */
   choose(request: RequestView, pool: PoolView): this {
-    const { eligible, eligibleCount } = pool
+    const { eligible, eligibleCount, workers: columns } = pool
     const { drawn } = this
-    if (eligibleCount <= drawn.length) return this.chosen(pool)
-    this.slots = drawn
-    this.count = 0
-    this.draw++
+    const max = drawn.length
+    if (eligibleCount <= max) return this.chosen(pool)
+    if (this.draws.length < columns.inFlight.length) this.draws = floats(columns.inFlight.length)
+    const draw = ++this.draw
+    const { draws } = this
     const { count, workers } = pool.match(request)
-    const holders = Math.min(count, drawn.length * HOLDERS_SHARE)
-    for (let i = 0; i < holders; i++) if (isEligible(pool, workers[i]!)) this.add(workers[i]!)
-    let at = this.rng.int(eligibleCount)
-    while (this.count < drawn.length) {
-      const worker = eligible[at]!
-      if (!this.has(worker)) this.add(worker)
-      at = at + 1 < eligibleCount ? at + 1 : 0
+    const holders = Math.min(count, max * HOLDERS_SHARE)
+    let chosen = 0
+    for (let i = 0; i < holders; i++) {
+      const worker = workers[i]!
+      if (!isEligible(pool, worker)) continue
+      draws[worker] = draw
+      drawn[chosen++] = worker
     }
+    for (let at = this.rng.int(eligibleCount); chosen < max; at = at + 1 < eligibleCount ? at + 1 : 0) {
+      const worker = eligible[at]!
+      if (draws[worker] === draw) continue
+      draws[worker] = draw
+      drawn[chosen++] = worker
+    }
+    this.slots = drawn
+    this.count = max
     return this
   }
 
@@ -59,11 +68,5 @@ export class Candidates {
   /** Whether `worker`, which is eligible, is one of them. */
   has(worker: number): boolean {
     return this.slots !== this.drawn || this.draws[worker] === this.draw
-  }
-
-  private add(worker: number): void {
-    if (worker >= this.draws.length) this.draws = grow(this.draws, worker, floats)
-    this.draws[worker] = this.draw
-    this.drawn[this.count++] = worker
   }
 }
