@@ -135,9 +135,8 @@ export class WorkerLink implements ConnectionHandler {
 
   /** Passes a frame on to the client, under the client's stream id. */
   private relay({ client, clientStream }: LinkedRequest, bytes: Buffer, start: number, end: number): void {
-    const { outbox } = client!.connection
-    const at = outbox.relay(bytes, start, end)
-    if (at >= 0) writeU32(outbox.bytes, at + HEADER_OFFSET + At.stream, clientStream)
+    writeU32(bytes, start + HEADER_OFFSET + At.stream, clientStream)
+    client!.connection.outbox.pass(bytes, start, end)
   }
 
   /** Passes a DONE on that another worker has a part in: who read the prompt, and what it had cached of that. */

@@ -24,8 +24,8 @@ import type { Task, Turn } from "./Turn.ts"
 /** Who uses a connection once the greeting is over. */
 export interface ConnectionHandler {
   /**
-   * A frame the peer's role may send. `start` is its first byte, its header lies at `start + HEADER_OFFSET`. Read it during the call.
-   * May call `connection.goodbye` or `connection.cut`: nothing is delivered after that.
+   * A frame the peer's role may send. `start` is its first byte, its header lies at `start + HEADER_OFFSET`. Its bytes are the
+   * handler's until the end of the turn. May call `connection.goodbye` or `connection.cut`: nothing is delivered after that.
    */
   readonly frame: (type: number, bytes: Buffer, start: number, end: number) => void
   /** The peer is gone, for whatever reason. Called exactly once, and nothing after it. */

@@ -28,7 +28,7 @@ const FRAME_WEIGHT = TOKENS_PER_SLICE / FRAMES_PER_SLICE
 export interface FrameSink {
   /**
    * One whole frame: `bytes[start]` is the first byte of its length prefix, `bytes[end]` the first byte after it.
-   * The bytes may be read during the call only. Returning false stops the reader: nothing more is delivered, ever.
+   * The bytes are the sink's until the end of the turn. Returning false stops the reader: nothing more is delivered, ever.
    */
   readonly frame: (bytes: Buffer, start: number, end: number) => boolean
   /** The stream cannot be read any further. The reader has stopped. `length` is what the length prefix says. */

@@ -63,6 +63,11 @@ export class Outbox implements Task {
   private endMax = 0
   /** The first frame boundary at or after `start`. */
   private boundary = 0
+  /** What was passed on and is not copied yet: `source[sourceStart, sourceEnd)`, to `target`. */
+  private source: Buffer | undefined
+  private sourceStart = 0
+  private sourceEnd = 0
+  private target = 0
   private urgent: Buffer = none
   private urgentStart = 0
   private urgentEnd = 0
@@ -117,6 +122,31 @@ export class Outbox implements Task {
     const at = this.reserve(end - start)
     if (at >= 0) from.copy(this.bytes, at, start, end)
     return at
+  }
+
+  /**
+   * Appends a whole frame that is already as the peer is to have it. Those that follow each other in `from` are copied together, at the
+   * end of the turn at the latest: until then `from` must stay as it is.
+   */
+  pass(from: Buffer, start: number, end: number): void {
+    const at = this.reserve(end - start)
+    if (at < 0) return
+    if (from !== this.source || start !== this.sourceEnd || at - this.target !== start - this.sourceStart) {
+      this.settle()
+      this.source = from
+      this.sourceStart = start
+      this.target = at
+    }
+    this.sourceEnd = end
+    // Nobody flushes while the kernel refuses bytes.
+    if (this.blocked) this.settle()
+  }
+
+  private settle(): void {
+    const { source } = this
+    if (source === undefined) return
+    source.copy(this.bytes, this.target, this.sourceStart, this.sourceEnd)
+    this.source = undefined
   }
 
   /** Appends a frame that is all header. Returns its offset, or -1. Fields other than type, stream and attempt are 0. */
@@ -183,6 +213,7 @@ export class Outbox implements Task {
     give(this.bytes)
     give(this.urgent)
     this.bytes = this.urgent = none
+    this.source = undefined
     this.start = this.end = this.endMax = this.boundary = this.urgentStart = this.urgentEnd = 0
   }
 
@@ -192,6 +223,7 @@ export class Outbox implements Task {
   }
 
   private flush(): void {
+    this.settle()
     while (!this.blocked) {
       // Control goes first, but never into the middle of a data frame.
       const isUrgent = this.urgentEnd > this.urgentStart

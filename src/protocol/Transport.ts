@@ -13,6 +13,7 @@ export interface TransportSocket {
 
 /** What a socket tells its owner. None of these may throw. */
 export interface SocketEvents {
+  /** The bytes are the owner's: nobody writes there any more. */
   readonly data: (bytes: Buffer) => void
   /** The kernel takes bytes again after a short `write`. */
   readonly drain: () => void

@@ -23,7 +23,9 @@ const setUp = (limitBytes = 1 << 20, turn = manualTurn()) => {
     socket.room = room
     outbox.drained()
   }
-  return { socket, clock, overflows, outbox, turn, drain }
+  /** What came in, from which frames are passed on; where it ends, and the size of a frame in it that is not. */
+  const incoming = { bytes: Buffer.alloc(1 << 23), end: 0, gap: 9 }
+  return { socket, clock, overflows, outbox, turn, drain, incoming }
 }
 type Bench = ReturnType<typeof setUp>
 
@@ -33,12 +35,15 @@ const controlFrame = (stream: number): Buffer => encodeFrame(Type.cancel, { stre
 
 /** What happens to an outbox. Numbers are payload bytes, or bytes the kernel has room for. */
 type Step =
-  | { readonly kind: "relay" | "reserve" | "drain" | "room"; readonly bytes: number }
+  | { readonly kind: "relay" | "pass" | "reserve" | "drain" | "room"; readonly bytes: number }
   | { readonly kind: "plain" | "control" | "turn" }
 const steps = fc.array(
   fc.oneof(
-    fc.record({ kind: fc.constantFrom("relay", "reserve"), bytes: fc.oneof(fc.nat(60), fc.nat(100_000)) }),
-    fc.record({ kind: fc.constantFrom("plain", "control", "control", "turn", "turn") }),
+    fc.record({
+      kind: fc.constantFrom("relay", "pass", "pass", "pass", "reserve"),
+      bytes: fc.oneof(fc.nat(60), fc.nat(60), fc.nat(100_000))
+    }),
+    fc.record({ kind: fc.constantFrom("plain", "plain", "control", "control", "turn", "turn") }),
     fc.record({
       kind: fc.constantFrom("drain", "room"),
       bytes: fc.oneof(fc.nat(30), fc.nat(3000), fc.nat(150_000))
@@ -48,13 +53,21 @@ const steps = fc.array(
 ) as fc.Arbitrary<ReadonlyArray<Step>>
 
 /** Performs one step, with `next` as stream id. Returns the frame that was appended, if the outbox took it. */
-const perform = ({ outbox, socket, turn, drain }: Bench, step: Step, next: number): Buffer | undefined => {
+const perform = (bench: Bench, step: Step, next: number): Buffer | undefined => {
+  const { outbox, socket, turn, drain, incoming } = bench
   switch (step.kind) {
     case "relay": {
       const frame = dataFrame(0, step.bytes)
       const at = outbox.relay(Buffer.concat([Buffer.alloc(3), frame]), 3, 3 + frame.length)
       if (at >= 0) writeU32(outbox.bytes, at + HEADER_OFFSET + At.stream, next)
       return dataFrame(next, step.bytes)
+    }
+    case "pass": {
+      const frame = dataFrame(next, step.bytes)
+      const start = incoming.end + (step.bytes % 5 === 0 ? incoming.gap : 0)
+      incoming.end = start + frame.copy(incoming.bytes, start)
+      outbox.pass(incoming.bytes, start, incoming.end)
+      return frame
     }
     case "reserve": {
       const frame = dataFrame(next, step.bytes)
@@ -63,6 +76,8 @@ const perform = ({ outbox, socket, turn, drain }: Bench, step: Step, next: numbe
       return frame
     }
     case "plain":
+      // As long as what is left out of what came: both sides are as far apart as if nothing lay between.
+      incoming.gap = encodeFrame(Type.accepted, {}).length
       outbox.plain(Type.accepted, next, 7)
       return encodeFrame(Type.accepted, { stream: next, attempt: 7 })
     case "control": {
@@ -72,6 +87,8 @@ const perform = ({ outbox, socket, turn, drain }: Bench, step: Step, next: numbe
     }
     case "turn":
       turn.settle()
+      // What was passed on is not read any more.
+      incoming.bytes.fill(0xff, 0, incoming.end)
       return undefined
     case "drain":
       if (outbox.blockedSinceMs !== undefined) drain(step.bytes)
@@ -212,6 +229,23 @@ describe("against any kernel, any mix of lanes", () => {
       )
     )
   })
+})
+
+test("frames that follow each other in what came are copied together", () => {
+  const { outbox, socket, turn } = setUp()
+  const frames = [1, 2, 3, 4].map((stream) => dataFrame(stream, 20))
+  const incoming = Buffer.concat(frames)
+  const copies: Array<number> = []
+  const copy = incoming.copy.bind(incoming)
+  incoming.copy = (target, targetStart, start = 0, end = 0) => {
+    copies.push(end - start)
+    return copy(target, targetStart, start, end)
+  }
+  const size = frames[0]!.length
+  for (const at of [0, 1, 3]) outbox.pass(incoming, at * size, (at + 1) * size)
+  turn.settle()
+  expect(copies).toEqual([2 * size, size])
+  expect(cutFrames([socket.received]).frames).toEqual([frames[0]!, frames[1]!, frames[3]!])
 })
 
 test("a turn's frames leave in one write, and an idle outbox holds no page", () => {
