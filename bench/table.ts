@@ -1,4 +1,4 @@
-import { aligned as lines } from "../src/simulator/report/table.ts"
+import { aligned as lines } from "../src/structures/aligned.ts"
 
 export type Table = ReadonlyArray<ReadonlyArray<string>>
 

@@ -5,7 +5,7 @@ import { readResults } from "../bench/compare/results.ts"
 import { catalogue } from "../src/cluster/catalogue.ts"
 import { configurationReference } from "../src/domain/config/reference.ts"
 import { makeSchema } from "../src/domain/config/schema.ts"
-import { describePolicy, optionRange, type PolicyDescription } from "../src/cluster/describePolicy.ts"
+import { describePolicy, optionRange, type ShownPolicy } from "../src/cluster/describePolicy.ts"
 import { type NamedPolicy, stated } from "../src/domain/config/pipeline.ts"
 import { pipelines, type Preset } from "../src/policies/pipelines.ts"
 import { decisionPoints } from "../src/policies/registry.ts"
@@ -63,7 +63,7 @@ const shown = (point: string, named: NamedPolicy): string => {
   return `\`${String(name)}\`${said.length === 0 ? "" : ` with ${said.join(", ")}`}`
 }
 
-const policy = (described: PolicyDescription): ReadonlyArray<string> => [
+const policy = (described: ShownPolicy): ReadonlyArray<string> => [
   `### \`${described.name}\``,
   described.summary,
   described.definition,

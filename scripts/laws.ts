@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
+import { aligned } from "../src/structures/aligned.ts"
 import type { LawRecord } from "../test/support/lawRecord.ts"
 
 /*
@@ -30,18 +31,6 @@ const rowsOf = (text: string): ReadonlyArray<Row> => {
   })
 }
 
-const aligned = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
-  return rows
-    .map((row) =>
-      row
-        .map((cell, i) => cell.padEnd(widths[i]!))
-        .join("  ")
-        .trimEnd()
-    )
-    .join("\n")
-}
-
 const tests = Bun.spawnSync(
   [process.execPath, "test", "--timeout", "60000", "--preload", "./scripts/recordLaws.ts"].concat(
     ["laws", "policies", "structures"].map((folder) => `test/${folder}/`)
@@ -66,7 +55,7 @@ const table = families.flatMap((family) =>
     .toSorted((a, b) => a.law.localeCompare(b.law) || a.defect.localeCompare(b.defect))
     .map(({ defect, law, runs }) => [family, defect, law, runs?.toString() ?? "–"])
 )
-console.log(aligned([["family", "planted defect", "found by", "runs"], ...table]))
+console.log(aligned([["family", "planted defect", "found by", "runs"], ...table], "  ", 4).join("\n"))
 
 const failed = [...new Set(output.match(/^\(fail\) .*$/gm) ?? [])]
 const missing = [...page.matchAll(/^ {2}- \w+: (.+) → `([\w-]+)`$/gm)].filter(

@@ -1,5 +1,6 @@
 import { assert } from "../../src/structures/assert.ts"
 import { mean } from "../../src/structures/mean.ts"
+import { percent } from "../../src/structures/percent.ts"
 import { markdown, type Table } from "../table.ts"
 import { type Cell, cells, heldOutCells, nameOf } from "./cells.ts"
 import type { Results } from "./results.ts"
@@ -173,5 +174,3 @@ export const tally = (results: Results, listed: ReadonlyArray<Cell>): string => 
       `${better} of ${high.filter(({ bare, bound }) => bound >= 1.1 * bare.goodput).length}`
   ].join("\n")
 }
-
-const percent = (share: number): string => (100 * share).toFixed(1)

@@ -1,6 +1,7 @@
 import type * as Effect from "effect/Effect"
 import type { Config } from "../domain/Config.ts"
 import type { PolicyChoice } from "../domain/config/pipeline.ts"
+import { counted } from "../structures/counted.ts"
 import type { CliFailure } from "./cli/CliFailure.ts"
 import { write, type Shell } from "./cli/Shell.ts"
 import type { RunningBalancer } from "./startBalancer.ts"
@@ -24,7 +25,7 @@ export const announce = (
         pid: process.pid
       })
     : [
-        `${config.cluster.name} is ready: ${workers} worker${workers === 1 ? "" : "s"}, serving ${models.join(", ")}`,
+        `${config.cluster.name} is ready: ${counted(workers, "worker")}, serving ${models.join(", ")}`,
         `  pipeline   ${preset}: ${[placement, ordering, admission].map(namesOf).join(" · ")}`,
         `  TCP        ${tcp}`,
         `  HTTP       http://${http}    /generate /metrics /livez /readyz`,

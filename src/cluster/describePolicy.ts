@@ -1,9 +1,10 @@
 import { formatDuration } from "../domain/config/duration.ts"
+import type { OptionSpec } from "../domain/config/pipeline.ts"
 import type { PlacementFacts } from "../policies/Placement.ts"
-import type { OptionSpec, PolicyEntry } from "../policies/Policy.ts"
+import type { PolicyEntry } from "../policies/Policy.ts"
 
 /** A policy as it is shown: plain data. */
-export interface PolicyDescription {
+export interface ShownPolicy {
   readonly point: string
   readonly name: string
   readonly summary: string
@@ -20,7 +21,7 @@ export interface PolicyDescription {
 export const describePolicy = (
   point: string,
   entry: PolicyEntry<unknown> & Partial<Pick<PlacementFacts, "family" | "rival">>
-): PolicyDescription => ({
+): ShownPolicy => ({
   point,
   name: entry.name,
   summary: entry.summary,

@@ -61,6 +61,7 @@ const verbs: Readonly<Record<SupervisionEvent["_tag"], string>> = {
   Abandoned: "did not stop and was abandoned",
   Escalated: "failed too often"
 }
+
 /** Whether a connection ended as one side said it would. */
 const isFarewell = (why: string): boolean => /^(?:goodbye: )?(?:done|drain)\b/.test(why)
 

@@ -2,7 +2,7 @@ import { formatDuration } from "../domain/config/duration.ts"
 import type { Decision, DecisionWorker, Explanation, LiveExplanation } from "../domain/Explanation.ts"
 import { placements, rivals } from "../policies/registry.ts"
 import type { Counterfactual } from "../simulator/explain/explainReplay.ts"
-import { aligned } from "../simulator/report/table.ts"
+import { aligned } from "../structures/aligned.ts"
 
 /** Why a request went where it went, to be read by people. */
 export const explanationText = (explanation: Explanation): string => {

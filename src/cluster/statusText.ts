@@ -1,5 +1,5 @@
 import type { BalancerSnapshot, WorkerSnapshot } from "../domain/Snapshot.ts"
-import { aligned } from "../simulator/report/table.ts"
+import { aligned } from "../structures/aligned.ts"
 
 /** What the balancer at `address` does now, on one screen, to be read by people. */
 export const statusText = (balancer: string, address: string, snapshot: BalancerSnapshot): string => {

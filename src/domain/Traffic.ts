@@ -1,4 +1,4 @@
-import { nearestRank } from "../structures/nearestRank.ts"
+import { quantile } from "../structures/nearestRank.ts"
 import type { Trace } from "./Trace.ts"
 
 /** What matters of some traffic, and of who is to serve it, for the choice of policies. */
@@ -49,7 +49,7 @@ export const summarize = ({ header, requests }: Trace): TrafficSummary => {
   return {
     requestsPerSecond: spanMs > 0 ? (1000 * (requests.length - 1)) / spanMs : 0,
     meanPromptTokens: mean,
-    promptTokensP99: byLength[nearestRank(0.99, byLength.length) - 1] ?? 0,
+    promptTokensP99: requests.length === 0 ? 0 : quantile(byLength, 0.99),
     promptVariation: mean === 0 ? 0 : Math.sqrt(Math.max(0, squares / count - mean * mean)) / mean,
     meanOutputTokens: outputs / count,
     repeatedShare: prompts === 0 ? 0 : repeated / prompts,

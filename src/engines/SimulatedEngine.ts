@@ -15,6 +15,7 @@ import { CachedHashes } from "./simulated/CachedHashes.ts"
 import { chainKeys } from "./simulated/chainKeys.ts"
 import { ContinuousBatch, MAX_NUM_SEQS } from "./simulated/ContinuousBatch.ts"
 import { type EnginePreset, transferTokenMs } from "./simulated/CostModel.ts"
+import { loadOf } from "./simulated/loadOf.ts"
 import type { BatchRequest, Sequence } from "./simulated/Sequence.ts"
 import { tokenText } from "./simulated/tokenText.ts"
 
@@ -185,26 +186,7 @@ export class SimulatedEngine implements Engine {
   }
 
   load(): WorkerLoad {
-    const { batch, totals } = this
-    return {
-      running: batch.running,
-      waiting: batch.waiting,
-      kvUsedTokens: batch.cache.usedPages * batch.cache.pageTokens,
-      kvCapacityTokens: this.kvCapacityTokens,
-      requestsDone: totals.done,
-      requestsFailed: totals.failed,
-      requestsCancelled: totals.cancelled,
-      promptTokens: totals.promptTokens,
-      cachedPromptTokens: totals.cachedTokens,
-      outputTokens: totals.outputTokens,
-      steps: batch.steps,
-      busyMs: batch.busyMs,
-      stepPrefillTokens: batch.stepPrefillTokens,
-      stepAttention: batch.stepAttention,
-      stepDecodes: batch.stepDecodes,
-      stepContextTokens: batch.stepContextTokens,
-      pendingPrefillTokens: batch.pendingPrefillTokens
-    }
+    return loadOf(this.batch, this.kvCapacityTokens, this.totals)
   }
 
   watchCache(sink: CacheSink): CacheWatch {

@@ -2,6 +2,7 @@ import * as Clock from "effect/Clock"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import { counted } from "../structures/counted.ts"
 import { messageOf } from "../structures/messageOf.ts"
 import { type RecordDisk, RecordFiles, stampOf } from "./RecordFiles.ts"
 import { type RecordLabels, Recording, type RequestRecorder } from "./Recording.ts"
@@ -151,5 +152,3 @@ export const startRecorder = Effect.fnUntraced(function* (
 
 /** Never goes back, as the wall clock may: waits are measured by it. */
 const monotonicMs = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6)
-
-const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? "" : "s"}`

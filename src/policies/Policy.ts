@@ -1,3 +1,4 @@
+import type { OptionSpec, OptionValue } from "../domain/config/pipeline.ts"
 import type { Reason } from "../domain/Outcome.ts"
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
@@ -56,32 +57,7 @@ export interface PolicyEvents {
   readonly touched?: (worker: number, eligible: boolean, pool: PoolView) => void
 }
 
-/**
- * One option of a policy, as plain data: the config decoder, the documentation and the command line all read it.
- * A duration is written with its unit in the config ("30 seconds") and reaches the policy in ms.
- */
-export type OptionSpec =
-  | {
-      readonly kind: "number" | "integer" | "duration"
-      readonly default: number
-      /** Inclusive. */
-      readonly minimum?: number
-      readonly maximum?: number
-      readonly unit?: string
-      /** What it does, and what a larger value leads to. */
-      readonly summary: string
-    }
-  | { readonly kind: "boolean"; readonly default: boolean; readonly summary: string }
-  | {
-      readonly kind: "choice"
-      readonly default: string
-      readonly choices: ReadonlyArray<string>
-      readonly summary: string
-    }
-
 export type OptionSpecs = Readonly<Record<string, OptionSpec>>
-
-export type OptionValue = number | boolean | string
 
 type ValueOf<Spec extends OptionSpec> = Spec extends { readonly choices: ReadonlyArray<infer Choice> }
   ? Choice

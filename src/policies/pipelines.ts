@@ -1,4 +1,4 @@
-import type { NamedPolicy, PolicyChoice } from "../domain/config/pipeline.ts"
+import type { NamedPipeline, NamedPolicy, PolicyChoice } from "../domain/config/pipeline.ts"
 import type { Rng } from "../structures/Rng.ts"
 import type { Admission } from "./Admission.ts"
 import type { Batching } from "./Batching.ts"
@@ -67,15 +67,8 @@ export const makePipeline = (choice: PipelineChoice, rng: Rng): Pipeline => {
 }
 
 /** The policies of a named pipeline. */
-export interface Preset {
+export interface Preset extends NamedPipeline {
   readonly summary: string
-  readonly admission: ReadonlyArray<NamedPolicy>
-  readonly ordering: NamedPolicy
-  readonly batching: NamedPolicy
-  readonly placement: NamedPolicy
-  readonly rescue: ReadonlyArray<NamedPolicy>
-  readonly scaling: NamedPolicy
-  readonly pendingTokensMax?: number
 }
 
 /** The named pipelines that a config can start from; it starts from the first where it says nothing. */

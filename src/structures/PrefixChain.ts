@@ -10,7 +10,7 @@ export interface PrefixChain {
   readonly low: Uint32Array
 }
 
-export const emptyChain: PrefixChain = { count: 0, high: new Uint32Array(0), low: new Uint32Array(0) }
+const emptyChain: PrefixChain = { count: 0, high: new Uint32Array(0), low: new Uint32Array(0) }
 
 /** Columns that are not longer stay for the next chain: one prompt of 64 Ki tokens. */
 const KEPT_BLOCKS_MAX = 256

@@ -151,7 +151,7 @@ export class PrefixTree {
     this.given = 0
     this.spare = NONE
     const root = this.take()
-    this.fields[root * FIELDS + PARENT] = NONE
+    this.fields[fieldsOf(root) + PARENT] = NONE
     this.child[root] = NONE
     this.entries.set(0, 0, root)
   }

@@ -23,11 +23,6 @@ export class RadixPlacement {
   private readonly dealt = { count: 0, cost: new Float64Array(0) }
   private dealtTo = new Int32Array(0)
 
-  /** The water level of the last batch. */
-  get level(): number {
-    return this.batch.level
-  }
-
   /**
    * As `BatchPlacement.place`. Admitted are the first requests whose distinct work fits into all headrooms together. Headroom is counted
    * like cost: a worker computes the longest chain more, for the beginning of its segment and for each displaced request it takes, at most.

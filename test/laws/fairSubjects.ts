@@ -1,4 +1,4 @@
-import type { OptionValue } from "../../src/policies/Policy.ts"
+import type { OptionValue } from "../../src/domain/config/pipeline.ts"
 import { findOrdering } from "../../src/policies/registry.ts"
 import { makeRng } from "../../src/structures/Rng.ts"
 import { fluidEndsMs, reservedStartsMs, type TimedArrival } from "../support/fluidShares.ts"

@@ -1,14 +1,10 @@
 import * as fc from "fast-check"
+import type { OptionSpec, OptionValue } from "../../src/domain/config/pipeline.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
 import type { PoolView } from "../../src/domain/PoolView.ts"
 import type { RequestView } from "../../src/domain/RequestView.ts"
 import type { Placement, PlacementFacts } from "../../src/policies/Placement.ts"
-import {
-  optionProblem,
-  type OptionSpec,
-  type OptionSpecs,
-  type OptionValue
-} from "../../src/policies/Policy.ts"
+import { optionProblem, type OptionSpecs } from "../../src/policies/Policy.ts"
 import { makeRng, type Rng } from "../../src/structures/Rng.ts"
 import { candidates, request } from "../support/arbitraries.ts"
 import { type Candidate, charge, poolOf, prefilled, release, setEligible } from "../support/pools.ts"

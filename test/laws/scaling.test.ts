@@ -1,6 +1,6 @@
 import { describe } from "bun:test"
 import { scalings } from "../../src/policies/registry.ts"
-import type { OptionValue } from "../../src/policies/Policy.ts"
+import type { OptionValue } from "../../src/domain/config/pipeline.ts"
 import type { ScalingView } from "../../src/policies/Scaling.ts"
 import { waitingLonger } from "../../src/structures/ErlangC.ts"
 import { findsAll, keepsAll, type Planted } from "../support/planted.ts"

@@ -1,6 +1,6 @@
 import { expect } from "bun:test"
 import * as fc from "fast-check"
-import type { OptionValue } from "../../src/policies/Policy.ts"
+import type { OptionValue } from "../../src/domain/config/pipeline.ts"
 import type { LoadSignal, Scaling, ScalingView } from "../../src/policies/Scaling.ts"
 import { makeRng, type Rng } from "../../src/structures/Rng.ts"
 import { holds } from "../support/arbitraries.ts"

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import { choiceOf, makePipeline, pipelines } from "../../src/policies/pipelines.ts"
-import { optionProblem, type OptionSpec } from "../../src/policies/Policy.ts"
+import type { OptionSpec } from "../../src/domain/config/pipeline.ts"
+import { optionProblem } from "../../src/policies/Policy.ts"
 import {
   decisionPoints,
   findAdmission,

@@ -1,11 +1,11 @@
 import { expect, test } from "bun:test"
 import * as fc from "fast-check"
-import { hash64, mix } from "../../src/structures/hash.ts"
+import { hash64, type Hash64, mix } from "../../src/structures/hash.ts"
+import { hex64 } from "../../src/structures/hex64.ts"
 import { holds } from "../support/arbitraries.ts"
 import { chiSquareRatio, evennessRatio } from "../support/chiSquare.ts"
 
-const hex = ({ high, low }: { high: number; low: number }): string =>
-  high.toString(16).padStart(8, "0") + low.toString(16).padStart(8, "0")
+const hex = ({ high, low }: Hash64): string => hex64(high, low)
 
 // Workers and sessions keep their places by these values: a change moves all of them at once.
 test.each([

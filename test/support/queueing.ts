@@ -1,7 +1,7 @@
 import { Reason } from "../../src/domain/Outcome.ts"
 import type { RequestView } from "../../src/domain/RequestView.ts"
 import type { PlacementEntry } from "../../src/policies/Placement.ts"
-import type { OptionValue } from "../../src/policies/Policy.ts"
+import type { OptionValue } from "../../src/domain/config/pipeline.ts"
 import { makeRng, type Rng } from "../../src/structures/Rng.ts"
 import { charge, equalWorkers, oneRequest, poolOf, prefilled, release } from "./pools.ts"
 

@@ -3,6 +3,7 @@ import type { LiveExplanation } from "../../domain/Explanation.ts"
 import { isRequestId } from "../../domain/requestId.ts"
 import { liveExplanationText } from "../explanationText.ts"
 import { type CliFailure, failed, misused } from "./CliFailure.ts"
+import { credentialIn } from "./credentialIn.ts"
 import { write, Shell } from "./Shell.ts"
 
 export interface ExplainFlags {
@@ -19,12 +20,12 @@ export const explainLive = Effect.fnUntraced(function* ({
   id,
   json
 }: ExplainFlags): Effect.fn.Return<void, CliFailure, Shell> {
-  const { environment } = yield* Shell
+  const shell = yield* Shell
   if (!isRequestId(id)) return yield* misused(`"${id}" is no id: expected 16 hexadecimal digits.`)
   const url = `http://${address}/admin/decisions/${id}`
   if (!URL.canParse(url))
     return yield* misused(`--address: "${address}" is not an address: expected host:port.`)
-  const secret = credential ?? environment["PARALLAX_AUTH_CLIENTS"]?.split(",")[0]
+  const secret = credential ?? credentialIn(shell, "CLIENTS")
   const { body, ok } = yield* Effect.tryPromise({
     try: (signal) => ask(url, secret, signal),
     catch: () => failed(`No HTTP answer from ${address}. Is it the HTTP address that the cluster printed?`)

@@ -3,6 +3,7 @@ import type * as Scope from "effect/Scope"
 import { type AdminConnection, connectAdmin } from "../../client/index.ts"
 import { readAddress } from "../readAddress.ts"
 import type { CliFailure } from "./CliFailure.ts"
+import { credentialIn } from "./credentialIn.ts"
 import { failureOf } from "./failureOf.ts"
 import { Shell } from "./Shell.ts"
 
@@ -17,9 +18,9 @@ export const openAdmin = Effect.fnUntraced(function* ({
   address,
   credential
 }: AdminFlags): Effect.fn.Return<AdminConnection, CliFailure, Shell | Scope.Scope> {
-  const { environment } = yield* Shell
+  const shell = yield* Shell
   yield* readAddress(address)
-  const secret = credential ?? environment["PARALLAX_AUTH_ADMINS"]?.split(",")[0]
+  const secret = credential ?? credentialIn(shell, "ADMINS")
   return yield* Effect.acquireRelease(
     attempt(() => connectAdmin({ address, credential: secret })),
     (admin) => Effect.promise(() => admin.close())

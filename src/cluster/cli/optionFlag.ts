@@ -31,7 +31,7 @@ export const optionFlag = (name: string, path: string): Flag.Flag<ReadonlyArray<
   )
 }
 
-/** Flags for every option of a model's engine: `engine.timeScale` is `--time-scale`, `engine.faults.slowdown` is `--fault-slowdown`. */
+/** Flags for every option of a model's engine: `engine.timeScale` is `--time-scale`, `engine.faults.slowFactor` is `--fault-slow-factor`. */
 export const engineFlags = (): Record<string, Flag.Flag<ReadonlyArray<Assignment>>> => {
   const prefix = "models[0].engine."
   const paths = [...leaves.keys()].filter((path) => path.startsWith(prefix) && path !== `${prefix}kind`)

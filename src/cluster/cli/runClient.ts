@@ -3,6 +3,7 @@ import { connect, type Client, type Done, type Ending } from "../../client/index
 import { parseDuration } from "../../domain/config/duration.ts"
 import { readAddress } from "../readAddress.ts"
 import { type CliFailure, failed, misused } from "./CliFailure.ts"
+import { credentialIn } from "./credentialIn.ts"
 import { failureOf } from "./failureOf.ts"
 import { jsonLine } from "./jsonLine.ts"
 import { Shell, type Surroundings, write } from "./Shell.ts"
@@ -63,7 +64,7 @@ const open = (flags: ClientFlags, shell: Surroundings): Promise<Client> =>
   connect({
     address: flags.address,
     tenant: flags.tenant,
-    credential: flags.credential ?? shell.environment["PARALLAX_AUTH_CLIENTS"]?.split(",")[0],
+    credential: flags.credential ?? credentialIn(shell, "CLIENTS"),
     reconnect: { attemptsMax: 2 }
   })
 

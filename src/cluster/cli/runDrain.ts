@@ -4,6 +4,7 @@ import type * as Scope from "effect/Scope"
 import type { AdminConnection } from "../../client/index.ts"
 import { didYouMean } from "../../domain/config/Option.ts"
 import type { WorkerSnapshot } from "../../domain/Snapshot.ts"
+import { counted } from "../../structures/counted.ts"
 import { type CliFailure, failed, misused } from "./CliFailure.ts"
 import { jsonLine } from "./jsonLine.ts"
 import { type AdminFlags, attempt, openAdmin } from "./openAdmin.ts"
@@ -35,7 +36,9 @@ export const runDrain = Effect.fnUntraced(function* ({
   )
   let left = yield* look
   if (!json)
-    yield* write(`${worker} drains: ${left === 0 ? "it has no requests" : `${requests(left)} to finish`}.\n`)
+    yield* write(
+      `${worker} drains: ${left === 0 ? "it has no requests" : `${counted(left, "request")} to finish`}.\n`
+    )
   if (wait && left > 0) {
     const repeated = Effect.repeat(look, {
       until: (count) => count === 0,
@@ -47,7 +50,7 @@ export const runDrain = Effect.fnUntraced(function* ({
   if (json) yield* write(jsonLine({ worker, inFlight: left }))
   if (wait && left > 0)
     return yield* failed(
-      `${worker} still has ${requests(left)} after ${WAIT_MS / 60_000} minutes. It goes on draining.`
+      `${worker} still has ${counted(left, "request")} after ${WAIT_MS / 60_000} minutes. It goes on draining.`
     )
 }, Effect.scoped)
 
@@ -68,5 +71,3 @@ const connected = Effect.fnUntraced(function* (
 /** Requests that it has, while it is there: one that has come anew under its name is another worker. */
 const inFlightOf = ({ incarnation, name }: WorkerSnapshot, workers: ReadonlyArray<WorkerSnapshot>): number =>
   workers.find((worker) => worker.name === name && worker.incarnation === incarnation)?.inFlight ?? 0
-
-const requests = (count: number): string => `${count} request${count === 1 ? "" : "s"}`

@@ -2,6 +2,7 @@ import * as Effect from "effect/Effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { type Lengths, outlineOf, type TraceOutline } from "../../domain/traces/outline.ts"
 import { traceWriters } from "../../domain/traces/writeTrace.ts"
+import { percent } from "../../structures/percent.ts"
 import { checkWritable } from "../checkWritable.ts"
 import { readTrace } from "../readTrace.ts"
 import { type WrittenFormat, writeTrace } from "../writeTrace.ts"
@@ -60,7 +61,6 @@ const summary = Command.make(
 const textOf = (outline: TraceOutline): string => {
   const { blockSize, requests, sessions, spanMs, turnsMean } = outline
   const ratio = (value: number | null): string => value?.toFixed(2) ?? "-"
-  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`
   const tokens = (name: string, lengths: Lengths | null): string =>
     lengths === null
       ? `${name} none`
@@ -71,9 +71,9 @@ const textOf = (outline: TraceOutline): string => {
     `arrivals       CV of gaps ${ratio(outline.gapVariation)}, dispersion of minutes ${ratio(outline.dispersion)} (both 1 for a Poisson process)`,
     tokens("prompt tokens ", outline.promptTokens),
     tokens("output tokens ", outline.outputTokens),
-    `shared         ${blockSize === null ? "not known: no prefix blocks" : `${percent(outline.repeatedShare)} of the prompt tokens came before, in blocks of ${blockSize}`}`,
+    `shared         ${blockSize === null ? "not known: no prefix blocks" : `${percent(outline.repeatedShare)} % of the prompt tokens came before, in blocks of ${blockSize}`}`,
     `sessions       ${sessions}${turnsMean === null ? "" : `, of ${turnsMean.toFixed(1)} requests on average`}`,
-    `tenants        ${outline.tenants}, the largest with ${percent(outline.largestTenantShare)} of the tokens`,
+    `tenants        ${outline.tenants}, the largest with ${percent(outline.largestTenantShare)} % of the tokens`,
     `models         ${outline.models}`
   ].join("\n")
 }

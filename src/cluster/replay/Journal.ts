@@ -1,6 +1,7 @@
 import type { Ending } from "../../client/index.ts"
 import type { TraceRequest } from "../../domain/Trace.ts"
 import type { Hash64 } from "../../structures/hash.ts"
+import { timesOf } from "./timesOf.ts"
 
 /** What became of one request. Times in ms of trace time; NaN, and no worker, where it was not done. */
 export interface Seen {
@@ -42,21 +43,14 @@ export class Journal {
 
   /** It ended; `decodeMs` is the time from the first to the last token. */
   ended(index: number, { promptTokens }: TraceRequest, ending: Ending, decodeMs: number): void {
-    const { timeScale } = this
     if (ending.outcome !== "done") {
       this.seen[index] = { ...unanswered, promptTokens }
       return
     }
-    const { attempts, cachedTokens, e2eMs, prefillMs, queueMs, tokens, ttftMs = e2eMs, worker } = ending
-    this.seen[index] = {
-      worker,
-      ttftMs: ttftMs * timeScale,
-      tpotMs: tokens > 1 ? (decodeMs * timeScale) / (tokens - 1) : Number.NaN,
-      e2eMs: e2eMs * timeScale,
-      promptTokens,
-      cachedTokens
-    }
-    if (attempts === 1) this.pathsMs.push(ttftMs * timeScale - queueMs - prefillMs)
+    const { attempts, cachedTokens, prefillMs, queueMs, worker } = ending
+    const times = timesOf(ending, decodeMs, this.timeScale)
+    this.seen[index] = { worker, ...times, promptTokens, cachedTokens }
+    if (attempts === 1) this.pathsMs.push(times.ttftMs - queueMs - prefillMs)
   }
 }
 

@@ -1,9 +1,11 @@
-import type { Ending } from "../../client/index.ts"
+import type { Done, Ending } from "../../client/index.ts"
 import type { TraceRequest } from "../../domain/Trace.ts"
-import type { Targets } from "../../simulator/report/bounds.ts"
+import { areMet, type Targets } from "../../simulator/report/bounds.ts"
 import { Histogram } from "../../structures/Histogram.ts"
 import { imbalance, type Imbalance } from "../../structures/imbalance.ts"
+import { sum } from "../../structures/mean.ts"
 import { type TenantFigures, tenantFigures, type TenantWork } from "./tenants.ts"
+import { timesOf } from "./timesOf.ts"
 
 /** What one worker did, counted by us from the answers or by the worker itself. */
 export interface WorkerWork {
@@ -135,12 +137,11 @@ export class Tally {
       ...Object.fromEntries(workers.map((name) => [name, idle])),
       ...Object.fromEntries(this.workers)
     }
-    const sum = (count: (work: WorkerWork) => number): number =>
-      Object.values(all).reduce((total, work) => total + count(work), 0)
+    const total = (count: (work: WorkerWork) => number): number => sum(Object.values(all).map(count))
     const seconds = ((this.lastEndedMs - this.firstSentMs) * this.timeScale) / 1000
     const perSecond = (count: number): number => (seconds > 0 ? count / seconds : 0)
-    const promptTokens = sum((work) => work.promptTokens)
-    const cachedTokens = sum((work) => work.cachedTokens)
+    const promptTokens = total((work) => work.promptTokens)
+    const cachedTokens = total((work) => work.cachedTokens)
     const goodput = this.goodput(perSecond)
     return {
       ...this.counts,
@@ -166,18 +167,13 @@ export class Tally {
     }
   }
 
-  private finish(
-    request: TraceRequest,
-    ending: Extract<Ending, { readonly outcome: "done" }>,
-    decodeMs: number
-  ): void {
+  private finish(request: TraceRequest, ending: Done, decodeMs: number): void {
     this.done++
-    const ttftMs = (ending.ttftMs ?? ending.e2eMs) * this.timeScale
-    const tpotMs = ending.tokens > 1 ? (decodeMs * this.timeScale) / (ending.tokens - 1) : undefined
+    const { e2eMs, tpotMs, ttftMs } = timesOf(ending, decodeMs, this.timeScale)
     this.ttft.record(ttftMs)
-    this.e2e.record(ending.e2eMs * this.timeScale)
-    if (tpotMs !== undefined) this.tpot.record(tpotMs)
-    const met = ttftMs <= this.slo.ttftMs && (tpotMs ?? 0) <= this.slo.tpotMs ? 1 : 0
+    this.e2e.record(e2eMs)
+    if (!Number.isNaN(tpotMs)) this.tpot.record(tpotMs)
+    const met = areMet(this.slo, ttftMs, tpotMs) ? 1 : 0
     this.met += met
     const { cachedTokens, reader, tokens, worker } = ending
     const { promptTokens } = request

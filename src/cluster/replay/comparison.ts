@@ -1,6 +1,6 @@
-import type { Targets } from "../../simulator/report/bounds.ts"
+import { areMet, type Targets } from "../../simulator/report/bounds.ts"
 import { mean, sum } from "../../structures/mean.ts"
-import { nearestRank } from "../../structures/nearestRank.ts"
+import { quantile } from "../../structures/nearestRank.ts"
 import type { Seen } from "./Journal.ts"
 
 /** What one of two replays of the same requests came to. Times in ms of trace time, of done requests; null where there are none. */
@@ -77,13 +77,13 @@ const sideOf = (all: ReadonlyArray<Seen>, slo: Targets): Side => {
   const done = all.filter(({ worker }) => worker !== undefined)
   const ttfts = done.map(({ ttftMs }) => ttftMs).toSorted((a, b) => a - b)
   const promptTokens = sum(done.map((each) => each.promptTokens))
-  const met = done.filter(({ ttftMs, tpotMs }) => ttftMs <= slo.ttftMs && !(tpotMs > slo.tpotMs))
+  const met = done.filter(({ ttftMs, tpotMs }) => areMet(slo, ttftMs, tpotMs))
   const isAimed = slo.ttftMs !== Infinity || slo.tpotMs !== Infinity
   return {
     done: done.length,
     ttftMsMean: meanOf(ttfts),
-    ttftMsP50: ttfts[nearestRank(0.5, ttfts.length) - 1] ?? null,
-    ttftMsP95: ttfts[nearestRank(0.95, ttfts.length) - 1] ?? null,
+    ttftMsP50: known(quantile(ttfts, 0.5)),
+    ttftMsP95: known(quantile(ttfts, 0.95)),
     tpotMsMean: meanOf(done.flatMap(({ tpotMs }) => (Number.isNaN(tpotMs) ? [] : [tpotMs]))),
     e2eMsMean: meanOf(done.map(({ e2eMs }) => e2eMs)),
     prefixHitRate: promptTokens === 0 ? 0 : sum(done.map((each) => each.cachedTokens)) / promptTokens,
@@ -91,4 +91,6 @@ const sideOf = (all: ReadonlyArray<Seen>, slo: Targets): Side => {
   }
 }
 
-const meanOf = (values: ReadonlyArray<number>): number | null => (values.length === 0 ? null : mean(values))
+const meanOf = (values: ReadonlyArray<number>): number | null => known(mean(values))
+
+const known = (value: number): number | null => (Number.isNaN(value) ? null : value)

@@ -6,6 +6,7 @@ import { presets } from "../../engines/simulated/CostModel.ts"
 import { replay } from "../../simulator/replay/Replay.ts"
 import type { ReplayWorkerOptions } from "../../simulator/replay/ReplayWorker.ts"
 import { workloadOf } from "../../simulator/replay/Workload.ts"
+import { tpotMsOf, ttftMsOf } from "../../simulator/report/figuresOf.ts"
 import { makeRng } from "../../structures/Rng.ts"
 import { heartbeatMsOf } from "../heartbeatMsOf.ts"
 import { roleIn } from "../workerNames.ts"
@@ -47,15 +48,14 @@ export const inVirtualTime = (live: LiveReplay): ReadonlyArray<Seen> => {
   })
   // The client is one hop from the balancer.
   const awayMs = 2 * hopMs
-  return requests.map(({ outputTokens, promptTokens }, number): Seen => {
+  return requests.map((request, number): Seen => {
+    const { promptTokens } = request
     if (outcomes.reasons[number] !== Reason.none) return { ...unanswered, promptTokens }
-    const firstMs = outcomes.firstMs[number]! - outcomes.arrivedMs[number]!
-    const endedMs = outcomes.endedMs[number]! - outcomes.arrivedMs[number]!
     return {
       worker: workers[outcomes.workers[number]!],
-      ttftMs: firstMs + awayMs,
-      tpotMs: outputTokens > 1 ? (endedMs - firstMs) / (outputTokens - 1) : Number.NaN,
-      e2eMs: endedMs + awayMs,
+      ttftMs: ttftMsOf(outcomes, number) + awayMs,
+      tpotMs: tpotMsOf(outcomes, number, request),
+      e2eMs: outcomes.endedMs[number]! - outcomes.arrivedMs[number]! + awayMs,
       promptTokens,
       cachedTokens: outcomes.cachedTokens[number]!
     }

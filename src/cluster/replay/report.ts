@@ -1,4 +1,5 @@
-import { aligned } from "../../simulator/report/table.ts"
+import { aligned } from "../../structures/aligned.ts"
+import { percent } from "../../structures/percent.ts"
 import type { Agreement, Difference } from "./agreement.ts"
 import type { Comparison, Side } from "./comparison.ts"
 import type { Figures, Times } from "./Tally.ts"
@@ -47,7 +48,7 @@ export const reportText = (report: ReplayReport): string =>
     "",
     `throughput       ${fixed(report.requestsPerSecond)} requests/s, ${fixed(report.outputTokensPerSecond)} output tokens/s`,
     ...goodputLines(report),
-    `prefix hit rate  ${percent(report.prefixHitRate)} of prompt tokens`,
+    `prefix hit rate  ${percent(report.prefixHitRate)} % of prompt tokens`,
     `load imbalance   ${report.imbalance.verdict}: CV ${report.imbalance.cv.toFixed(3)}, max/mean ${report.imbalance.maxOverMean.toFixed(3)} of computed tokens`,
     `send lag         p50 ${time(report.sendLagMs.p50)}, p99 ${time(report.sendLagMs.p99)}, max ${time(report.sendLagMs.max)} ms on the wall clock`,
     ...agreementLines(report.agreement),
@@ -73,7 +74,7 @@ const tenantLines = ({ goodput, tenants }: Figures): ReadonlyArray<string> =>
           ...tenants.map(({ done, met, requests, tenant, tokenShare }): Row => [
             tenant,
             ...[requests, done, ...(met === null ? [] : [met])].map(count),
-            percent(tokenShare)
+            `${percent(tokenShare)} %`
           ])
         ])
       ]
@@ -85,7 +86,7 @@ const goodputLines = ({ goodput }: Figures): ReadonlyArray<string> => {
     ...(goodput.sloTpotMs === null ? [] : [`TPOT ≤ ${goodput.sloTpotMs} ms`])
   ]
   return [
-    `goodput          ${fixed(goodput.requestsPerSecond)} requests/s, ${percent(goodput.share)} with ${targets.join(" and ")}`
+    `goodput          ${fixed(goodput.requestsPerSecond)} requests/s, ${percent(goodput.share)} % with ${targets.join(" and ")}`
   ]
 }
 
@@ -129,7 +130,7 @@ const comparisonLines = ({
   ]),
   "",
   `chance           mean TTFT ${time(nudgedTtftMs.low)} to ${time(nudgedTtftMs.high)} ms in replays whose requests come up to a hop later`,
-  `placements       ${percent(samePlacements)} of the requests went to the same worker in virtual time`,
+  `placements       ${percent(samePlacements)} % of the requests went to the same worker in virtual time`,
   `hop              ${time(hopMs)} ms from one process to the next as measured, which virtual time was told`,
   `lateness         ${time(lateMs)} ms of the mean TTFT: what this machine added, now and then`
 ]
@@ -143,13 +144,12 @@ const sideRows: ReadonlyArray<
   ["TTFT ms p95", ({ ttftMsP95 }) => ttftMsP95, (value) => fixed(value)],
   ["TPOT ms mean", ({ tpotMsMean }) => tpotMsMean, (value) => fixed(value)],
   ["E2E ms mean", ({ e2eMsMean }) => e2eMsMean, (value) => fixed(value)],
-  ["prefix hit rate", ({ prefixHitRate }) => prefixHitRate, (value) => percent(value)],
-  ["goodput", ({ goodput }) => goodput, (value) => percent(value)]
+  ["prefix hit rate", ({ prefixHitRate }) => prefixHitRate, (value) => `${percent(value)} %`],
+  ["goodput", ({ goodput }) => goodput, (value) => `${percent(value)} %`]
 ]
 
 const count = (value: number): string => value.toLocaleString("en-US")
 const fixed = (value: number): string =>
   value.toLocaleString("en-US", { minimumFractionDigits: 1, maximumFractionDigits: 1 })
-const percent = (share: number): string => `${(share * 100).toFixed(1)} %`
-const signed = (share: number): string => `${share < 0 ? "−" : "+"}${percent(Math.abs(share))}`
+const signed = (share: number): string => `${share < 0 ? "−" : "+"}${percent(Math.abs(share))} %`
 const time = (ms: number | null): string => (ms === null ? "-" : fixed(ms))

@@ -4,6 +4,7 @@ import type * as Scope from "effect/Scope"
 import type { Config } from "../../domain/Config.ts"
 import type { Assignment } from "../../domain/config/assign.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
+import { credentialIn } from "../cli/credentialIn.ts"
 import type { Shell, Surroundings } from "../cli/Shell.ts"
 
 /** A cluster to replay through, and the credentials it wants. */
@@ -22,10 +23,10 @@ export interface OwnTarget extends Target {
 }
 
 /** A cluster that runs; the credentials are those of the environment. */
-export const runningTarget = (address: string, { environment }: Surroundings): Target => ({
+export const runningTarget = (address: string, shell: Surroundings): Target => ({
   address,
-  client: environment["PARALLAX_AUTH_CLIENTS"]?.split(",")[0],
-  admin: environment["PARALLAX_AUTH_ADMINS"]?.split(",")[0]
+  client: credentialIn(shell, "CLIENTS"),
+  admin: credentialIn(shell, "ADMINS")
 })
 
 /** Of a cluster of our own, where the configuration states none. */

@@ -1,6 +1,7 @@
 import * as Effect from "effect/Effect"
 import { compare, type Comparison } from "../../simulator/report/compare.ts"
 import { comparisonCsv, tableOf, tableText } from "../../simulator/report/table.ts"
+import { percent } from "../../structures/percent.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import { jsonLine } from "../cli/jsonLine.ts"
 import { write, type Shell } from "../cli/Shell.ts"
@@ -40,10 +41,9 @@ export const runSimulate = Effect.fnUntraced(function* (
 
 const leadOf = (flags: SimulateFlags, { repeatedShare, requests }: Comparison): ReadonlyArray<string> => {
   const { generate, seeds, speed, trace, warmUp } = flags
-  const percent = (share: number): string => `${(100 * share).toFixed(1)} %`
   return [
-    `${trace ?? generate} at speed ${speed}: ${requests.toLocaleString("en-US")} requests counted after the first ${percent(warmUp)}; ` +
-      `${percent(repeatedShare)} of their prompt tokens came before`,
+    `${trace ?? generate} at speed ${speed}: ${requests.toLocaleString("en-US")} requests counted after the first ${percent(warmUp)} %; ` +
+      `${percent(repeatedShare)} % of their prompt tokens came before`,
     `${settingText(flags)}${seeds === 1 ? "" : ", ± to the farther end of the 95 % interval"}`
   ]
 }

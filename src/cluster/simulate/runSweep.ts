@@ -2,6 +2,7 @@ import * as Effect from "effect/Effect"
 import type { Run } from "../../simulator/report/Study.ts"
 import { searches, sweepOf } from "../../simulator/report/sweep.ts"
 import { sweepTableOf, tableText } from "../../simulator/report/table.ts"
+import { percent } from "../../structures/percent.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import { jsonLine } from "../cli/jsonLine.ts"
 import { write, type Shell } from "../cli/Shell.ts"
@@ -28,7 +29,7 @@ export const runSweep = Effect.fnUntraced(function* (
   const results = sweep.results.map(({ found }) => found)
   const bounds = { bound: sweep.bounds.bound.found, sharedCache: sweep.bounds.sharedCache.found }
   const document = { ...factsOf(flags), goal, results, bounds }
-  const title = `${trace ?? generate}: the highest rate at which ${(100 * goal).toFixed(1)} % of all requests meet the targets`
+  const title = `${trace ?? generate}: the highest rate at which ${percent(goal)} % of all requests meet the targets`
   yield* writeReport(flags, { title, lead: [settingText(flags)], document }, (pages, provenance) =>
     pages.sweepPage(sweep, goal, workers, provenance)
   )

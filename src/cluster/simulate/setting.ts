@@ -48,7 +48,7 @@ export const competitionOf = (flags: SettingFlags): Effect.Effect<Competition, C
   const { policies, preset } = flags
   const targets = targetsOf(flags)
   const contenders = contendersOf(policies, preset, targets)
-  if (typeof contenders === "string") return Effect.fail(misused(`--policies: ${contenders}`))
+  if (typeof contenders === "string") return misused(`--policies: ${contenders}`)
   return Effect.succeed({ contenders, reference: referenceOf(preset, targets), seeds: seedsOf(flags) })
 }
 

@@ -1,5 +1,6 @@
 import { systemTimers } from "../../protocol/Timers.ts"
 import type { Job, Run } from "../../simulator/report/Study.ts"
+import { percent } from "../../structures/percent.ts"
 import type { Surroundings } from "../cli/Shell.ts"
 
 /** Between two lines of progress where nobody watches a terminal. */
@@ -30,7 +31,7 @@ export class Showing {
     if (errColumns === undefined && nowMs - this.saidMs < LINE_MS) return
     this.saidMs = nowMs
     const far = this.total === undefined ? `${this.replays}` : `${this.replays}/${this.total}`
-    const line = `${far} replays  ${contender.name}: ${(100 * figures.goodput).toFixed(1)} % at speed ${speed.toPrecision(3)}, seed ${seed}`
+    const line = `${far} replays  ${contender.name}: ${percent(figures.goodput)} % at speed ${speed.toPrecision(3)}, seed ${seed}`
     err(errColumns === undefined ? `${line}\n` : `\r${line.slice(0, errColumns - 1).padEnd(errColumns - 1)}`)
   }
 

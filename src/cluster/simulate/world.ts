@@ -8,6 +8,7 @@ import type { World } from "../../simulator/report/ground.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import { optionsOf } from "./contenders.ts"
 import { LENGTH_RULE, lengthOf } from "./lengthOf.ts"
+import type { TrafficFlags } from "./traffic.ts"
 import { type WeightFlags, weightsOf } from "./weights.ts"
 
 /** What is said of the workers and of the world around them. */
@@ -25,6 +26,8 @@ export interface WorldFlags extends WeightFlags {
   readonly coldStart: string | undefined
 }
 
+type SaidFlags = WorldFlags & Pick<TrafficFlags, "clients" | "closedLoop">
+
 /** How long a worker takes to start where nothing is said. */
 const COLD_START = "30s"
 
@@ -33,9 +36,7 @@ export const mostWorkers = ({ workers, workersMax = workers }: WorldFlags): numb
   Math.max(workers, workersMax)
 
 /** What was said of it and is not usual, by the names of the flags. */
-export const worldFacts = (
-  flags: WorldFlags & { readonly closedLoop?: boolean; readonly clients?: number }
-): Readonly<Record<string, unknown>> => {
+export const worldFacts = (flags: SaidFlags): Readonly<Record<string, unknown>> => {
   const { clients = Number.POSITIVE_INFINITY, closedLoop, coldStart, heartbeatMs, networkMs, scale } = flags
   const said = {
     networkMs: networkMs === NETWORK_MS ? undefined : networkMs,
@@ -54,7 +55,7 @@ export const worldFacts = (
 }
 
 /** The same, as it was said. */
-export const worldTexts = (flags: Parameters<typeof worldFacts>[0]): ReadonlyArray<string> =>
+export const worldTexts = (flags: SaidFlags): ReadonlyArray<string> =>
   Object.entries(worldFacts(flags)).map(([name, value]) => {
     const flag = `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
     return value === true ? flag : `${flag} ${String(value)}`
@@ -122,20 +123,19 @@ const scalingOf = ({
   workers,
   workersMax
 }: WorldFlags): Effect.Effect<World["scaling"], CliFailure> => {
-  const wrong = (text: string) => Effect.fail(misused(text))
   if (scale === undefined) {
     if (workersMax === undefined && coldStart === undefined) return Effect.undefined
     const flag = workersMax === undefined ? "--cold-start" : "--workers-max"
-    return wrong(`${flag} is for --scale: say which policy decides, as in --scale queue-driven.`)
+    return misused(`${flag} is for --scale: say which policy decides, as in --scale queue-driven.`)
   }
   if (workersMax === undefined || workersMax < workers)
-    return wrong(
+    return misused(
       `--scale: give --workers-max as well, at least as many as --workers, as in --workers-max ${2 * workers}.`
     )
   const policy = scalingChoice(scale)
-  if (typeof policy === "string") return wrong(`--scale: ${policy}`)
+  if (typeof policy === "string") return misused(`--scale: ${policy}`)
   const coldStartMs = lengthOf(coldStart ?? COLD_START)
-  if (coldStartMs === undefined) return wrong(`--cold-start: "${coldStart}" ${LENGTH_RULE}.`)
+  if (coldStartMs === undefined) return misused(`--cold-start: "${coldStart}" ${LENGTH_RULE}.`)
   return Effect.succeed({ policy, least: workers, coldStartMs })
 }
 

@@ -1,3 +1,5 @@
+import { counted } from "../../structures/counted.ts"
+
 const unitMs: Readonly<Record<string, number>> = {
   milli: 1,
   second: 1000,
@@ -16,6 +18,5 @@ export const parseDuration = (text: string): number | undefined => {
 export const formatDuration = (ms: number): string => {
   const whole = Object.entries(unitMs).findLast(([, size]) => ms >= size && ms % size === 0)
   const [unit, size] = whole ?? ["milli", 1]
-  const count = ms / size
-  return `${count} ${unit}${count === 1 ? "" : "s"}`
+  return counted(ms / size, unit)
 }

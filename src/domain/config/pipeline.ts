@@ -14,8 +14,11 @@ import {
   type Variant
 } from "./Option.ts"
 
-/** One option of a policy, as the policy's own file states it. A duration is in ms here and has a unit in the config file. */
-export type PolicyOption = { readonly summary: string } & (
+/**
+ * One option of a policy, as plain data: the config decoder, the documentation and the command line all read it. A duration is in ms here
+ * and has a unit in the config file. The summary says what it does, and what a larger value leads to; bounds are inclusive.
+ */
+export type OptionSpec = { readonly summary: string } & (
   | {
       readonly kind: "integer" | "number" | "duration"
       readonly default: number
@@ -30,20 +33,31 @@ export type PolicyOption = { readonly summary: string } & (
 export interface PolicyDescription {
   readonly name: string
   readonly summary: string
-  readonly options: Readonly<Record<string, PolicyOption>>
+  readonly options: Readonly<Record<string, OptionSpec>>
 }
 
-export type PolicyValue = number | boolean | string
+export type OptionValue = number | boolean | string
 /** A decided policy: its name and every option it has, durations in ms. */
 export interface PolicyChoice {
   readonly policy: string
-  readonly options: Readonly<Record<string, PolicyValue>>
+  readonly options: Readonly<Record<string, OptionValue>>
 }
 
 /** A policy as a preset names it: at its defaults, or with the options that differ, durations in ms. */
 export type NamedPolicy = string | PolicyChoice
 
-type PolicySection = Section<Readonly<Record<string, Leaf<PolicyValue, PolicyValue>>>>
+/** The policies of a preset. */
+export interface NamedPipeline {
+  readonly admission: ReadonlyArray<NamedPolicy>
+  readonly ordering: NamedPolicy
+  readonly batching: NamedPolicy
+  readonly placement: NamedPolicy
+  readonly rescue: ReadonlyArray<NamedPolicy>
+  readonly scaling: NamedPolicy
+  readonly pendingTokensMax?: number
+}
+
+type PolicySection = Section<Readonly<Record<string, Leaf<OptionValue, OptionValue>>>>
 export type PolicyVariant = Variant<"policy", Readonly<Record<string, PolicySection>>>
 
 /** The node of one decision point: a policy by name, and the options of that policy. */
@@ -101,7 +115,7 @@ const policySection = ({ summary, options }: PolicyDescription): PolicySection =
   )
 
 /** Policies state what an option does and what more of it leads to in one summary. */
-const policyLeaf = (option: PolicyOption): Leaf<PolicyValue, PolicyValue> => {
+const policyLeaf = (option: OptionSpec): Leaf<OptionValue, OptionValue> => {
   const doc = { summary: option.summary, consequence: "" }
   switch (option.kind) {
     case "boolean":
@@ -121,7 +135,7 @@ const policyLeaf = (option: PolicyOption): Leaf<PolicyValue, PolicyValue> => {
 export const policyChoice = ({
   policy,
   ...options
-}: { readonly policy: string } & Readonly<Record<string, PolicyValue>>): PolicyChoice => ({
+}: { readonly policy: string } & Readonly<Record<string, OptionValue>>): PolicyChoice => ({
   policy,
   options
 })

@@ -11,7 +11,8 @@ import {
   type List,
   type Variant
 } from "./Option.ts"
-import { type NamedPolicy, policyList, policyVariant, type PolicyDescription } from "./pipeline.ts"
+import { LABEL_RULE, labelPattern } from "../label.ts"
+import { type NamedPipeline, policyList, policyVariant, type PolicyDescription } from "./pipeline.ts"
 
 /** What the schema must be told, because it lives in layers above: the policies and engine presets there are. */
 export interface Catalogue {
@@ -21,21 +22,7 @@ export interface Catalogue {
   readonly placements: ReadonlyArray<PolicyDescription>
   readonly rescues: ReadonlyArray<PolicyDescription>
   readonly scalings: ReadonlyArray<PolicyDescription>
-  /** Named pipelines: the policies of each decision point. */
-  readonly pipelines: Readonly<
-    Record<
-      string,
-      {
-        readonly admission: ReadonlyArray<NamedPolicy>
-        readonly ordering: NamedPolicy
-        readonly batching: NamedPolicy
-        readonly placement: NamedPolicy
-        readonly rescue: ReadonlyArray<NamedPolicy>
-        readonly scaling: NamedPolicy
-        readonly pendingTokensMax?: number | undefined
-      }
-    >
-  >
+  readonly pipelines: Readonly<Record<string, NamedPipeline>>
   readonly enginePresets: ReadonlyArray<string>
 }
 
@@ -225,8 +212,8 @@ const model = (presets: ReadonlyArray<string>) =>
   section("A model and the workers that serve it.", {
     name: text({
       fallback: "sim",
-      pattern: /^[\x21-\x7e]{1,128}$/,
-      rule: "1 to 128 visible characters",
+      pattern: labelPattern,
+      rule: LABEL_RULE,
       summary: "What clients ask for.",
       consequence:
         "Requests for a model that is not listed are rejected with `unknown_model`. Workers of this machine are called by it: with any, it is at most 115 letters, digits and `. _ : @ / -`, beginning with a letter or digit."
@@ -275,8 +262,8 @@ const model = (presets: ReadonlyArray<string>) =>
 const tenant = section("A tenant whose share differs from that of others.", {
   name: text({
     fallback: "default",
-    pattern: /^[\x21-\x7e]{1,128}$/,
-    rule: "1 to 128 visible characters",
+    pattern: labelPattern,
+    rule: LABEL_RULE,
     summary: "As clients name it.",
     consequence: "Requests without a tenant belong to `default`."
   }),

@@ -1,3 +1,4 @@
+import { LABEL_RULE, labelPattern } from "../label.ts"
 import { isRequestId } from "../requestId.ts"
 
 /** Problems reported at once; a file with more is hardly a trace. */
@@ -90,8 +91,8 @@ export class TraceLine {
   label(field: string): string | undefined {
     const value = this.fields[field]
     if (value === undefined) return undefined
-    if (typeof value === "string" && /^[\x21-\x7e]{1,128}$/.test(value)) return value
-    this.problem(field, "must be 1 to 128 visible characters")
+    if (typeof value === "string" && labelPattern.test(value)) return value
+    this.problem(field, `must be ${LABEL_RULE}`)
     return undefined
   }
 }

@@ -1,4 +1,5 @@
-import { nearestRank } from "../../structures/nearestRank.ts"
+import { mean } from "../../structures/mean.ts"
+import { quantile } from "../../structures/nearestRank.ts"
 import type { Trace } from "../Trace.ts"
 import { summarize } from "../Traffic.ts"
 
@@ -78,23 +79,19 @@ const MINUTE_MS = 60_000
 const spread = (
   values: ReadonlyArray<number>
 ): { readonly mean: number; readonly variance: number } | null => {
-  const mean = meanOf(values)
-  if (!(mean > 0)) return null
-  return { mean, variance: meanOf(values.map((value) => (value - mean) ** 2)) }
+  const middle = mean(values)
+  if (!(middle > 0)) return null
+  return { mean: middle, variance: mean(values.map((value) => (value - middle) ** 2)) }
 }
-
-const meanOf = (values: ReadonlyArray<number>): number =>
-  values.reduce((sum, value) => sum + value, 0) / values.length
 
 const lengths = (values: ReadonlyArray<number>): Lengths | null => {
   if (values.length === 0) return null
   const sorted = values.toSorted((a, b) => a - b)
-  const quantile = (share: number): number => sorted[nearestRank(share, sorted.length) - 1]!
   return {
-    mean: meanOf(values),
-    p50: quantile(0.5),
-    p90: quantile(0.9),
-    p99: quantile(0.99),
-    max: quantile(1)
+    mean: mean(values),
+    p50: quantile(sorted, 0.5),
+    p90: quantile(sorted, 0.9),
+    p99: quantile(sorted, 0.99),
+    max: quantile(sorted, 1)
   }
 }

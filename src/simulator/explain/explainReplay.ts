@@ -5,6 +5,7 @@ import { Reason, reasonName } from "../../domain/Outcome.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
 import { assert } from "../../structures/assert.ts"
 import { type Outcomes, replay, type ReplayOptions } from "../replay/Replay.ts"
+import { ttftMsOf } from "../report/figuresOf.ts"
 import { forced } from "./forced.ts"
 
 /** What would have become of the request, and of the others, had it been placed elsewhere at first. Times in ms. */
@@ -95,8 +96,7 @@ const counterfactual = (
   before: Outcomes,
   after: Outcomes
 ): Counterfactual => {
-  const arrivedMs = after.arrivedMs[number]!
-  const ttftMs = after.firstMs[number]! - arrivedMs
+  const ttftMs = ttftMsOf(after, number)
   const reason = after.reasons[number]!
   const servedBy = after.workers[number]!
   let count = 0
@@ -107,7 +107,7 @@ const counterfactual = (
     if (before.reasons[i] !== after.reasons[i]) othersEndedOtherwise++
     else if (after.reasons[i] === Reason.none) {
       count++
-      changeMs += ttftOf(after, i) - ttftOf(before, i)
+      changeMs += ttftMsOf(after, i) - ttftMsOf(before, i)
     }
   }
   return {
@@ -115,11 +115,8 @@ const counterfactual = (
     servedBy: Number.isNaN(ttftMs) || servedBy < 0 ? null : workers[servedBy]!.name,
     outcome: reason === Reason.none ? "done" : reasonName(reason),
     ttftMs: Number.isNaN(ttftMs) ? null : ttftMs,
-    e2eMs: after.endedMs[number]! - arrivedMs,
+    e2eMs: after.endedMs[number]! - after.arrivedMs[number]!,
     othersTtftMs: count === 0 ? 0 : changeMs / count,
     othersEndedOtherwise
   }
 }
-
-const ttftOf = ({ arrivedMs, firstMs }: Outcomes, number: number): number =>
-  firstMs[number]! - arrivedMs[number]!

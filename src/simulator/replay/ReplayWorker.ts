@@ -4,6 +4,7 @@ import { KV_COMES_MS } from "../../engines/Engine.ts"
 import { type BatchSink, ContinuousBatch, MAX_NUM_SEQS } from "../../engines/simulated/ContinuousBatch.ts"
 import { type EnginePreset, type StepCost, transferTokenMs } from "../../engines/simulated/CostModel.ts"
 import type { KvCacheSink } from "../../engines/simulated/KvCache.ts"
+import { loadOf } from "../../engines/simulated/loadOf.ts"
 import type { BatchRequest, Sequence } from "../../engines/simulated/Sequence.ts"
 import type { PlannedRequest } from "./Workload.ts"
 
@@ -220,26 +221,10 @@ export class ReplayWorker {
   }
 
   load(): WorkerLoad {
-    const { batch } = this
-    return {
-      running: batch.running,
-      waiting: batch.waiting,
-      kvUsedTokens: batch.cache.usedPages * batch.cache.pageTokens,
-      kvCapacityTokens: this.kvCapacityTokens,
-      requestsDone: this.done,
-      requestsFailed: 0,
-      requestsCancelled: 0,
-      promptTokens: this.promptTokens,
-      cachedPromptTokens: this.cachedTokens,
-      outputTokens: batch.producedTokens,
-      steps: batch.steps,
-      busyMs: batch.busyMs,
-      stepPrefillTokens: batch.stepPrefillTokens,
-      stepAttention: batch.stepAttention,
-      stepDecodes: batch.stepDecodes,
-      stepContextTokens: batch.stepContextTokens,
-      pendingPrefillTokens: batch.pendingPrefillTokens
-    }
+    const { batch, cachedTokens, done, kvCapacityTokens, promptTokens } = this
+    const outputTokens = batch.producedTokens
+    const totals = { done, failed: 0, cancelled: 0, promptTokens, cachedTokens, outputTokens }
+    return loadOf(batch, kvCapacityTokens, totals)
   }
 }
 

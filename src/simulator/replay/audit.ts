@@ -1,5 +1,6 @@
 import { Reason } from "../../domain/Outcome.ts"
 import { assert } from "../../structures/assert.ts"
+import { sum } from "../../structures/mean.ts"
 import type { ReplayResult } from "./Replay.ts"
 
 /** Sums of many numbers in another order differ by less than this share. */
@@ -43,10 +44,10 @@ export const audit = ({ options, outcomes, presentMs, spells, totals, workers }:
       cost.decodeContextMs * (to.stepContextTokens - from.stepContextTokens)
     assert(isNear(busyMs, stepsMs * slowFactor), "an engine is busy with its steps, and with nothing else")
   }
-  const sum = (name: "busyMs" | "outputTokens"): number =>
-    workers.reduce((total, load) => total + load[name], 0)
-  assert(isNear(enginesBusyMs, sum("busyMs")), "workers were busy for as long as their engines")
-  assert(sum("outputTokens") >= outputTokens, "every token that came was produced")
+  const busyMs = sum(workers.map((load) => load.busyMs))
+  assert(isNear(enginesBusyMs, busyMs), "workers were busy for as long as their engines")
+  const producedTokens = sum(workers.map((load) => load.outputTokens))
+  assert(producedTokens >= outputTokens, "every token that came was produced")
 }
 
 const isNear = (a: number, b: number): boolean => Math.abs(a - b) <= ROUNDING * Math.max(1, a, b)

@@ -1,5 +1,6 @@
 import { MAX_BATCHED_TOKENS, MAX_NUM_SEQS } from "../../engines/simulated/ContinuousBatch.ts"
 import { type StepCost, stepMs } from "../../engines/simulated/CostModel.ts"
+import { sum } from "../../structures/mean.ts"
 import { NETWORK_MS, type ReplayOptions } from "../replay/Replay.ts"
 import type { ReplayWorkerOptions } from "../replay/ReplayWorker.ts"
 import type { PlannedRequest, Workload } from "../replay/Workload.ts"
@@ -9,6 +10,10 @@ export interface Targets {
   readonly ttftMs: number
   readonly tpotMs: number
 }
+
+/** Whether a request that was done met the targets; an answer of one token, whose TPOT is NaN, has the first of them to meet. */
+export const areMet = (targets: Targets, ttftMs: number, tpotMs: number): boolean =>
+  ttftMs <= targets.ttftMs && !(tpotMs > targets.tpotMs)
 
 /** What no policy can beat, by the number of the request. */
 export interface Bounds {
@@ -55,7 +60,7 @@ export const aloneShare = ({ ttftMs, tpotMs }: Bounds, targets: Targets, from: n
   let met = 0
   for (let number = from; number < ttftMs.length; number++) {
     const ms = ttftMs[number]!
-    if (ms < Number.POSITIVE_INFINITY && ms <= targets.ttftMs && !(tpotMs[number]! > targets.tpotMs)) met++
+    if (ms < Number.POSITIVE_INFINITY && areMet(targets, ms, tpotMs[number]!)) met++
   }
   return met / Math.max(1, ttftMs.length - from)
 }
@@ -96,7 +101,7 @@ export const capacityShare = (
 /** Workers that are busy on average, had each request the work of its bound: with fewer, queues grow for ever. */
 export const workersNeeded = ({ workMs }: Bounds, { requests }: Workload): number => {
   const spanMs = (requests.at(-1)?.arrivalMs ?? 0) - (requests[0]?.arrivalMs ?? 0)
-  return workMs.reduce((sum, ms) => sum + (Number.isFinite(ms) ? ms : 0), 0) / Math.max(1, spanMs)
+  return sum(workMs.filter(Number.isFinite)) / Math.max(1, spanMs)
 }
 
 /**

@@ -1,11 +1,11 @@
 import { Reason } from "../../domain/Outcome.ts"
 import { imbalance } from "../../structures/imbalance.ts"
 import { mean } from "../../structures/mean.ts"
-import { nearestRank } from "../../structures/nearestRank.ts"
+import { quantile } from "../../structures/nearestRank.ts"
 import type { Life, Outcomes, ReplayResult } from "../replay/Replay.ts"
 import type { PlannedRequest } from "../replay/Workload.ts"
-import type { Bounds, Targets } from "./bounds.ts"
-import { jainIndex } from "./fairness.ts"
+import { areMet, type Bounds, type Targets } from "./bounds.ts"
+import { jainIndex, type TenantDemand } from "./fairness.ts"
 import type { Figures } from "./measures.ts"
 
 /** What is counted, and against what. */
@@ -18,27 +18,22 @@ export interface Yardstick {
   readonly goodputMax: number
 }
 
+/** What is looked at of a replay. */
+export type Played = Pick<ReplayResult, "lives" | "options" | "outcomes" | "workers">
+
 /** The figures of one replay. O(requests · log requests). */
-export const figuresOf = (
-  { lives, options, outcomes, workers }: Pick<ReplayResult, "lives" | "options" | "outcomes" | "workers">,
-  { bounds, from, goodputMax, targets }: Yardstick
-): Figures => {
-  const { requests, tenants } = options.workload
+export const figuresOf = (played: Played, yardstick: Yardstick): Figures => {
+  const { lives, options, outcomes, workers } = played
+  const { bounds, from, goodputMax, targets } = yardstick
+  const { requests } = options.workload
   const { arrivedMs, cachedTokens, endedMs, readers, reasons } = outcomes
   const count = requests.length - from
   const ttfts: Array<number> = []
   const tpots: Array<number> = []
   const computed = workers.map(() => 0)
-  const demands = tenants.map((tenant) => ({
-    asked: 0,
-    served: 0,
-    weight: options.weightOf?.(tenant) ?? 1
-  }))
   let [met, refused, leastTtftMs, e2eMs, promptTokens, hitTokens] = [0, 0, 0, 0, 0, 0]
   for (let number = from; number < requests.length; number++) {
     const request = requests[number]!
-    const tokens = request.promptTokens + request.outputTokens
-    demands[request.tenant]!.asked += tokens
     if (reasons[number] !== Reason.none) {
       if (endedMs[number] === arrivedMs[number]) refused++
       continue
@@ -51,9 +46,7 @@ export const figuresOf = (
     hitTokens += cachedTokens[number]!
     computed[readers[number]!]! += request.promptTokens - cachedTokens[number]!
     computed[outcomes.workers[number]!]! += request.outputTokens
-    if (!isMet(outcomes, number, request, targets)) continue
-    met++
-    demands[request.tenant]!.served += tokens
+    if (isMet(outcomes, number, request, targets)) met++
   }
   const spanMs = spanOf(arrivedMs.subarray(from))
   const there = new Set(lives.filter(isUp).map(({ worker }) => worker))
@@ -76,7 +69,7 @@ export const figuresOf = (
     prefixHitRate: hitTokens / promptTokens,
     imbalanceCv: busy.cv,
     imbalanceMaxOverMean: busy.maxOverMean,
-    tenantJain: jainIndex(demands),
+    tenantJain: jainIndex(demandsOf(played, yardstick)),
     rejectedShare: refused / count,
     failedShare: (count - ttft.length - refused) / count,
     workerHours: options.scaling === undefined ? Number.NaN : workerMsOf(lives) / HOUR_MS
@@ -108,11 +101,31 @@ export const isMet = (
   outcomes: Outcomes,
   number: number,
   request: PlannedRequest,
-  { tpotMs, ttftMs }: Targets
+  targets: Targets
 ): boolean =>
   outcomes.reasons[number] === Reason.none &&
-  ttftMsOf(outcomes, number) <= ttftMs &&
-  !(tpotMsOf(outcomes, number, request) > tpotMs)
+  areMet(targets, ttftMsOf(outcomes, number), tpotMsOf(outcomes, number, request))
+
+/** Of each tenant in order: the tokens of its requests that count, and of those that met the targets. */
+export const demandsOf = (
+  { options, outcomes }: Played,
+  { from, targets }: Yardstick
+): ReadonlyArray<TenantDemand> => {
+  const { requests, tenants } = options.workload
+  const demands = tenants.map((tenant) => ({
+    asked: 0,
+    served: 0,
+    weight: options.weightOf?.(tenant) ?? 1
+  }))
+  for (let number = from; number < requests.length; number++) {
+    const request = requests[number]!
+    const demand = demands[request.tenant]!
+    const tokens = request.promptTokens + request.outputTokens
+    demand.asked += tokens
+    if (isMet(outcomes, number, request, targets)) demand.served += tokens
+  }
+  return demands
+}
 
 const spanOf = (timesMs: Float64Array): number => {
   let [first, last] = [Number.POSITIVE_INFINITY, 0]
@@ -122,7 +135,3 @@ const spanOf = (timesMs: Float64Array): number => {
   }
   return last - first
 }
-
-/** By nearest rank, of ascending values. */
-export const quantile = (values: Float64Array, share: number): number =>
-  values[nearestRank(share, values.length) - 1] ?? Number.NaN

@@ -1,4 +1,5 @@
 import { verdictOf } from "../../structures/imbalance.ts"
+import { percent } from "../../structures/percent.ts"
 
 /** A figure that policies are compared by. */
 export interface Measure {
@@ -9,7 +10,6 @@ export interface Measure {
   readonly show: (value: number) => string
 }
 
-const percent = (share: number): string => (100 * share).toFixed(1)
 const ms = (value: number): string => (value < 100 ? value.toFixed(1) : value.toFixed(0))
 
 /** Every measure by its name in reports, in the order of their columns. Shares are from 0 to 1 and shown in percent. */

@@ -1,8 +1,8 @@
 import { Reason } from "../../domain/Outcome.ts"
 import { mean, sum } from "../../structures/mean.ts"
-import type { ReplayResult } from "../replay/Replay.ts"
+import { quantile } from "../../structures/nearestRank.ts"
 import { fairShares, type TenantDemand } from "./fairness.ts"
-import { isMet, isUp, quantile, tpotMsOf, ttftMsOf, type Yardstick } from "./figuresOf.ts"
+import { demandsOf, isUp, type Played, tpotMsOf, ttftMsOf, type Yardstick } from "./figuresOf.ts"
 
 /** What a report draws of a replay: so many values, whatever the traffic. */
 export interface Plots {
@@ -41,8 +41,6 @@ export interface TenantTokens extends TenantDemand {
 export const QUANTILES = 400
 export const BINS = 240
 export const TENANTS_MAX = 12
-
-type Played = Pick<ReplayResult, "lives" | "options" | "outcomes" | "workers">
 
 /** What to draw of one replay. O(requests · log requests + bins · (requests + workers)). */
 export const plotsOf = (result: Played, yardstick: Yardstick): Plots => ({
@@ -130,23 +128,9 @@ const timelineOf = ({ lives, options, outcomes, workers }: Played, { from }: Yar
   }
 }
 
-const tenantsOf = (
-  { options, outcomes }: Played,
-  { from, targets }: Yardstick
-): ReadonlyArray<TenantTokens> => {
-  const { requests, tenants } = options.workload
-  const demands = tenants.map((tenant) => ({
-    asked: 0,
-    served: 0,
-    weight: options.weightOf?.(tenant) ?? 1
-  }))
-  for (let number = from; number < requests.length; number++) {
-    const request = requests[number]!
-    const demand = demands[request.tenant]!
-    const tokens = request.promptTokens + request.outputTokens
-    demand.asked += tokens
-    if (isMet(outcomes, number, request, targets)) demand.served += tokens
-  }
+const tenantsOf = (played: Played, yardstick: Yardstick): ReadonlyArray<TenantTokens> => {
+  const { tenants } = played.options.workload
+  const demands = demandsOf(played, yardstick)
   const shares = fairShares(demands)
   const sorted = demands
     .map((demand, i) => ({ ...demand, tenant: tenants[i]!, fair: shares[i]! }))

@@ -1,3 +1,5 @@
+import { aligned } from "../../structures/aligned.ts"
+import { percent } from "../../structures/percent.ts"
 import type { Estimate } from "./bootstrap.ts"
 import type { Comparison, Result } from "./compare.ts"
 import { measuredIn, type MeasureName, measures } from "./measures.ts"
@@ -59,7 +61,7 @@ export const sweepTableOf = ({ bounds, results }: Sweep, workers: number): Table
       { ...plain(shown(requestsPerSecond)), best: requestsPerSecond === best && best > 0 },
       plain(shown(requestsPerSecond / workers)),
       plain(shown(speed)),
-      plain((100 * goodput).toFixed(1))
+      plain(percent(goodput))
     ]
   })
   return {
@@ -136,17 +138,6 @@ const bestOf = (results: ReadonlyArray<Result>, name: MeasureName): string | und
   const means = results.map(({ estimates }) => estimates[name]!.mean).filter((mean) => !Number.isNaN(mean))
   const best = measures[name].better === "more" ? Math.max(...means) : Math.min(...means)
   return new Set(means.map((mean) => show(name, mean))).size > 1 ? show(name, best) : undefined
-}
-
-/** Lines of columns with `gap` between, the first `leftCount` to the left, the others to the right. Rows are equally long. */
-export const aligned = (rows: ReadonlyArray<Row>, gap = " ", leftCount = 1): ReadonlyArray<string> => {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
-  return rows.map((row) =>
-    row
-      .map((cell, i) => (i < leftCount ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))
-      .join(gap)
-      .trimEnd()
-  )
 }
 
 const numeral = (value = Number.NaN): string =>

@@ -8,6 +8,7 @@ import { serve, type Server } from "../../../src/protocol/Server.ts"
 import { systemTimers, type Timers } from "../../../src/protocol/Timers.ts"
 import type { Transport } from "../../../src/protocol/Transport.ts"
 import { Turn } from "../../../src/protocol/Turn.ts"
+import { hex64 } from "../../../src/structures/hex64.ts"
 
 /** A REQUEST as it came, and what its sender said about it later. */
 export interface Received {
@@ -226,8 +227,6 @@ export class FakeBalancer {
   }
 }
 
-const hex = (value: number): string => value.toString(16).padStart(8, "0")
-
 const received = (connection: Connection, bytes: Buffer, start: number, end: number): Received => {
   const header = start + HEADER_OFFSET
   const u32 = (at: number) => readU32(bytes, header + at)
@@ -237,7 +236,7 @@ const received = (connection: Connection, bytes: Buffer, start: number, end: num
   return {
     connection,
     stream: u32(At.stream),
-    id: hex(u32(At.idHigh)) + hex(u32(At.idLow)),
+    id: hex64(u32(At.idHigh), u32(At.idLow)),
     flags,
     model: readU16(bytes, header + At.model),
     tenant: readU16(bytes, header + At.tenant),
@@ -245,7 +244,7 @@ const received = (connection: Connection, bytes: Buffer, start: number, end: num
     promptTokens: u32(At.promptTokens),
     maxTokens: u32(At.maxTokens),
     timeoutMs: u32(At.timeoutMs),
-    session: hex(u32(At.sessionHigh)) + hex(u32(At.sessionLow)),
+    session: hex64(u32(At.sessionHigh), u32(At.sessionLow)),
     chain: Buffer.from(bytes.subarray(chainStart, chainEnd)),
     extras:
       (flags & Flag.extras) === 0 ? undefined : unpackExtras(bytes, extrasStart, payloadStart, defaultLimits),

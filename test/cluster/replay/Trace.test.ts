@@ -96,7 +96,7 @@ describe("a trace", () => {
     [textOf(header, { t: 1, in: 64, out: 1, blocks: ["1"] }), ["2:blocks: must be a list of whole numbers"]],
     [
       textOf(header, { t: 1, in: 64, out: 1, tenant: "a b" }),
-      ["2:tenant: must be 1 to 128 visible characters"]
+      ["2:tenant: must be 1 to 128 visible ASCII characters"]
     ],
     [textOf(header, { t: 1, in: 1, out: 1, think: -1 }), ["2:think: must be a number of at least 0"]],
     [textOf(header, { t: 1, in: 1, out: 1, think: "2 s" }), ["2:think: must be a number of at least 0"]],

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import type { RequestView } from "../../../src/domain/RequestView.ts"
 import { affinityState, weightedScore } from "../../../src/policies/affinity.ts"
-import type { OptionValue } from "../../../src/policies/Policy.ts"
+import type { OptionValue } from "../../../src/domain/config/pipeline.ts"
 import { findPlacement } from "../../../src/policies/registry.ts"
 import { hash64, mix } from "../../../src/structures/hash.ts"
 import { makeRng } from "../../../src/structures/Rng.ts"

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test"
 import * as fc from "fast-check"
-import type { OptionValue } from "../../../src/policies/Policy.ts"
+import type { OptionValue } from "../../../src/domain/config/pipeline.ts"
 import { findScaling } from "../../../src/policies/registry.ts"
 import type { ScalingView } from "../../../src/policies/Scaling.ts"
 import { makeRng } from "../../../src/structures/Rng.ts"

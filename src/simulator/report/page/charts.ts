@@ -1,4 +1,6 @@
 import type { TopLevelSpec } from "vega-lite"
+import { sum } from "../../../structures/mean.ts"
+import { percent } from "../../../structures/percent.ts"
 import type { Targets } from "../bounds.ts"
 import type { Comparison, Result } from "../compare.ts"
 import { measures } from "../measures.ts"
@@ -127,10 +129,9 @@ const timelines = (plotted: ReadonlyArray<Plotted>): ReadonlyArray<Chart> => {
   const rules = countedMs > 0 ? [{ x: countedMs / unitMs }] : []
   const warm = countedMs > 0 ? " Requests that came before the vertical line do not count." : ""
   const share = (timeline: Timeline, bin: number): number | null => {
-    const sum = (values: ReadonlyArray<number>): number =>
-      values.slice(bin, bin + HIT_BINS).reduce((total, value) => total + value, 0)
-    const promptTokens = sum(timeline.promptTokens)
-    return promptTokens > 0 ? sum(timeline.hitTokens) / promptTokens : null
+    const total = (values: ReadonlyArray<number>): number => sum(values.slice(bin, bin + HIT_BINS))
+    const promptTokens = total(timeline.promptTokens)
+    return promptTokens > 0 ? total(timeline.hitTokens) / promptTokens : null
   }
   return [
     {
@@ -230,7 +231,7 @@ export const sweepCharts = ({ bounds, results }: Sweep, goal: number): ReadonlyA
   return [
     {
       title: "Goodput against load",
-      caption: `Share of all requests that met the targets, at each rate that was tried. The horizontal line is the goal of ${(100 * goal).toFixed(1)} %.`,
+      caption: `Share of all requests that met the targets, at each rate that was tried. The horizontal line is the goal of ${percent(goal)} %.`,
       spec: lines(drawn, values, {
         x: {
           title: "requests per second",

@@ -1,3 +1,4 @@
+import { percent } from "../../../structures/percent.ts"
 import type { Targets } from "../bounds.ts"
 import type { Comparison } from "../compare.ts"
 import { measuredIn, measures } from "../measures.ts"
@@ -36,7 +37,7 @@ export const comparisonPage = (
     ],
     table: htmlTable(
       tableOf(comparison),
-      results.map(({ estimates }) => percent(most - estimates.goodput.mean))
+      results.map(({ estimates }) => lostText(most - estimates.goodput.mean))
     ),
     meanings: [
       [LOST, "By how much its goodput is below the best one, in percent of all requests."],
@@ -66,7 +67,7 @@ export const sweepPage = (
     ...provenance,
     table: htmlTable(
       sweepTableOf(sweep, workers),
-      rates.map((rate) => percent((most - rate) / most))
+      rates.map((rate) => lostText((most - rate) / most))
     ),
     meanings: [
       [LOST, "By how much its rate is below the best one, in percent of that."],
@@ -86,7 +87,7 @@ const LOST = "lost %"
 const SEEDS =
   "Bars and distributions are means over the seeds; what is drawn over time and by tenant is of the first one."
 
-const percent = (share: number): string => (Number.isNaN(share) ? "-" : (100 * share).toFixed(1))
+const lostText = (share: number): string => (Number.isNaN(share) ? "-" : percent(share))
 
 const page = async ({
   charts,
