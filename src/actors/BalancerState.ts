@@ -57,6 +57,9 @@ export interface BalancerStateOptions {
   readonly nowMs: number
 }
 
+/** As live, and in a replay. */
+export const RETRY_BUDGET = 0.1
+
 /** What a client waits before it asks again when no worker is ready, or the balancer is about to stop. */
 export const NO_WORKER_RETRY_MS = 1_000
 const FAILED_RETRY_MS = 100

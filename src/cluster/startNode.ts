@@ -2,6 +2,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { startBalancerNode } from "../actors/BalancerNode.ts"
+import { RETRY_BUDGET } from "../actors/BalancerState.ts"
 import { Dispatcher } from "../actors/runtime/Dispatcher.ts"
 import type { Config } from "../domain/Config.ts"
 import { DemandMeter } from "../policies/DemandMeter.ts"
@@ -24,8 +25,6 @@ import { startRecording } from "./recording.ts"
 const HELD_BYTES_MAX = 512 * 1024 * 1024
 const WORKERS_MAX = 1024
 const STREAMS_MAX = 16_384
-/** Share of accepted requests that may be retried after failures workers answered with. */
-const RETRY_BUDGET = 0.1
 
 /** A balancer with its pool managers and its listener, as the configuration says. It ends with the scope. */
 export const startNode = Effect.fnUntraced(function* (config: Config, log: EventLog) {

@@ -31,6 +31,7 @@ const [whole, part, head] = [1000, 400, 120].map((limit) => traceOf(conversation
 interface Made {
   readonly pipeline?: unknown
   readonly model?: object
+  readonly retry?: object
   /** Of the cluster and its engines. */
   readonly timeScale?: number
   /** What the replay is told otherwise than it was. */
@@ -39,9 +40,9 @@ interface Made {
 }
 
 /** The same requests through the live code and through a replay, and how far apart they come out. */
-const bothOf = (trace: Trace, { afterMs = AFTER_MS, model, pipeline, timeScale = 1, told }: Made) => {
+const bothOf = (trace: Trace, { afterMs = AFTER_MS, model, pipeline, retry, timeScale = 1, told }: Made) => {
   const engine = { preset: "70b-4xa100", maxSequences: 32, timeScale }
-  const values = { cluster: { timeScale }, pipeline, models: [{ engine, workers: 8, ...model }] }
+  const values = { cluster: { timeScale }, pipeline, retry, models: [{ engine, workers: 8, ...model }] }
   const resolved = resolveConfig(catalogue, [{ values, origin: () => "test" }], false)
   if (resolved._tag === "Invalid") throw new Error(resolved.problems.map(({ message }) => message).join("\n"))
   const { config } = resolved
@@ -91,6 +92,14 @@ describe("the live code on virtual time does request for request what a replay d
     [
       "copies",
       { pipeline: { preset: "simple", placement: { policy: "random" }, rescue: [copying] }, model: crowded }
+    ],
+    [
+      "copies, with no attempt left",
+      {
+        pipeline: { preset: "simple", placement: { policy: "random" }, rescue: [copying] },
+        model: crowded,
+        retry: { attempts: 1 }
+      }
     ],
     [
       "split",

@@ -1,6 +1,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { startBalancer } from "../../src/actors/Balancer.ts"
+import { RETRY_BUDGET } from "../../src/actors/BalancerState.ts"
 import { BalancerHost } from "../../src/actors/BalancerHost.ts"
 import { startPoolManager } from "../../src/actors/PoolManager.ts"
 import { Dispatcher } from "../../src/actors/runtime/Dispatcher.ts"
@@ -69,7 +70,7 @@ export class VirtualCluster {
       streamsMax: 16_384,
       requestTimeoutMs: limits.requestTimeoutMs,
       attemptsMax: retry.attempts,
-      retryBudget: 0.1,
+      retryBudget: RETRY_BUDGET,
       faultsEnabled: false,
       poolWanted: (pool, model) => {
         const detector = (nowMs: number) => new FailureDetector(nowMs)

@@ -29,7 +29,7 @@ export interface LiveReplay {
 /** What becomes of the same requests, sent at the same moments, in virtual time. */
 export const inVirtualTime = (live: LiveReplay): ReadonlyArray<Seen> => {
   const { config, hopMs, salt, seed, sent, trace, workers } = live
-  const { cluster, limits, models, pipeline, prefixes, tenants } = config
+  const { cluster, limits, models, pipeline, prefixes, retry, tenants } = config
   const workload = workloadOf([trace], (tenant) => saltOf(salt, tenant))
   const requests = workload.requests.map((request, number) => {
     const { atMs, id } = sent[number]!
@@ -44,6 +44,7 @@ export const inVirtualTime = (live: LiveReplay): ReadonlyArray<Seen> => {
     heartbeatMs: heartbeatMsOf(config) * cluster.timeScale,
     requestTimeoutMs: limits.requestTimeoutMs,
     prefixBytesMax: prefixes.bytes,
+    attemptsMax: retry.attempts,
     weightOf: (tenant) => tenants.find(({ name }) => name === tenant)?.weight ?? 1
   })
   // The client is one hop from the balancer.

@@ -1,4 +1,4 @@
-import { BalancerState, type BalancerEffects } from "../../actors/BalancerState.ts"
+import { BalancerState, type BalancerEffects, RETRY_BUDGET } from "../../actors/BalancerState.ts"
 import type { DecisionLog } from "../../actors/DecisionLog.ts"
 import type { Sighting } from "../../actors/FleetState.ts"
 import { type PoolDecision, type PoolMessage, PoolState } from "../../actors/PoolState.ts"
@@ -43,6 +43,8 @@ export interface ReplayOptions {
   readonly heartbeatMs?: number
   readonly requestTimeoutMs?: number
   readonly prefixBytesMax?: number
+  /** Attempts per request, the first included. */
+  readonly attemptsMax?: number
   readonly crashes?: ReadonlyArray<Crash>
   readonly slowDowns?: ReadonlyArray<SlowDown>
   readonly scaling?: ReplayScaling | undefined
@@ -103,6 +105,7 @@ export interface ReplayResult {
 export const NETWORK_MS = 0.5
 export const HEARTBEAT_MS = 250
 const TIMEOUT_MS = 600_000
+const ATTEMPTS_MAX = 3
 const PREFIX_BYTES_MAX = 2 ** 30
 /** As live: when a worker is suspect and when it is given up, unless heartbeats are rarer than usual, and how often that is looked at. */
 const SUSPECT_MS = 1_000
@@ -239,8 +242,8 @@ export class Replay implements BalancerEffects {
       pipeline: () => policies,
       prefixes: () => this.prefixes,
       blockTokens: workload.blockTokens,
-      attemptsMax: 3,
-      retryBudget: 0.1,
+      attemptsMax: options.attemptsMax ?? ATTEMPTS_MAX,
+      retryBudget: RETRY_BUDGET,
       decisions: options.decisions?.((worker) => this.pool.stateOf(worker) ?? "lost"),
       nowMs: 0
     })
