@@ -104,7 +104,7 @@ export const startBalancer = (options: BalancerOptions) =>
       }
     })
     host.workers.uncharge()
-    host.gauges = core
+    host.core = core
     links.balancer = balancer
     host.announceWorkers(() => {
       // Behind the members, which the pool managers have told by now.

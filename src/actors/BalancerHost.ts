@@ -102,12 +102,13 @@ interface Pool {
   readonly stateOf: (worker: number) => WorkerState | undefined
 }
 
-/** Counts of a core: of all models, and of one. */
-interface Gauges {
+/** A core, as its host sees it: counts of all models, and of one. */
+interface Core {
   readonly queued: number
   readonly inFlight: number
   readonly queuedOf: (model: number) => number
   readonly inFlightOf: (model: number) => number
+  readonly vacate: (worker: number, nowMs: number) => void
 }
 
 const MODELS_MAX = 1024
@@ -157,8 +158,8 @@ export class BalancerHost {
   private registrations = 0
   readonly startedMs: number
   readonly timeScale: number
-  /** Counts of the live core. */
-  gauges: Gauges = { queued: 0, inFlight: 0, queuedOf: () => 0, inFlightOf: () => 0 }
+  /** The live core. */
+  core: Core = { queued: 0, inFlight: 0, queuedOf: () => 0, inFlightOf: () => 0, vacate: () => undefined }
 
   constructor(options: BalancerHostOptions) {
     this.options = options
@@ -345,12 +346,12 @@ export class BalancerHost {
       rescues: Object.fromEntries(totals.rescues),
       outputTokens: totals.outputTokens,
       cachedTokens: totals.cachedTokens,
-      inFlight: this.gauges.inFlight,
-      queued: this.gauges.queued,
+      inFlight: this.core.inFlight,
+      queued: this.core.queued,
       models: this.models.all().map((name, model) => ({
         name,
-        inFlight: this.gauges.inFlightOf(model),
-        queued: this.gauges.queuedOf(model)
+        inFlight: this.core.inFlightOf(model),
+        queued: this.core.queuedOf(model)
       })),
       rejections: byName(totals.rejections),
       failures: byName(totals.failures),
@@ -486,6 +487,8 @@ export class BalancerHost {
       (_, worker) => this.links.workers[worker] === undefined && this.workers.inFlight[worker] === 0
     )
     if (free < 0) return -1
+    // Word that the former worker has left may still be on its way, and names give the keys that lists of workers are sorted by.
+    this.core.vacate(free, this.options.context.timers.nowMs() * this.timeScale)
     this.workerNames.rename(free, name)
     this.workers.assigned[free] = 0
     return free

@@ -307,6 +307,11 @@ export class BalancerState {
     this.serve(pool)
   }
 
+  /** The place of `worker`, which is gone, is about to be another's: nobody may list it under its key any more. */
+  vacate(worker: number, nowMs: number): void {
+    for (const pool of this.charges.poolsOf(worker)) pool.setReady(worker, false, nowMs)
+  }
+
   /** A heartbeat. */
   observe(worker: number, load: WorkerLoad, nowMs: number): void {
     this.workers.observe(worker, load, nowMs)

@@ -8,7 +8,7 @@ import type { RequestRecorder } from "../observability/Recording.ts"
 import type { Timers } from "../protocol/Timers.ts"
 import { hash64 } from "../structures/hash.ts"
 import { StreamIndex } from "../structures/StreamIndex.ts"
-import { type BalancerMessage, news, News, slotOf } from "./BalancerMessage.ts"
+import { type BalancerMessage, kindOf, news, News, slotOf } from "./BalancerMessage.ts"
 import { type BalancerEffects, NO_WORKER_RETRY_MS } from "./BalancerState.ts"
 import type { ClientLink } from "./ClientLink.ts"
 import { FrameStore } from "./FrameStore.ts"
@@ -220,7 +220,8 @@ export class Links implements BalancerEffects {
   abandon(): void {
     this.balancer = {
       tell: (message) => {
-        if (typeof message === "number") this.turnAway(slotOf(message))
+        // Of all else that is told the requests are known, and turned away below.
+        if (typeof message === "number" && kindOf(message) === News.submitted) this.turnAway(slotOf(message))
       }
     }
     for (const { slot } of this.table.all()) this.turnAway(slot)

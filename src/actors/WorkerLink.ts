@@ -124,7 +124,8 @@ export class WorkerLink implements ConnectionHandler {
     const header = start + HEADER_OFFSET
     const request = this.requestOf(bytes, header)
     if (request === undefined) return
-    if (request.part === Role.prefill) return this.breakOff(request)
+    const isWhole = readU32(bytes, header + At.outputTokens) === request.nextIndex
+    if (request.part === Role.prefill || !isWhole) return this.breakOff(request)
     this.links.decide(request, this)
     if (request.part === Role.decode) this.relayOfTwo(request, bytes, start, end)
     else this.relay(request, bytes, start, end)
@@ -239,15 +240,19 @@ export class WorkerLink implements ConnectionHandler {
     this.connection.outbox.plain(Type.kvSync, 0, 0)
   }
 
-  /** The request a live attempt of which a frame is about, or undefined when it is late. */
+  /** The request a live attempt of which a frame is about, or undefined when it is late, or made up. */
   private requestOf(bytes: Buffer, header: number): LinkedRequest | undefined {
     const { epoch, table } = this.links
-    const request = table.find(readU32(bytes, header + At.stream))
+    const stream = readU32(bytes, header + At.stream)
+    const attempt = readU16(bytes, header + At.attempt)
+    const request = table.find(stream)
     if (
       request !== undefined &&
-      request.numberAt(this) === readU16(bytes, header + At.attempt) &&
+      request.numberAt(this) === attempt &&
       request.phase === Phase.open &&
-      epoch === readU32(bytes, header + At.epoch)
+      epoch === readU32(bytes, header + At.epoch) &&
+      // What was not sent can only be guessed.
+      (this.unsent.size === 0 || this.unsent.get(stream) !== attempt)
     )
       return request
     if (++this.stale > STALE_MAX)

@@ -20,6 +20,8 @@ export interface Offer {
 const ATTENTION_MAX = 2 ** 36
 /** Of a worker that does not say: as many as it may take attempts. */
 const SEQUENCES_MAX = 65_536
+/** Of its own word: as many as a column holds. */
+const SEQUENCES_TOLD_MAX = 2 ** 31 - 1
 
 /** What one attempt is charged with at its worker. The same numbers are taken off again, whatever was learned in between. */
 export class Charge {
@@ -104,8 +106,8 @@ export class WorkerTable implements WorkerColumns {
 
   /** Takes over a heartbeat. Our own counts stay: a worker's word never lowers them. */
   observe(worker: number, load: WorkerLoad, nowMs: number): void {
-    this.running[worker] = load.running
-    this.waiting[worker] = load.waiting
+    this.running[worker] = Math.min(load.running, SEQUENCES_TOLD_MAX)
+    this.waiting[worker] = Math.min(load.waiting, SEQUENCES_TOLD_MAX)
     this.kvUsedTokens[worker] = load.kvUsedTokens
     this.kvCapacityTokens[worker] = load.kvCapacityTokens
     this.observedAtMs[worker] = nowMs

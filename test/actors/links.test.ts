@@ -167,6 +167,19 @@ describe("a worker that is slow to read", () => {
     expect([worker.closed, node.violations, node.host.snapshot().inFlight]).toEqual([false, [], 0])
   })
 
+  test("is not heard about what waits for that: it can only have guessed", () => {
+    const { client, node, worker } = slowWorker()
+    for (let stream = 1; stream <= 60; stream++) client.send(client.request({ stream, prompt }))
+    const [[stream, attempt] = [0, 0]] = node.host.links.workers[0]!.unsent
+    const numbers = { stream, attempt, epoch: 7 }
+    const payload = pack("x")
+    worker.send(encodeFrame(Type.token, { ...numbers, b: 1 }, { payload }))
+    worker.send(encodeFrame(Type.done, { ...numbers, a: 1 }, { payload }))
+    expect([client.of(Type.token), client.of(Type.done)]).toEqual([[], []])
+    worker.read(Infinity)
+    expect(worker.of(Type.assign)).toHaveLength(60)
+  })
+
   test("keeps its connection however many requests are called off or read on meanwhile", () => {
     const { client, node, worker } = slowWorker()
     client.send(client.request({ stream: 9_999 }))
@@ -311,6 +324,20 @@ describe("a worker", () => {
     expect(client.of(Type.token).every(({ a }) => a === 0)).toBe(true)
   })
 
+  test.each([
+    ["more", 3],
+    ["fewer", 1]
+  ])("F26: whose DONE counts %s tokens than came loses the attempt", (_, count) => {
+    const { node, client, worker } = scene()
+    client.send(client.request({ stream: 1 }))
+    const [assign] = worker.of(Type.assign)
+    worker.send(worker.token(assign!, 0, 2), worker.about(assign!, Type.done, { a: count }))
+    expect(client.of(Type.done)).toEqual([])
+    expect(client.of(Type.error)).toMatchObject([{ stream: 1, a: Reason.workerProtocol, c: 2 }])
+    expect(worker.of(Type.cancel)).toMatchObject([{ stream: assign!.stream, attempt: 1 }])
+    expect(node.violations).toEqual(["worker_protocol"])
+  })
+
   test("F29: that sends beyond the credit is sent away; with credit it may go on", () => {
     const { client, worker } = scene()
     client.send(client.request({ stream: 1 }))
@@ -394,6 +421,8 @@ describe("a worker", () => {
       running: 0,
       waiting: Number.MAX_SAFE_INTEGER
     })
+    const { running, waiting } = node.host.workers
+    expect([running[0], waiting[0]]).toEqual([0, 2 ** 31 - 1])
     worker.send(nonsense, nonsense)
     expect(node.violations).toEqual(["bad_heartbeat", "bad_heartbeat", "bad_heartbeat"])
     expect(worker.closed).toBe(true)
@@ -481,6 +510,19 @@ describe("a worker", () => {
     expect(heir.of(Type.assign)).toHaveLength(1)
   })
 
+  test("that takes such a place in the turn in which it became free has its share, as all others", () => {
+    const node = new VirtualNode()
+    const workers = Array.from({ length: 16 }, (_, i) => node.worker(`w${i}`))
+    const heir = new Peer(node, "worker", "heir")
+    workers[3]!.connection.closed()
+    heir.send(register(), heartbeat)
+    const client = node.client()
+    for (let stream = 1; stream <= 160; stream++) client.push(client.request({ stream }))
+    node.settle()
+    const shares = [...workers, heir].map((peer) => peer.of(Type.assign).length)
+    expect(shares).toEqual(shares.map((_, i) => (i === 3 ? 0 : 10)))
+  })
+
   test("that drains gets nothing new and finishes what it has", () => {
     const { node, client, worker } = scene()
     client.send(client.request({ stream: 1 }))
@@ -550,6 +592,24 @@ test("what a worker said about a failed attempt is not told about the next one",
   expect(client.of(Type.error)).toMatchObject([
     { attempt: 3, a: Reason.workerLost, payload: { message: "the worker was lost" } }
   ])
+})
+
+test("when the balancer is given up, a client whose outbox its last answer fills keeps none from the others", () => {
+  const node = new VirtualNode({ outboxBytes: 64 * 1024 })
+  const worker = node.worker("w0")
+  const slow = node.client("slow")
+  for (const stream of [1, 2]) slow.send(slow.request({ stream }))
+  const client = node.client()
+  client.send(client.request({ stream: 1 }))
+  slow.room = 0
+  const { stream, attempt, epoch } = worker.of(Type.assign)[0]!
+  const payload = pack("x".repeat(64 * 1024 - 60))
+  worker.send(encodeFrame(Type.token, { stream, attempt, epoch, a: 0, b: 1 }, { payload }))
+  node.host.links.abandon()
+  node.settle()
+  expect([slow.closed, node.violations]).toEqual([true, ["slow_consumer"]])
+  expect(client.of(Type.error)).toMatchObject([{ stream: 1, a: Reason.draining }])
+  expect(node.host.links.table.size).toBe(0)
 })
 
 describe("an administrator", () => {

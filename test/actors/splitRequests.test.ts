@@ -119,6 +119,23 @@ describe("a request that is split", () => {
     }
   })
 
+  test("is not heard about from a producer that has not been sent it, and is sent as usual", () => {
+    const node = new VirtualNode({ placement: splitting, outboxBytes: 128 * 1024 })
+    const reader = node.worker("reader", { role: "prefill" })
+    const producer = node.worker("producer", { role: "decode" })
+    const client = node.client()
+    producer.room = 0
+    const prompt = "p".repeat(8_000)
+    for (let id = 1; id <= 39; id += 2) client.send(client.request({ stream: id, prompt }))
+    for (const read of reader.of(Type.assign)) reader.send(prefilled(reader, read))
+    const link = node.host.links.workers.find((each) => each?.connection === producer.connection)!
+    const [[stream, attempt] = [0, 0]] = link.unsent
+    producer.send(encodeFrame(Type.token, { stream, attempt, epoch: 7, b: 1 }))
+    producer.read(Infinity)
+    expect(client.of(Type.token)).toEqual([])
+    expect(producer.of(Type.assign)).toHaveLength(20)
+  })
+
   test("is read anew when its reader fails, and what that says later is dropped", () => {
     const { node, reader, producer, read } = reading()
     reader.send(reader.about(read, Type.error, { a: Reason.workerFailed }))
