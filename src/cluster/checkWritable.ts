@@ -18,6 +18,7 @@ export const checkWritable = Effect.fnUntraced(function* (
   const path = resolve(directory, name)
   yield* Effect.tryPromise({
     try: async () => {
+      if (name === "") throw new Error("its name is empty")
       const there = await stat(path).catch(() => undefined)
       if (there?.isDirectory() === true) throw new Error("it is a directory")
       // What is not there yet must have a place: a directory, even when its name ends in a slash.

@@ -68,7 +68,7 @@ const readFile = Effect.fnUntraced(function* (
     return yield* misused(`${name} is a directory. Give ${source} the path of a file.`)
   const values = yield* Effect.tryPromise({
     try: async () => plain(await parse(path)),
-    catch: (cause) => misused(`${name} cannot be read: ${messageOf(cause)}`)
+    catch: (cause) => misused(`${name}${placeOf(cause)} cannot be read: ${messageOf(cause)}`)
   }).pipe(
     Effect.timeoutOrElse({
       duration: LOAD_MS,
@@ -90,16 +90,25 @@ const readFile = Effect.fnUntraced(function* (
 const parse = async (path: string): Promise<unknown> => {
   switch (extname(path)) {
     case ".json":
-      return JSON.parse(readFileSync(path, "utf8"))
+      return JSON.parse(textOf(path))
     case ".yaml":
     case ".yml":
-      return Bun.YAML.parse(readFileSync(path, "utf8"))
+      return Bun.YAML.parse(textOf(path))
     default: {
       const module: unknown = await import(path)
       return isRecord(module) ? module["default"] : undefined
     }
   }
 }
+
+/** Without the mark that some editors write at the start of UTF-8. */
+const textOf = (path: string): string => new TextDecoder().decode(readFileSync(path))
+
+/** Where the syntax of the file is broken, as far as Bun says: line and column, to be read behind a name. */
+const placeOf = (cause: unknown): string =>
+  cause instanceof BuildMessage && cause.position !== null
+    ? `:${cause.position.line}:${cause.position.column}`
+    : ""
 
 /** A copy, made once: a getter of the file that throws does so here. */
 const plain = (value: unknown): unknown => {

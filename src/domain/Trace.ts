@@ -36,5 +36,9 @@ export interface Trace {
   readonly ids?: BigUint64Array
 }
 
+/** Longest prompt or answer, in tokens: what the header of a REQUEST can state. */
+export const TOKENS_MAX = 0xffff_ffff
+
 /** A client states a limit, not the length it is going to get: the length rounded up to a power of two. */
-export const limitOf = ({ outputTokens }: TraceRequest): number => 2 ** Math.ceil(Math.log2(outputTokens))
+export const limitOf = ({ outputTokens }: TraceRequest): number =>
+  Math.min(TOKENS_MAX, 2 ** Math.ceil(Math.log2(outputTokens)))

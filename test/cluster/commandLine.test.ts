@@ -166,7 +166,7 @@ describe("the command line", () => {
     expect(await run(["client", "--address", address, "hello"])).toEqual({
       exitCode: 1,
       out: "",
-      err: `cannot connect to the balancer at ${address}: goodbye: unauthorized (who are you).\n`
+      err: `cannot connect to the balancer at ${address}: goodbye: unauthorized (who are you). Set PARALLAX_AUTH_CLIENTS, or for an administrator PARALLAX_AUTH_ADMINS, to a credential that it knows.\n`
     })
     await balancer.close()
   })
@@ -352,12 +352,17 @@ describe("replay-live", () => {
     [
       "test/fixtures/broken.jsonl",
       1,
-      /^test\/fixtures\/broken\.jsonl:2:in: must be a whole number of at least 1\n$/
+      /^test\/fixtures\/broken\.jsonl:2:in: must be a whole number from 1 to 4294967295\n$/
     ],
     [
       "test/fixtures/small.jsonl --against-replay --address 127.0.0.1:1",
       2,
       /^--against-replay is for a cluster/
+    ],
+    [
+      "test/fixtures/broken.jsonl --skip-bad",
+      2,
+      /^test\/fixtures\/broken\.jsonl: 1 lines break the format and were skipped\.\ntest\/fixtures\/broken\.jsonl has no requests\.\n$/
     ],
     ["test/fixtures/small.jsonl --workers 0", 2, /^A cluster started for a replay needs workers/],
     ["test/fixtures/small.jsonl --workers 1 --model absent", 2, /^--model must be one of sim\.\n$/],

@@ -324,7 +324,7 @@ describe("messages", () => {
     ],
     [
       { auth: { clients: ["short"] } },
-      "auth.clients must be a list of different texts of 16 to 512 visible characters without commas, got a list (cluster.config.ts). Make one with: openssl rand -hex 24"
+      "auth.clients must be a list of different texts of 16 to 512 visible ASCII characters without commas, got a list (cluster.config.ts). Make one with: openssl rand -hex 24"
     ],
     [
       { pipeline: { placement: { policy: "power-of-two", e: 3 } } },

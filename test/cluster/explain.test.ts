@@ -376,4 +376,16 @@ describe("explain", () => {
   ])("%j fails", async (args, err, exitCode) => {
     expect(await run(args)).toEqual({ exitCode, out: "", err })
   })
+
+  test("without a credential where one is needed says how to give it", async () => {
+    const error = { message: "a valid bearer credential is needed" }
+    const listener = Bun.serve({ port: 0, fetch: () => Response.json({ error }, { status: 401 }) })
+    const ran = await run(["explain", "0123456789abcdef", "--address", `127.0.0.1:${listener.port}`])
+    await listener.stop()
+    expect(ran).toEqual({
+      exitCode: 1,
+      out: "",
+      err: "A valid bearer credential is needed. Give it with --credential, or set PARALLAX_AUTH_CLIENTS.\n"
+    })
+  })
 })

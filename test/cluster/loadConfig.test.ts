@@ -20,7 +20,10 @@ beforeAll(() => {
     "cluster.config.ts": 'export default { cluster: { name: "ts" }, listen: { port: 1 as number } }',
     "a.json": '{ "cluster": { "name": "json" } }',
     "a.yaml": "cluster:\n  name: yaml\nlisten:\n  port: 3\n",
+    "marked.json": '\ufeff{ "cluster": { "name": "marked" } }',
+    "marked.yaml": "\ufeffcluster:\n  name: marked\n",
     "broken.json": "{",
+    "broken.ts": "export default {\n  cluster: [ }\n",
     "getter.ts": 'export default { get listen() { throw new Error("out of tea") } }',
     "never.ts": "await new Promise(() => {}); export default {}",
     "throws.ts": 'throw new Error("out of coffee")',
@@ -59,6 +62,8 @@ describe("the file", () => {
     [undefined, {}, "ts"],
     ["a.json", {}, "json"],
     ["a.yaml", {}, "yaml"],
+    ["marked.json", {}, "marked"],
+    ["marked.yaml", {}, "marked"],
     [undefined, { PARALLAX_CONFIG: "a.json" }, "json"],
     ["a.yaml", { PARALLAX_CONFIG: "a.json" }, "yaml"],
     ["a.yaml", { PARALLAX_CLUSTER_NAME: "variable" }, "variable"]
@@ -73,6 +78,7 @@ describe("the file", () => {
   test.each([
     ["absent.ts", "absent.ts does not exist. Give --config the path of a file that does."],
     ["broken.json", expect.stringMatching(/^broken\.json cannot be read: JSON/)],
+    ["broken.ts", "broken.ts:2:14 cannot be read: Unexpected }"],
     ["throws.ts", "throws.ts cannot be read: out of coffee"],
     ["getter.ts", "getter.ts cannot be read: out of tea"],
     ["within", "within is a directory. Give --config the path of a file."],

@@ -392,7 +392,7 @@ describe("simulate", () => {
       exitCode: 1,
       out: "",
       err: expect.stringMatching(
-        /^test\/fixtures\/broken\.jsonl:2:in: must be a whole number of at least 1\n$/
+        /^test\/fixtures\/broken\.jsonl:2:in: must be a whole number from 1 to 4294967295\n$/
       )
     })
   })

@@ -57,7 +57,7 @@ describe("however many replays there are at a time", () => {
     expect(await run([...args, "--trace", "test/fixtures/broken.jsonl"])).toMatchObject({
       exitCode: 1,
       out: "",
-      err: "test/fixtures/broken.jsonl:2:in: must be a whole number of at least 1\n"
+      err: "test/fixtures/broken.jsonl:2:in: must be a whole number from 1 to 4294967295\n"
     })
   })
 })

@@ -1,4 +1,4 @@
-import { describe, expect } from "bun:test"
+import { describe, expect, test } from "bun:test"
 import * as fc from "fast-check"
 import type { Trace, TraceRequest } from "../../src/domain/Trace.ts"
 import { outlineOf, type TraceOutline } from "../../src/domain/traces/outline.ts"
@@ -153,4 +153,20 @@ const defects: ReadonlyArray<Planted<Subject>> = [
 ]
 
 describe("the outline of a trace", () => keepsAll(laws, outlineOf))
+
+test("a trace may span more minutes than there is memory for", () => {
+  const request = {
+    promptTokens: 1,
+    outputTokens: 1,
+    blocks: [],
+    session: undefined,
+    tenant: undefined,
+    model: undefined
+  }
+  const header = { name: "x", kind: "real", blockSize: null, partialTail: false }
+  const arrivals = [0, Number.MAX_SAFE_INTEGER]
+  const outline = outlineOf({ header, requests: arrivals.map((arrivalMs) => ({ arrivalMs, ...request })) })
+  expect(outline.dispersion).toBeCloseTo(1, 6)
+})
+
 describe("planted defects", () => findsAll(laws, defects))

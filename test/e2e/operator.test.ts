@@ -33,7 +33,9 @@ test("the status of a cluster is for those with a credential", async () => {
   expect(await run(["status", "--address", tcp])).toMatchObject({
     exitCode: 1,
     out: "",
-    err: expect.stringMatching(/goodbye: unauthorized \(.*\)\.\n$/)
+    err: expect.stringMatching(
+      /goodbye: unauthorized \(.*\)\. Set .* PARALLAX_AUTH_ADMINS, to a credential that it knows\.\n$/
+    )
   })
 }, 30_000)
 

@@ -26,11 +26,16 @@ export const explainLive = Effect.fnUntraced(function* ({
   if (!URL.canParse(url))
     return yield* misused(`--address: "${address}" is not an address: expected host:port.`)
   const secret = credential ?? credentialIn(shell, "CLIENTS")
-  const { body, ok } = yield* Effect.tryPromise({
+  const { body, ok, status } = yield* Effect.tryPromise({
     try: (signal) => ask(url, secret, signal),
     catch: () => failed(`No HTTP answer from ${address}. Is it the HTTP address that the cluster printed?`)
   })
-  if (!ok) return yield* failed(messageIn(body) ?? `${address} did not answer as a balancer does.`)
+  if (!ok) {
+    const message = messageIn(body) ?? `${address} did not answer as a balancer does.`
+    return yield* failed(
+      status === 401 ? `${message} Give it with --credential, or set PARALLAX_AUTH_CLIENTS.` : message
+    )
+  }
   const text = json ? `${body.trimEnd()}\n` : liveExplanationText(JSON.parse(body) as LiveExplanation)
   yield* write(text)
 })
@@ -39,10 +44,10 @@ const ask = async (
   url: string,
   secret: string | undefined,
   signal: AbortSignal
-): Promise<{ readonly ok: boolean; readonly body: string }> => {
+): Promise<{ readonly ok: boolean; readonly status: number; readonly body: string }> => {
   const headers = secret === undefined ? {} : { authorization: `Bearer ${secret}` }
   const response = await fetch(url, { headers, signal })
-  return { ok: response.ok, body: await response.text() }
+  return { ok: response.ok, status: response.status, body: await response.text() }
 }
 
 /** What an error of the listener says. */

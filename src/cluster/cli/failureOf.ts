@@ -8,8 +8,12 @@ export const failureOf = (cause: unknown): CliFailure => {
   if (cause instanceof RangeError) return misused(cause.message)
   if (cause instanceof CliFailure) return cause
   if (!(cause instanceof ConnectFailed)) return failed(messageOf(cause))
-  const isAnswered = isRefusal(cause.why) || cause.why.endsWith(WRONG_PORT)
-  return failed(
-    `${cause.message}.${isAnswered ? "" : " Is the cluster running? Start it with: bun run cluster"}`
-  )
+  return failed(`${cause.message}.${hintAt(cause.why)}`)
+}
+
+const hintAt = (why: string): string => {
+  if (why.startsWith("goodbye: unauthorized"))
+    return " Set PARALLAX_AUTH_CLIENTS, or for an administrator PARALLAX_AUTH_ADMINS, to a credential that it knows."
+  if (isRefusal(why) || why.endsWith(WRONG_PORT)) return ""
+  return " Is the cluster running? Start it with: bun run cluster"
 }

@@ -5,6 +5,7 @@ import {
   countFlag,
   factorFlag,
   jsonFlag,
+  skipBadFlag,
   speedFlag,
   switchFlag,
   textFlag,
@@ -30,6 +31,7 @@ export const replayCommand = Command.make(
       1
     ),
     limit: countFlag("limit", "Requests of the trace to send, from its start. Default: all.", Infinity),
+    skipBad: skipBadFlag,
     model: textFlag(
       "model",
       "Served model that requests for models not served are sent to. Default: the first."

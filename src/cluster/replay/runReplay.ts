@@ -28,6 +28,7 @@ export interface ReplayFlags {
   readonly speed: number
   readonly timeScale: number
   readonly limit: number
+  readonly skipBad: boolean
   readonly model: string | undefined
   /** In ms of trace time; Infinity for no target. */
   readonly sloTtft: number
@@ -51,7 +52,7 @@ export const runReplay = Effect.fnUntraced(function* (
 ): Effect.fn.Return<void, CliFailure, Shell | Scope.Scope> {
   const shell = yield* Shell
   const { speed, timeScale } = flags
-  const trace = yield* readTrace(flags.trace, { limit: flags.limit })
+  const trace = yield* readTrace(flags.trace, flags)
   if (trace.requests.length === 0) return yield* misused(`${flags.trace} has no requests.`)
   if (flags.againstReplay && flags.address !== undefined)
     return yield* misused(

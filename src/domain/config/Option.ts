@@ -223,7 +223,7 @@ export const secrets = (options: Doc): Leaf<ReadonlyArray<string>, ReadonlyArray
   node: "leaf",
   kind: "secrets",
   suffix: "",
-  rule: "a list of different texts of 16 to 512 visible characters without commas",
+  rule: "a list of different texts of 16 to 512 visible ASCII characters without commas",
   fallback: [],
   decode: (value) => readSecrets(value)?.map((secret) => Redacted.make(secret)),
   fix: () => "Make one with: openssl rand -hex 24"

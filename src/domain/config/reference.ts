@@ -79,7 +79,7 @@ export default {
 }
 \`\`\`
 
-\`.json\` and \`.yaml\` files hold the same options. Around the object there may be a call of \`defineConfig\`, from \`parallax/config\`: it
+\`.json\` and \`.yaml\` files that are named so hold the same options. Around the object there may be a call of \`defineConfig\`, from \`parallax/config\`: it
 returns what it is given and has the editor check it, but a file outside of this repository cannot import it. The file is read when the cluster
 starts, and not again.
 

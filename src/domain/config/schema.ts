@@ -1,3 +1,4 @@
+import { LABEL_RULE, labelPattern } from "../label.ts"
 import {
   boolean,
   choice,
@@ -11,7 +12,6 @@ import {
   type List,
   type Variant
 } from "./Option.ts"
-import { LABEL_RULE, labelPattern } from "../label.ts"
 import { type NamedPipeline, policyList, policyVariant, type PolicyDescription } from "./pipeline.ts"
 
 /** What the schema must be told, because it lives in layers above: the policies and engine presets there are. */

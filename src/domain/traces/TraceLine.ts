@@ -1,5 +1,6 @@
 import { LABEL_RULE, labelPattern } from "../label.ts"
 import { isRequestId } from "../requestId.ts"
+import { TOKENS_MAX } from "../Trace.ts"
 
 /** Problems reported at once; a file with more is hardly a trace. */
 export const PROBLEMS_MAX = 5
@@ -46,6 +47,21 @@ export class TraceLine {
     const value = this.fields[field]
     if (isCount(value) && value >= minimum) return value
     this.problem(field, `must be a whole number of at least ${minimum}`)
+    return Number.NaN
+  }
+
+  /** Null where the field says that there is none; left out it says nothing. */
+  integerOrNull(field: string, minimum: number): number | null {
+    const value = this.fields[field]
+    if (value === null || (isCount(value) && value >= minimum)) return value
+    this.problem(field, `must be a whole number of at least ${minimum}, or null`)
+    return null
+  }
+
+  tokens(field: string): number {
+    const value = this.fields[field]
+    if (isCount(value) && value >= 1 && value <= TOKENS_MAX) return value
+    this.problem(field, `must be a whole number from 1 to ${TOKENS_MAX}`)
     return Number.NaN
   }
 

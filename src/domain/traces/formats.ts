@@ -87,11 +87,10 @@ const llmTrace: TraceFormat = {
       return unknown
     }
     const about = line.others(headerFields)
-    const blockSize = line.value("blockSize") === null ? null : line.integer("blockSize", 1)
     return {
       name: line.label("name") ?? "",
       kind: line.label("kind") ?? "",
-      blockSize,
+      blockSize: line.integerOrNull("blockSize", 1),
       partialTail: line.value("partialTail") === true,
       ...(about && { about })
     }
@@ -99,11 +98,11 @@ const llmTrace: TraceFormat = {
   header: unknown,
   startsAtOnce: false,
   readRequest: (line, { blockSize }) => {
-    const promptTokens = line.integer("in", 1)
+    const promptTokens = line.tokens("in")
     return {
       arrivalMs: line.integer("t", 0),
       promptTokens,
-      outputTokens: line.integer("out", 1),
+      outputTokens: line.tokens("out"),
       blocks: readBlocks(line, "blocks", promptTokens, blockSize),
       session: line.label("session"),
       turn: line.value("turn") === undefined ? undefined : line.integer("turn", 1),
@@ -128,11 +127,11 @@ const mooncake: TraceFormat = {
   header: { name: "", kind: "real", blockSize: MOONCAKE_BLOCK, partialTail: true },
   startsAtOnce: true,
   readRequest: (line, { blockSize }) => {
-    const promptTokens = line.integer("input_length", 1)
+    const promptTokens = line.tokens("input_length")
     return {
       arrivalMs: line.decimal("timestamp", 0),
       promptTokens,
-      outputTokens: line.integer("output_length", 1),
+      outputTokens: line.tokens("output_length"),
       blocks: readBlocks(line, "hash_ids", promptTokens, blockSize),
       ...unlabelled
     }
@@ -176,8 +175,8 @@ const vllmBench: TraceFormat = {
   startsAtOnce: true,
   readRequest: (line) => ({
     arrivalMs: 1000 * line.decimal("start_times", 0),
-    promptTokens: line.integer("input_lens", 1),
-    outputTokens: line.integer("output_lens", 1),
+    promptTokens: line.tokens("input_lens"),
+    outputTokens: line.tokens("output_lens"),
     blocks: [],
     ...unlabelled,
     model: line.label("model_id")
@@ -237,8 +236,8 @@ const tableFormat = (
   startsAtOnce: false,
   readRequest: (line) => ({
     arrivalMs: timeMs(line, timeField),
-    promptTokens: line.integer(promptField, 1),
-    outputTokens: line.integer(outputField, 1),
+    promptTokens: line.tokens(promptField),
+    outputTokens: line.tokens(outputField),
     blocks: [],
     ...unlabelled,
     model: modelColumn === undefined ? undefined : line.label(modelColumn)

@@ -45,12 +45,6 @@ export const outlineOf = (trace: Trace): TraceOutline => {
   const startMs = arrivals[0] ?? 0
   const spanMs = (arrivals.at(-1) ?? 0) - startMs
   const gaps = spread(arrivals.slice(1).map((arrivalMs, i) => arrivalMs - arrivals[i]!))
-  const minutes = new Array<number>(Math.floor(spanMs / MINUTE_MS)).fill(0)
-  for (const arrivalMs of arrivals) {
-    const minute = Math.floor((arrivalMs - startMs) / MINUTE_MS)
-    if (minute < minutes.length) minutes[minute]!++
-  }
-  const counts = minutes.length < 2 ? null : spread(minutes)
   const sessions = requests.flatMap(({ session }) => session ?? [])
   const count = new Set(sessions).size
   return {
@@ -60,7 +54,7 @@ export const outlineOf = (trace: Trace): TraceOutline => {
     spanMs,
     requestsPerSecond: traffic.requestsPerSecond,
     gapVariation: gaps && Math.sqrt(gaps.variance) / gaps.mean,
-    dispersion: counts && counts.variance / counts.mean,
+    dispersion: dispersionOf(arrivals),
     promptTokens: lengths(requests.map(({ promptTokens }) => promptTokens)),
     outputTokens: lengths(requests.map(({ outputTokens }) => outputTokens)),
     blockSize: header.blockSize,
@@ -74,6 +68,25 @@ export const outlineOf = (trace: Trace): TraceOutline => {
 }
 
 const MINUTE_MS = 60_000
+
+/** Of times in order, in whole minutes from the first one. Minutes without any are not kept: a trace may span any number of them. */
+const dispersionOf = (arrivals: ReadonlyArray<number>): number | null => {
+  const startMs = arrivals[0] ?? 0
+  const minutes = Math.floor(((arrivals.at(-1) ?? 0) - startMs) / MINUTE_MS)
+  const counts = new Map<number, number>()
+  for (const arrivalMs of arrivals) {
+    const minute = Math.floor((arrivalMs - startMs) / MINUTE_MS)
+    if (minute < minutes) counts.set(minute, (counts.get(minute) ?? 0) + 1)
+  }
+  if (minutes < 2) return null
+  let sum = 0
+  let squares = 0
+  for (const count of counts.values()) {
+    sum += count
+    squares += count * count
+  }
+  return squares / sum - sum / minutes
+}
 
 /** Null where there is no mean to speak of. */
 const spread = (

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
 import { join } from "node:path"
-import type { Trace } from "../../../src/domain/Trace.ts"
+import { limitOf, type Trace } from "../../../src/domain/Trace.ts"
 import { FIRST_LINES } from "../../../src/domain/traces/formats.ts"
 import { parseTrace } from "../../../src/domain/traces/parseTrace.ts"
 import { BLOCK_TOKENS, traceChain } from "../../../src/domain/traceChain.ts"
@@ -76,14 +76,21 @@ describe("a trace", () => {
     )
   })
 
+  test("states no limit that a request cannot carry, however long an answer was", () => {
+    const read = parseTrace(textOf(header, { t: 0, in: 1, out: 2 ** 32 - 1 }))
+    expect("trace" in read && read.trace.requests.map(limitOf)).toEqual([2 ** 32 - 1])
+  })
+
   test.each([
     ["", ["1: the file is empty"]],
     ["{", [`1: must be ${FIRST_LINES}`]],
     [textOf({ ...header, format: "csv" }), ['1:format: must be "llm-trace/1"']],
-    [textOf(header, { t: 1, in: 0, out: 1 }), ["2:in: must be a whole number of at least 1"]],
+    [textOf(header, { t: 1, in: 0, out: 1 }), ["2:in: must be a whole number from 1 to 4294967295"]],
+    [textOf(header, { t: 1, in: 2 ** 32, out: 1 }), ["2:in: must be a whole number from 1 to 4294967295"]],
+    [textOf({ ...header, blockSize: 0 }), ["1:blockSize: must be a whole number of at least 1, or null"]],
     [
       textOf(header, { t: -1, in: 1, out: 1.5 }),
-      ["2:t: must be a whole number of at least 0", "2:out: must be a whole number of at least 1"]
+      ["2:t: must be a whole number of at least 0", "2:out: must be a whole number from 1 to 4294967295"]
     ],
     [
       textOf(header, { t: 9, in: 1, out: 1 }, "", { t: 8, in: 1, out: 1 }),
