@@ -28,6 +28,8 @@ export interface ConfigSources {
 export interface LoadedConfig {
   readonly config: Config
   readonly entries: ReadonlyArray<Entry>
+  /** The file that was read, as it was named. */
+  readonly file: string | undefined
 }
 
 /**
@@ -47,7 +49,7 @@ export const loadConfig = Effect.fnUntraced(function* (
   const layers = [...(file === undefined ? [] : [file]), variables.layer, assign(sources.flags ?? [])]
   const resolved = resolveConfig(catalogue, layers, sources.insecure === true)
   const problems = [...variables.problems, ...(resolved._tag === "Invalid" ? resolved.problems : [])]
-  if (resolved._tag === "Valid" && problems.length === 0) return resolved
+  if (resolved._tag === "Valid" && problems.length === 0) return { ...resolved, file: file?.name }
   return yield* misused(problems.map(({ message }) => message).join("\n"))
 })
 
@@ -56,7 +58,7 @@ const readFile = Effect.fnUntraced(function* (
   directory: string,
   asked: string | undefined,
   source: string
-): Effect.fn.Return<Layer | undefined, CliFailure> {
+): Effect.fn.Return<(Layer & { readonly name: string }) | undefined, CliFailure> {
   if (asked === "") return yield* misused(`${source} is empty. Give it the path of a file, or leave it out.`)
   const name = asked ?? FILE_DEFAULT
   const path = absolute(directory, name)
@@ -84,7 +86,7 @@ const readFile = Effect.fnUntraced(function* (
     return yield* misused(
       `${name} holds a secret and others may read it. Run chmod 600 ${name}, or set the variable of the option in its place, as PARALLAX_AUTH_CLIENTS.`
     )
-  return { values, origin: () => name }
+  return { name, values, origin: () => name }
 })
 
 const parse = async (path: string): Promise<unknown> => {

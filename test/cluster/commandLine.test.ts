@@ -69,7 +69,16 @@ describe("the command line", () => {
     [["worker", "--model", "absent"], /^--model must be one of sim\.\n$/],
     [["worker", "--name", "my worker"], /^--name must be 1 to 128 letters, digits and /],
     [["worker", "--time-scale", "0"], /^models\[0\].engine.timeScale must be .*\(--time-scale\)/],
-    [["config", "check", "--config", "absent.ts"], /^absent.ts does not exist/]
+    [["config", "check", "--config", "absent.ts"], /^absent.ts does not exist/],
+    [
+      ["policies", "show", "rond-robin"],
+      /^There is no policy "rond-robin"\. Did you mean "round-robin"\?\n$/
+    ],
+    [["policies", "show", "fair"], /^"fair" is a pipeline, a preset of several policies: /],
+    [
+      ["simulate", "--slo-ttft", "soon"],
+      /^Invalid value for flag --slo-ttft: "soon".*a time above 0, as in 5s/
+    ]
   ])("%j is refused on standard error with exit code 2", async (args, err) => {
     const ran = await run(args)
     expect(ran).toMatchObject({ exitCode: 2, out: "" })
@@ -102,7 +111,7 @@ describe("the command line", () => {
   test("config check says what has no effect, of what is valid", async () => {
     expect(await run(["config", "check"], { PARALLAX_MODELS_0_WORKERS_MAX: "8" })).toEqual({
       exitCode: 0,
-      out: "The configuration is valid.\n",
+      out: "The configuration is valid; cluster.config.ts was read.\n",
       err: "models[0].workersMax has no effect: the policy of pipeline.scaling does not follow the load (PARALLAX_MODELS_0_WORKERS_MAX). Name one there that does (`bun run policies list`), or leave this out.\n"
     })
   })

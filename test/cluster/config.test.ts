@@ -458,9 +458,18 @@ describe("words", () => {
   })
 
   test.each([
+    ["250ms", 250],
+    ["1.5s", 1_500],
+    ["2m", 120_000],
+    ["1h", 3_600_000]
+  ])("%p is short for %p ms", (text, ms) => expect(parseDuration(text)).toBe(ms))
+
+  test.each([
     "5",
-    "5s",
+    "5 s",
     "5 Seconds",
+    "5seconds",
+    "5ss",
     "-5 seconds",
     "5  seconds",
     "five seconds",

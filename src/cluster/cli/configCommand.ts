@@ -34,10 +34,10 @@ const check = Command.make(
   "check",
   { config: configFlag, insecure: insecureFlag },
   Effect.fnUntraced(function* ({ config: file, insecure }) {
-    const { config, entries } = yield* loadConfig({ file, insecure })
+    const { config, entries, file: read } = yield* loadConfig({ file, insecure })
     const { err } = yield* Shell
     for (const { message } of idleOptions(config, entries)) err(`${message}\n`)
-    yield* write("The configuration is valid.\n")
+    yield* write(`The configuration is valid; ${read === undefined ? "no file was" : `${read} was`} read.\n`)
   })
 ).pipe(
   Command.withDescription(

@@ -1,4 +1,6 @@
+import * as Option from "effect/Option"
 import { Flag } from "effect/cli"
+import { parseDuration } from "../../domain/config/duration.ts"
 
 /** Text that may be left out. */
 export const textFlag = (name: string, help: string, metavar = "text"): Flag.Flag<string | undefined> =>
@@ -59,6 +61,21 @@ const within =
 export const countFlag = within(Flag.Int, 1, "at least 1")
 /** A number above 0. */
 export const factorFlag = within(Flag.Finite, Number.MIN_VALUE, "a number above 0")
+
+/** A time above 0, in ms, as which a number alone counts. */
+export const timeFlag = (name: string, help: string, fallbackMs: number): Flag.Flag<number> =>
+  Flag.String(name).pipe(
+    Flag.withDescription(help),
+    Flag.withMetavar("time"),
+    Flag.filterMap(
+      (text) => {
+        const ms = parseDuration(text) ?? Number(text)
+        return ms > 0 && ms < Number.POSITIVE_INFINITY ? Option.some(ms) : Option.none()
+      },
+      () => "a time above 0, as in 5s, 200ms or 5000 (ms)"
+    ),
+    Flag.withDefault(fallbackMs)
+  )
 
 /** A slower replay does nothing but wait, and a faster one is a burst. */
 export const speedFlag = within(Flag.Finite, 0.001, "at least 0.001")(

@@ -50,7 +50,9 @@ const show = Command.make(
         all.map(({ entry }) => entry.name)
       )
       return yield* misused(
-        `There is no policy of this name. ${near ?? "`bun run policies list` shows them all."}`
+        Object.hasOwn(pipelines, name)
+          ? `"${name}" is a pipeline, a preset of several policies: \`bun run policies list --json\` shows which.`
+          : `There is no policy "${name}". ${near ?? "`bun run policies list` shows them all."}`
       )
     }
     const described = found.map(({ point, entry }) => describePolicy(point, entry))

@@ -9,6 +9,7 @@ import {
   speedFlag,
   switchFlag,
   textFlag,
+  timeFlag,
   traceFormats
 } from "./flags.ts"
 import { optionFlag } from "./optionFlag.ts"
@@ -36,14 +37,14 @@ export const replayCommand = Command.make(
       "model",
       "Served model that requests for models not served are sent to. Default: the first."
     ),
-    sloTtft: factorFlag(
+    sloTtft: timeFlag(
       "slo-ttft",
-      "Target for the time to the first token, in ms of trace time, for goodput.",
+      "Target for the time to the first token, in trace time, for goodput.",
       Infinity
     ),
-    sloTpot: factorFlag(
+    sloTpot: timeFlag(
       "slo-tpot",
-      "Target for the time per further token, in ms of trace time, for goodput.",
+      "Target for the time per further token, in trace time, for goodput.",
       Infinity
     ),
     againstReplay: switchFlag(

@@ -8,7 +8,16 @@ import { generatedHelp } from "../simulate/generated.ts"
 import type { Asked } from "../simulate/runExplain.ts"
 import type { SimulateFlags } from "../simulate/runSimulate.ts"
 import type { SweepFlags } from "../simulate/runSweep.ts"
-import { countFlag, jsonFlag, skipBadFlag, speedFlag, switchFlag, textFlag, traceFormats } from "./flags.ts"
+import {
+  countFlag,
+  jsonFlag,
+  skipBadFlag,
+  speedFlag,
+  switchFlag,
+  textFlag,
+  timeFlag,
+  traceFormats
+} from "./flags.ts"
 
 /** What a machine can hold at a time. */
 const WORKERS_MAX = 10_000
@@ -103,8 +112,8 @@ const setting = {
     Flag.withDescription("Pipeline that placements and rivals run in. Default: default."),
     Flag.withDefault("default" as const)
   ),
-  sloTtft: countFlag("slo-ttft", "Target for the time to the first token, in ms. Default: 5000.", 5000),
-  sloTpot: countFlag("slo-tpot", "Target for the time per further token, in ms. Default: 100.", 100),
+  sloTtft: timeFlag("slo-ttft", "Target for the time to the first token. Default: 5s.", 5000),
+  sloTpot: timeFlag("slo-tpot", "Target for the time per further token. Default: 100ms.", 100),
   warmUp: share(
     "warm-up",
     "Share of the requests, from the first on, that do not count. Default: 0.1.",

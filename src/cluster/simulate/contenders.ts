@@ -1,12 +1,12 @@
 import { didYouMean } from "../../domain/config/Option.ts"
 import type { OptionSpec, OptionValue, PolicyChoice } from "../../domain/config/pipeline.ts"
+import { DURATION_RULE, parseDuration } from "../../domain/config/duration.ts"
 import type { PlacementEntry } from "../../policies/Placement.ts"
 import { choiceOf, type PipelineChoice, pipelines } from "../../policies/pipelines.ts"
 import { optionProblem, type PolicyEntry } from "../../policies/Policy.ts"
 import { findAdmission, placements, rivals } from "../../policies/registry.ts"
 import type { Targets } from "../../simulator/report/bounds.ts"
 import type { Contender } from "../../simulator/report/ground.ts"
-import { LENGTH_RULE, lengthOf } from "./lengthOf.ts"
 
 export type PresetName = keyof typeof pipelines
 
@@ -82,7 +82,8 @@ export const optionsOf = (
       return `${name} has no option "${option}". ${hint}`
     }
     const value = valueOf(spec, rest.join("="))
-    const problem = spec.kind === "duration" && Number.isNaN(value) ? LENGTH_RULE : optionProblem(spec, value)
+    const problem =
+      spec.kind === "duration" && Number.isNaN(value) ? DURATION_RULE : optionProblem(spec, value)
     if (problem !== null) return `Option ${option} of ${name} ${problem}.`
     options[option] = value as OptionValue
   }
@@ -96,7 +97,7 @@ const valueOf = (spec: OptionSpec, text: string): unknown => {
     case "boolean":
       return text === "true" ? true : text === "false" ? false : text
     case "duration":
-      return lengthOf(text) ?? Number(text || Number.NaN)
+      return parseDuration(text) ?? Number(text || Number.NaN)
     default:
       return Number(text || Number.NaN)
   }

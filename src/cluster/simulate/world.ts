@@ -1,13 +1,13 @@
 import * as Effect from "effect/Effect"
 import { didYouMean } from "../../domain/config/Option.ts"
 import type { PolicyChoice } from "../../domain/config/pipeline.ts"
+import { DURATION_RULE, parseDuration } from "../../domain/config/duration.ts"
 import { scalings } from "../../policies/registry.ts"
 import type { Crash, SlowDown } from "../../simulator/replay/faults.ts"
 import { HEARTBEAT_MS, NETWORK_MS } from "../../simulator/replay/Replay.ts"
 import type { World } from "../../simulator/report/ground.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import { optionsOf } from "./contenders.ts"
-import { LENGTH_RULE, lengthOf } from "./lengthOf.ts"
 import type { TrafficFlags } from "./traffic.ts"
 import { type WeightFlags, weightsOf } from "./weights.ts"
 
@@ -134,8 +134,8 @@ const scalingOf = ({
     )
   const policy = scalingChoice(scale)
   if (typeof policy === "string") return misused(`--scale: ${policy}`)
-  const coldStartMs = lengthOf(coldStart ?? COLD_START)
-  if (coldStartMs === undefined) return misused(`--cold-start: "${coldStart}" ${LENGTH_RULE}.`)
+  const coldStartMs = parseDuration(coldStart ?? COLD_START)
+  if (coldStartMs === undefined) return misused(`--cold-start: "${coldStart}" ${DURATION_RULE}.`)
   return Effect.succeed({ policy, least: workers, coldStartMs })
 }
 

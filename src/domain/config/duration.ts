@@ -6,12 +6,17 @@ const unitMs: Readonly<Record<string, number>> = {
   minute: 60_000,
   hour: 3_600_000
 }
-const form = /^(\d+(?:\.\d+)?) (milli|second|minute|hour)s?$/
+const shortUnits: Readonly<Record<string, string>> = { ms: "milli", s: "second", m: "minute", h: "hour" }
+const form = /^(\d+(?:\.\d+)?)(?: (milli|second|minute|hour)s?|(ms|s|m|h))$/
 
-/** Milliseconds of `"250 millis"`, `"1.5 seconds"`, `"10 minutes"`, `"1 hour"`; `undefined` for anything else. */
+/** What a text must be, on the command line. */
+export const DURATION_RULE = "must be a length of time, as in 30s, 500ms or 2m"
+
+/** Milliseconds of `"250 millis"` or `"250ms"`, `"1.5 seconds"`, `"10 minutes"`, `"1h"`; `undefined` for anything else. */
 export const parseDuration = (text: string): number | undefined => {
-  const parts = form.exec(text)
-  return parts === null ? undefined : Number(parts[1]) * unitMs[parts[2]!]!
+  const [, count, long, short] = form.exec(text) ?? []
+  const unit = long ?? shortUnits[short!]
+  return unit === undefined ? undefined : Number(count) * unitMs[unit]!
 }
 
 /** The shortest text that `parseDuration` reads back as `ms`. */

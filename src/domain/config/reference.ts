@@ -94,6 +94,6 @@ Where an option is stated in several places, the later one of this list counts:
 \`bun run config check\` says all that is wrong and exits with 2. Of a valid one it says which options differ from their defaults and yet
 have no effect, because of what others are.
 
-A time is written with its unit: \`"250 millis"\`, \`"5 seconds"\`, \`"10 minutes"\`, \`"1 hour"\`. A variable changes one entry of
+A time is written with its unit: \`"250 millis"\`, \`"5 seconds"\`, \`"10 minutes"\`, \`"1 hour"\`, or shorter: \`"250ms"\`, \`"5s"\`, \`"10m"\`, \`"1h"\`. A variable changes one entry of
 a list: \`PARALLAX_MODELS_0_WORKERS\` is that of the first model. Credentials in a variable are separated by commas, and are shown nowhere.
 The cluster refuses to listen on an address that other machines can reach while some role needs no credential, unless \`--insecure\` is typed.`

@@ -35,7 +35,8 @@ export const measures = {
   ttftMsMean: {
     heading: "TTFT ms",
     better: "less",
-    summary: "Time from arrival to the first token, of requests that were done: mean,",
+    summary:
+      "Time from arrival to the first token, of requests that were done, and in the bound of all: mean,",
     show: ms
   },
   ttftMsP50: { heading: "p50", better: "less", summary: "median,", show: ms },
