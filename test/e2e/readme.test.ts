@@ -2,17 +2,17 @@ import { expect, test } from "bun:test"
 import { run, spawn } from "../cluster/support/commands.ts"
 import { root, sources } from "../support/repository.ts"
 
-/** A fenced block of README.md. */
+/** A fenced block of a page. */
 interface Fence {
   readonly language: string
   readonly text: string
 }
 
 const [readme] = sources("", /^README\.md$/)
-const fences: ReadonlyArray<Fence> = [...readme!.text.matchAll(/^```(\w*)\n([^]*?)^```$/gm)].map((match) => ({
-  language: match[1]!,
-  text: match[2]!
-}))
+const [guide] = sources("docs", /^docs\/README\.md$/)
+const fencesOf = (text: string): ReadonlyArray<Fence> =>
+  [...text.matchAll(/^```(\w*)\n([^]*?)^```$/gm)].map((match) => ({ language: match[1]!, text: match[2]! }))
+const fences = fencesOf(readme!.text)
 
 /** The first block of commands that begins like this, and the block behind it: what README says they print. */
 const transcript = (begin: string): { readonly commands: string; readonly printed: string } => {
@@ -22,11 +22,30 @@ const transcript = (begin: string): { readonly commands: string; readonly printe
   return { commands: commands!.text, printed: printed!.text }
 }
 
+/** What follows `begin` in a command that may be written over several lines. */
+const argumentsOf = (command: string, begin: string): ReadonlyArray<string> =>
+  command.replaceAll("\\\n", " ").slice(begin.length).trim().split(/\s+/)
+
 test("`simulate` prints the table that README shows", () => {
   const begin = "npx bun run simulate "
   const { commands, printed } = transcript(begin)
-  const args = commands.replaceAll("\\\n", " ").slice(begin.length).trim().split(/\s+/)
-  expect(spawn(["simulate", ...args])).toMatchObject({ exitCode: 0, out: printed })
+  expect(spawn(["simulate", ...argumentsOf(commands, begin)])).toMatchObject({ exitCode: 0, out: printed })
+}, 60_000)
+
+test("the policies of the first page come out as its table says", () => {
+  const begin = "bun run simulate "
+  const command = fencesOf(guide!.text).find(({ text }) => text.startsWith(begin))
+  const { out } = spawn(["simulate", ...argumentsOf(command!.text, begin), "--json"])
+  const { results } = JSON.parse(out) as {
+    readonly results: ReadonlyArray<Readonly<Record<"goodput" | "ttftMsMean", { readonly mean: number }>>>
+  }
+  const said = [...guide!.text.matchAll(/\| +([\d.]+ %) \| +([\d,]+ ms) \|$/gm)].map(([, ...cells]) => cells)
+  expect(said).toEqual(
+    results.map(({ goodput, ttftMsMean }) => [
+      `${(100 * goodput.mean).toFixed(1)} %`,
+      `${Math.round(ttftMsMean.mean).toLocaleString("en")} ms`
+    ])
+  )
 }, 60_000)
 
 test("`cluster` prints the lines that README shows, the ports aside", async () => {
