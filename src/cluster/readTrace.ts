@@ -4,6 +4,7 @@ import type { Trace } from "../domain/Trace.ts"
 import { parseTrace } from "../domain/traces/parseTrace.ts"
 import { PROBLEMS_MAX } from "../domain/traces/TraceLine.ts"
 import { type CliFailure, failed, misused } from "./cli/CliFailure.ts"
+import { counted } from "../structures/counted.ts"
 import { messageOf } from "../structures/messageOf.ts"
 import { Shell } from "./cli/Shell.ts"
 
@@ -35,7 +36,8 @@ export const readTrace = Effect.fnUntraced(function* (
       parsed.length < PROBLEMS_MAX ? [] : [`Problems after the first ${PROBLEMS_MAX} are not shown.`]
     return yield* failed([...parsed.map((problem) => `${name}:${problem}`), ...more].join("\n"))
   }
-  if (parsed.skipped > 0) err(`${name}: ${parsed.skipped} lines break the format and were skipped.\n`)
+  if (parsed.skipped > 0)
+    err(`${name}: skipped ${counted(parsed.skipped, "line")} that did not keep to the format.\n`)
   return parsed.trace
 })
 

@@ -3,6 +3,7 @@ import { resolve } from "node:path"
 import type { Trace } from "../domain/Trace.ts"
 import { traceWriters } from "../domain/traces/writeTrace.ts"
 import { type CliFailure, failed } from "./cli/CliFailure.ts"
+import { counted } from "../structures/counted.ts"
 import { messageOf } from "../structures/messageOf.ts"
 import { Shell } from "./cli/Shell.ts"
 
@@ -26,5 +27,5 @@ export const writeTrace = Effect.fnUntraced(function* (
     catch: (cause) => failed(`${name} cannot be written: ${messageOf(cause)}`)
   })
   for (const loss of losses(trace)) err(`${name}: ${loss}.\n`)
-  err(`${name}: ${trace.requests.length} requests in the format ${format}.\n`)
+  err(`${name}: ${counted(trace.requests.length, "request")} in the format ${format}.\n`)
 })

@@ -371,7 +371,7 @@ describe("replay-live", () => {
     [
       "test/fixtures/broken.jsonl --skip-bad",
       2,
-      /^test\/fixtures\/broken\.jsonl: 1 lines break the format and were skipped\.\ntest\/fixtures\/broken\.jsonl has no requests\.\n$/
+      /^test\/fixtures\/broken\.jsonl: skipped 1 line that did not keep to the format\.\ntest\/fixtures\/broken\.jsonl has no requests\.\n$/
     ],
     ["test/fixtures/small.jsonl --workers 0", 2, /^A cluster started for a replay needs workers/],
     ["test/fixtures/small.jsonl --workers 1 --model absent", 2, /^--model must be one of sim\.\n$/],

@@ -118,7 +118,7 @@ test("a signal ends a command that replays in no thread, at once", async () => {
       stdout: "ignore"
     })
     const { value } = await child.stderr.getReader().read()
-    expect(new TextDecoder().decode(value)).toContain("1 lines break the format")
+    expect(new TextDecoder().decode(value)).toContain("skipped 1 line that")
     child.kill("SIGTERM")
     await child.exited
     expect(child.signalCode).toBe("SIGTERM")

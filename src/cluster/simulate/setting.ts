@@ -2,6 +2,7 @@ import * as Effect from "effect/Effect"
 import { presets } from "../../engines/simulated/CostModel.ts"
 import type { Targets } from "../../simulator/report/bounds.ts"
 import type { Competition, Setting } from "../../simulator/report/ground.ts"
+import { counted } from "../../structures/counted.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import { contendersOf, type PresetName, referenceOf } from "./contenders.ts"
 import type { TrafficFlags } from "./traffic.ts"
@@ -72,7 +73,7 @@ export const settingText = (flags: SettingFlags): string => {
   const { engine, preset, seeds, sloTpot, sloTtft, workers } = flags
   const most = mostWorkers(flags)
   return [
-    `${most > workers ? `${workers} to ${most}` : workers} workers ${engine}`,
+    `${most > workers ? `${workers} to ${most} workers` : counted(workers, "worker")} ${engine}`,
     ...worldTexts(flags),
     `targets: TTFT ${sloTtft} ms, TPOT ${sloTpot} ms`,
     `placements run in the pipeline "${preset}"`,
