@@ -107,6 +107,8 @@ export const startBalancer = (options: BalancerOptions) =>
     host.core = core
     links.balancer = balancer
     host.announceWorkers(() => {
+      // The answers to one that has crashed since are no news for its successor, which asks for itself.
+      if (links.balancer !== balancer) return
       // Behind the members, which the pool managers have told by now.
       balancer.tell(informedNow)
       links.announce()

@@ -202,19 +202,17 @@ export class BalancerHost {
     }
   }
 
-  /** A pool manager is up: it is told of the workers there are. */
+  /** A pool manager is up: it is told of the workers there are, and of those that are gone. */
   poolStarted(name: string, pool: Pool): void {
     const { manager } = pool
     this.pools.set(name, pool)
     for (const [worker, record] of this.records.entries()) {
-      if (
-        this.links.workers[worker] === undefined ||
-        !record.models.some((model) => poolName(model, record.role) === name)
-      )
-        continue
-      manager.tell({ _tag: "Joined", worker, registration: record.registration })
-      if (record.draining) manager.tell({ _tag: "Draining", worker })
-      manager.tell({ _tag: "Heartbeat", worker, load: record.load })
+      if (!record.models.some((model) => poolName(model, record.role) === name)) continue
+      tellPool(manager, { _tag: "Joined", worker, registration: record.registration })
+      if (record.draining) tellPool(manager, { _tag: "Draining", worker })
+      // The manager before this one may not have heard of it.
+      if (this.links.workers[worker] === undefined) tellPool(manager, { _tag: "Left", worker })
+      else tellPool(manager, { _tag: "Heartbeat", worker, load: record.load })
     }
   }
 
@@ -234,7 +232,9 @@ export class BalancerHost {
         unwatch()
         answered()
       }
-      if (manager.tell({ _tag: "Announce", answered: told }) === "full") told()
+      const question = { _tag: "Announce" as const, answered: told }
+      // Behind the heartbeats that have come, where there is room: they make workers ready.
+      if (manager.tell(question) === "full" && manager.tellControl(question) === "full") told()
     }
     answered()
   }
@@ -516,8 +516,17 @@ export class BalancerHost {
   private tellPools(worker: number, message: PoolManagerMessage): void {
     const record = this.records[worker]
     if (record === undefined) return
-    for (const model of record.models) this.pools.get(poolName(model, record.role))?.manager.tell(message)
+    for (const model of record.models) {
+      const pool = this.pools.get(poolName(model, record.role))
+      if (pool !== undefined) tellPool(pool.manager, message)
+    }
   }
+}
+
+/** Heartbeats come again, so only they may find a mailbox full: what is told once has a lane of its own. */
+const tellPool = (manager: ActorRef<PoolManagerMessage>, message: PoolManagerMessage): void => {
+  if (message._tag === "Heartbeat") manager.tell(message)
+  else manager.tellControl(message)
 }
 
 /** The counts that are not 0, by the names of their reasons. */

@@ -20,7 +20,7 @@ export interface PoolManagerOptions {
   readonly checkMs: number
 }
 
-/** Messages a manager holds: one heartbeat of each worker, and some. */
+/** Messages a manager holds: one heartbeat of each worker, and some. As many again of those that come and go. */
 const MAILBOX_CAPACITY = 4096
 
 /** The actor of one pool: keeps `PoolState`, tells the balancer who may get work, and has lost workers cut off. */
@@ -37,6 +37,7 @@ export const startPoolManager = (options: PoolManagerOptions) =>
     const manager = spawn<PoolManagerMessage>({
       id: `pool/${options.pool}`,
       capacity: MAILBOX_CAPACITY,
+      controlCapacity: MAILBOX_CAPACITY,
       dispatcher: options.dispatcher,
       receive: (message) => {
         if (message._tag === "Announce") {

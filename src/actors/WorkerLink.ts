@@ -77,7 +77,7 @@ export class WorkerLink implements ConnectionHandler {
     const { links, worker } = this
     if (worker >= 0) links.prefixes.cleared(worker)
     for (const request of links.table.all()) {
-      if (request.numberAt(this) >= 0) links.attemptFailed(request, this, Reason.workerLost)
+      if (request.numberAt(this) >= 0) links.attemptFailed(request, this, this.lossOf(request, why))
       else if (request.keeper === this) links.keeperLost(request)
     }
     this.options.closed(this, why)
@@ -85,6 +85,11 @@ export class WorkerLink implements ConnectionHandler {
 
   readonly drained = (): void => {
     if (this.unsent.size > 0 || this.owesCredit) this.links.resume(this)
+  }
+
+  /** A worker that is drained has answered all that it got: what it has left open did not reach it. */
+  private lossOf({ nextIndex }: LinkedRequest, why: string): Reason {
+    return nextIndex === 0 && why.startsWith("goodbye: drain") ? Reason.draining : Reason.workerLost
   }
 
   /**

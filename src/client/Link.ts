@@ -133,9 +133,10 @@ export class Link implements ConnectionHandler, Task {
   /** Ends every request and says GOODBYE; `gone` runs when no socket is left. */
   close(gone: () => void): void {
     const nowMs = this.nowMs()
-    for (const request of [...this.waiting]) this.drop(request, Reason.cancelled, "the client was closed")
     for (const request of this.streams.values())
       request.fail(Reason.cancelled, "the client was closed", nowMs)
+    // Last, for a connection that is lost meanwhile has the others wait again.
+    for (const request of [...this.waiting]) this.drop(request, Reason.cancelled, "the client was closed")
     this.connection?.goodbye("done", "")
     this.redial.close(gone)
   }
@@ -273,6 +274,10 @@ export class Link implements ConnectionHandler, Task {
       if (delivered !== request.tokens.next)
         this.options.violation(`ERROR counts ${delivered} tokens, ${request.tokens.next} came`)
       request.fail(reason, message, nowMs, readU16(bytes, header + At.attempt))
+    } else if (request.tokens.next > 0) {
+      const broken = `REJECTED came after ${request.tokens.next} tokens`
+      this.options.violation(broken)
+      request.fail(Reason.workerProtocol, broken, nowMs)
     } else if (!this.asksAgain(request, reason, retryAfterMs, nowMs))
       request.reject(reason, retryAfterMs, message, nowMs)
   }
@@ -317,9 +322,11 @@ export class Link implements ConnectionHandler, Task {
   /** The connection is lost, or was given up by `close`. */
   readonly closed = (why: string): void => {
     this.connection = undefined
-    const requests = [...this.streams.values()]
-    this.streams.clear()
-    for (const request of requests) this.lost(request, why)
+    // One by one: who hears of an ending may close the client, which ends those that are left.
+    for (const [stream, request] of this.streams) {
+      this.streams.delete(stream)
+      this.lost(request, why)
+    }
     this.redial.lost(this.waiting.size > 0)
   }
 

@@ -85,7 +85,8 @@ export class OpenRequest {
     if (this.firstTokenMs < 0) this.firstTokenMs = nowMs
     // The first token may come in place of ACCEPTED.
     this.admit()
-    if (this.cancelledMs !== Infinity) return
+    // Who heard of that may have closed the client.
+    if (this.ended || this.cancelledMs !== Infinity) return
     this.delivered += count
     try {
       this.listener.token?.(index, count, text)

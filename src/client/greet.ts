@@ -41,7 +41,7 @@ export const greet = (introduction: Introduction, greeted: Greeted): (() => void
   const stopWaiting = context.timers.after(introduction.connectMs, () => {
     if (decide()) greeted.failed(`no answer within ${introduction.connectMs} ms`)
   })
-  dial({
+  const cut = dial({
     transport: introduction.transport,
     // Whoever dials says how long it waits for the greeting.
     context: { ...context, limits: { ...context.limits, greetingMs: introduction.connectMs } },
@@ -61,5 +61,7 @@ export const greet = (introduction: Introduction, greeted: Greeted): (() => void
       else if (decide()) greeted.failed(why)
     }
   })
-  return () => void decide()
+  return () => {
+    if (decide()) cut()
+  }
 }

@@ -22,9 +22,10 @@ export interface DialOptions {
   readonly gone: (why: string) => void
 }
 
-/** Connects and greets. The connection's deadlines are kept until it is gone. */
-export const dial = (options: DialOptions): void => {
+/** Connects and greets. The connection's deadlines are kept until it is gone. Returns what cuts it, also before it is made. */
+export const dial = (options: DialOptions): (() => void) => {
   const { connectMs, context } = options
+  let dialled: Connection | undefined
   let over = false
   const gone = (why: string): void => {
     if (over) return
@@ -52,9 +53,14 @@ export const dial = (options: DialOptions): void => {
         }
       )
       const stopSweeping = context.timers.every(SWEEP_MS, () => connection.sweep(context.timers.nowMs()))
+      dialled = connection
       if (over) connection.cut("too late")
       return connection
     },
     gone
   )
+  return () => {
+    if (dialled === undefined) gone("given up")
+    else dialled.cut("given up")
+  }
 }

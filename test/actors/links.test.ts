@@ -14,6 +14,12 @@ const scene = () => {
   return { node, worker, client }
 }
 
+/** Fills the mailbox of the pool's manager. */
+const overload = (node: VirtualNode): void => {
+  const manager = node.managers.get("sim")!
+  while (manager.tell({ _tag: "Check" }) === "accepted");
+}
+
 describe("a request", () => {
   test("reaches the worker with its own stream id, attempt, epoch and model number; the answer returns under the client's", () => {
     const { client, worker } = scene()
@@ -480,7 +486,7 @@ describe("a worker", () => {
     node.nowMs += 251
     const reborn = new Peer(node, "worker", "w0", 2)
     // Both in one turn: the manager looks before it hears of the return.
-    node.managers.get("sim")!.tell({ _tag: "Check" })
+    node.managers.get("sim")!.tellControl({ _tag: "Check" })
     reborn.send(register(), heartbeat)
     expect([worker, reborn].map((peer) => peer.of(Type.goodbye).length)).toEqual([1, 0])
     expect(reborn.closed).toBe(false)
@@ -549,6 +555,19 @@ describe("a worker", () => {
     expect(other.of(Type.assign)).toHaveLength(60)
   })
 
+  test("that left before what it was given had reached it has not begun that, and others do it", () => {
+    const { node, client, worker } = scene()
+    for (const stream of [1, 2]) client.send(client.request({ stream, flags: Flag.sideEffects }))
+    worker.send(worker.token(worker.of(Type.assign)[0]!, 0))
+    const other = node.worker("w1")
+    worker.send(
+      encodeFrame(Type.drain, {}),
+      encodeFrame(Type.goodbye, {}, { payload: pack({ code: "drain", message: "drained" }) })
+    )
+    expect(client.of(Type.error)).toMatchObject([{ stream: 1, a: Reason.workerLost }])
+    expect(other.of(Type.assign)).toMatchObject([{ attempt: 2 }])
+  })
+
   test("that drains does so under the next manager of its pool too", () => {
     const { node, client, worker } = scene()
     client.send(client.request({ stream: 1 }))
@@ -559,6 +578,25 @@ describe("a worker", () => {
     client.send(client.request({ stream: 2 }))
     expect(client.of(Type.rejected)).toMatchObject([{ stream: 2, a: Reason.noWorker }])
     expect(node.host.membersOf("sim")).toMatchObject([{ state: "draining" }])
+  })
+
+  test("that leaves while its pool has no manager is not ready for the balancer under the next one", () => {
+    const { node, client, worker } = scene()
+    node.managers.get("sim")!.kill()
+    worker.drop()
+    node.startManager("sim")
+    node.settle()
+    client.send(client.request({ stream: 1 }))
+    expect(client.of(Type.rejected)).toMatchObject([{ stream: 1, a: Reason.noWorker }])
+  })
+
+  test("that comes while its pool's manager can take no more heartbeats is ready with a later one", () => {
+    const { node } = scene()
+    const late = new Peer(node, "worker", "w1")
+    overload(node)
+    late.send(register(), heartbeat)
+    late.send(heartbeat)
+    expect(node.host.membersOf("sim")).toMatchObject([{ name: "w0" }, { name: "w1", state: "ready" }])
   })
 
   test("that falls silent is suspect, then lost: its requests go elsewhere", () => {
@@ -672,6 +710,33 @@ describe("when the balancer actor crashes", () => {
     worker.send(heartbeat)
     client.send(client.request({ stream: 1 }))
     expect(worker.of(Type.assign)).toHaveLength(1)
+  })
+
+  test("its successor is told by a pool manager that can take no more heartbeats", () => {
+    const { node, client, worker } = scene()
+    node.host.tellBalancer({ _tag: "Crash" })
+    node.settle()
+    overload(node)
+    node.startBalancer()
+    client.send(client.request({ stream: 1 }))
+    expect(worker.of(Type.assign)).toHaveLength(1)
+  })
+
+  test("its successor hears no answer to what it asked itself", () => {
+    const { node, client, worker } = scene()
+    client.send(client.request({ stream: 1 }))
+    node.host.tellBalancer({ _tag: "Crash" })
+    node.settle()
+    node.startBalancer(() => {
+      node.host.tellBalancer({ _tag: "Crash" })
+      // The first question waits behind all this, the second goes ahead.
+      overload(node)
+      node.startBalancer()
+    })
+    const assign = worker.of(Type.assign)[0]!
+    worker.send(worker.token(assign, 0), worker.about(assign, Type.done, { a: 1 }))
+    expect(client.of(Type.done)).toHaveLength(1)
+    expect(node.host.snapshot()).toMatchObject({ inFlight: 0, queued: 0 })
   })
 
   test("its successor obeys a CANCEL that it had not read, of a request that it had not either", () => {

@@ -743,6 +743,47 @@ describe("open and close", () => {
     ])
   })
 
+  test("close by who hears of a lost request ends those that were lost with it", async () => {
+    const { world, balancer, client, start } = virtualClient()
+    client.start({ prompt: "hello", maxTokens: 1 }, { ended: () => void client.close() })
+    const other = start()
+    world.settle()
+    balancer.token(balancer.requests[0]!)
+    world.settle()
+    world.cutAll()
+    await world.rest()
+    expect(other.endings).toMatchObject([{ outcome: "cancelled" }])
+    expect(client.inFlight).toBe(0)
+    expect(world.timerCount).toBe(1)
+  })
+
+  test("nothing is told to who has closed it, not even the token that came with the news", async () => {
+    const { world, balancer, client } = virtualClient()
+    const told: Array<string> = []
+    client.start(
+      { prompt: "hello", maxTokens: 1 },
+      {
+        admitted: () => void client.close(),
+        token: () => told.push("token"),
+        ended: ({ outcome }) => told.push(outcome)
+      }
+    )
+    world.settle()
+    balancer.token(balancer.requests[0]!)
+    await world.rest()
+    expect(told).toEqual(["cancelled"])
+  })
+
+  test("close by who hears of an ending ends those that have lost their connection meanwhile", async () => {
+    const { world, client, start } = virtualClient()
+    client.start({ prompt: "hello", maxTokens: 1 }, { ended: () => world.cutAll() })
+    const other = start()
+    world.settle()
+    await client.close()
+    expect(other.endings).toMatchObject([{ outcome: "cancelled" }])
+    expect(client.inFlight).toBe(0)
+  })
+
   test("a client that is open opens no second time", async () => {
     const { world, client } = virtualClient({ connections: 2 })
     for (let i = 0; i < 2; i++) {

@@ -146,11 +146,12 @@ describe("a balancer that breaks the rules", () => {
     ["mixes two attempts", (balancer, received) => balancer.token(received, "x", { attempt: 2 })],
     ["ignores the credit", (balancer, received) => balancer.token(received, "x", { count: 500 })],
     ["sends tokens that are no text", (balancer, received) => balancer.token(received, 5 as never)],
+    ["rejects what it has begun", (balancer, received) => balancer.reject(received, Reason.queueFull)],
     ["miscounts at the end", (balancer, received) => balancer.done(received, { tokens: 3 })],
     ["sends a wrong DONE", (balancer, received) => balancer.done(received, { payload: { reason: "?" } })]
   ])("%s: counted, cancelled, and the request ends in an explicit error", (_name, rogue) => {
     const { world, balancer, client, start } = virtualClient()
-    const request = start()
+    const request = start({ retryRejected: 1 })
     const other = start()
     world.settle()
     const [received, untouched] = balancer.requests

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from "bun:test"
-import { connect } from "../../src/client/Client.ts"
+import { Client, connect } from "../../src/client/Client.ts"
 import { ConnectFailed } from "../../src/client/ConnectFailed.ts"
 import { FakeBalancer, type Received } from "./support/FakeBalancer.ts"
 
@@ -85,5 +85,19 @@ describe("over TCP", () => {
     expect(balancer.connections.size).toBe(4)
     await client.close()
     expect(balancer.connections.size).toBe(0)
+  })
+
+  test("nor does one that waited for its greeting", async () => {
+    const [greeted, gone] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+    const socket = { data: () => greeted.resolve(), close: () => gone.resolve() }
+    const mute = Bun.listen({ hostname: "127.0.0.1", port: 0, socket })
+    cleanups.push(async () => mute.stop(true))
+    const address = { host: "127.0.0.1", port: mute.port }
+    const client = new Client({ address, connectMs: 60_000 })
+    const generation = client.generate(request)
+    await greeted.promise
+    await client.close()
+    await gone.promise
+    expect(await generation.ended).toMatchObject({ outcome: "cancelled" })
   })
 })
