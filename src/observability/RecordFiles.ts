@@ -39,6 +39,8 @@ export interface RecordFilesOptions {
 
 /** Smallest bound on the size of a file: a few of the longest lines there are. */
 export const FILE_BYTES_MIN = 64 * 1024
+/** Largest number in the name of a file: with more digits names would not tell which file is the oldest. */
+const PART_MAX = 999_999
 /** Written at once: longer texts would hold up the process while they are made. */
 const CHUNK_BYTES = 256 * 1024
 
@@ -68,7 +70,7 @@ export class RecordFiles {
   private open: Open | undefined
   private firstMs = Number.NaN
   private stamp = ""
-  /** Files that it was tried to begin. */
+  /** Files that it was tried to begin under this stamp. */
   private tries = 0
   /** Files that were begun, and from when on they have requests: the last ones, as many as are kept. */
   private begun: Array<Pick<Open, "name" | "startMs">> = []
@@ -150,7 +152,8 @@ export class RecordFiles {
     if (Number.isNaN(this.firstMs)) this.firstMs = startMs
     const own = (await disk.names()).filter((name) => this.isOwn.test(name)).toSorted()
     await Promise.all(own.slice(0, Math.max(0, own.length - filesMax + 1)).map(disk.remove))
-    if (this.parts === 0) this.stamp = this.stampAfter(own.at(-1))
+    if (this.parts === 0 || this.tries === PART_MAX) this.stamp = this.stampAfter(own.at(-1))
+    if (this.tries === PART_MAX) this.tries = 0
     const part = ++this.tries
     const title = `${family}-${this.stamp}-${String(part).padStart(6, "0")}`
     const name = `${title}.jsonl`

@@ -55,7 +55,8 @@ export class TenantDeficits {
     this.indebted.remove(tenant)
     if (!waits) return
     const deficit = this.refilled(tenant)
-    if (deficit > 0) return this.able.insert(ALL, tenant)
+    // Beyond 2⁵³ rounds there is no next one to wait for.
+    if (deficit > 0 || this.round + 1 === this.round) return this.able.insert(ALL, tenant)
     this.freeIn[tenant] = this.round + Math.floor(-deficit / this.shareOf(tenant, this.quantum)) + 1
     this.indebted.insert(ALL, tenant)
   }

@@ -490,3 +490,25 @@ test("a file that somebody has removed meanwhile is no trouble to who wants to r
   await recordDisk(directory).remove("a-20260101T000000Z-000001.jsonl")
   rmSync(directory, { recursive: true })
 })
+
+test("after a million files names still tell which is the oldest", async () => {
+  const disk = new MemoryDisk([])
+  const files = new RecordFiles({
+    disk,
+    family: "a",
+    stamp: "20261121T093000Z",
+    fileBytesMax: FILE_BYTES_MIN,
+    filesMax: 2,
+    header: {}
+  })
+  // One fits into a file.
+  const line = { arrivedMs: 0, text: `"in":1,"out":1,"x":"${"y".repeat(40_000)}"` }
+  await files.write([line])
+  // To begin all files before takes seconds.
+  Object.assign(files, { tries: 999_998 })
+  await files.write([line, line, line])
+  expect([...disk.files.keys()]).toEqual([
+    "a-20261121T093001Z-000001.jsonl",
+    "a-20261121T093001Z-000002.jsonl"
+  ])
+})

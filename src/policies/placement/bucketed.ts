@@ -74,10 +74,12 @@ export const bucketed = definePlacement(
         return least.worker
       },
       placed: ({ promptTokens, uncachedTokens }, _worker, _pool, nowMs) => {
-        const left = Math.exp((sinceMs - nowMs) / window)
+        // A copy that outlived the first attempt is told of late, as of when it was sent.
+        const untilMs = Math.max(sinceMs, nowMs)
+        const left = Math.exp((sinceMs - untilMs) / window)
         longWork = longWork * left + (promptTokens >= longTokens ? uncachedTokens : 0)
         allWork = allWork * left + uncachedTokens
-        sinceMs = nowMs
+        sinceMs = untilMs
       }
     }
   }

@@ -179,3 +179,14 @@ test("short prompts wait a third of what they do without lanes, at 80 % load", (
   }
   expect(shortWaitMs("bucketed")).toBeLessThan(shortWaitMs("least-work") / 3)
 })
+
+test("a copy that is told of as of when it was sent leaves the lanes as they are", () => {
+  const pool = poolOf(equalWorkers(4))
+  const placement = bucketed.make({ window: 1 }, makeRng(1))
+  placement.placed?.(prompt(SHORT), 0, pool, 10_000)
+  placement.placed?.(prompt(SHORT), 1, pool, 5_000)
+  for (const nowMs of [10_000, 20_000]) {
+    placement.placed?.(prompt(SHORT), 2, pool, nowMs)
+    expect(placement.pick(prompt(SHORT), pool, nowMs)).toBeGreaterThanOrEqual(0)
+  }
+})
