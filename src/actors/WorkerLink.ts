@@ -87,9 +87,11 @@ export class WorkerLink implements ConnectionHandler {
     if (this.unsent.size > 0 || this.owesCredit) this.links.resume(this)
   }
 
-  /** A worker that is drained has answered all that it got: what it has left open did not reach it. */
-  private lossOf({ nextIndex }: LinkedRequest, why: string): Reason {
-    return nextIndex === 0 && why.startsWith("goodbye: drain") ? Reason.draining : Reason.workerLost
+  /** Not begun is what was not sent, and what a worker that is drained has left open: it has answered all that reached it. */
+  private lossOf(request: LinkedRequest, why: string): Reason {
+    const isUnsent = this.unsent.get(request.stream) === request.numberAt(this)
+    const isDrained = why.startsWith("goodbye: drain")
+    return request.nextIndex === 0 && (isUnsent || isDrained) ? Reason.draining : Reason.workerLost
   }
 
   /**

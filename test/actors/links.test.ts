@@ -186,6 +186,21 @@ describe("a worker that is slow to read", () => {
     expect(worker.of(Type.assign)).toHaveLength(60)
   })
 
+  test("has not begun what waits for that: when it is lost others do that, and nobody the rest", () => {
+    const { client, node, worker } = slowWorker()
+    const flags = Flag.sideEffects
+    for (let stream = 1; stream <= 60; stream++) client.send(client.request({ stream, prompt, flags }))
+    const { size } = node.host.links.workers[0]!.unsent
+    const other = node.worker("w1", { capacity: 64 })
+    worker.connection.closed()
+    node.settle()
+    expect(size).toBeGreaterThan(0)
+    expect(other.of(Type.assign)).toHaveLength(size)
+    expect(client.of(Type.error).map(({ a }) => a)).toEqual(
+      Array.from({ length: 60 - size }, () => Reason.workerLost)
+    )
+  })
+
   test("keeps its connection however many requests are called off or read on meanwhile", () => {
     const { client, node, worker } = slowWorker()
     client.send(client.request({ stream: 9_999 }))
