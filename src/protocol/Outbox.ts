@@ -50,7 +50,8 @@ const none = Buffer.alloc(0)
  * either lane: one frame more, and the outbox closes and calls `overflowed`, once.
  *
  * Append: `const at = outbox.relay(…)` or `outbox.plain(…)` returns the offset of the frame in `outbox.bytes`; patch its header there,
- * before the next call. Cost of a relay and its share of the flush: about 15 ns.
+ * before the next call. Cost of a relay and its share of the flush: about 15 ns. `outbox.pass(…)` appends what needs no patch: frames that
+ * are neighbours where they come from cost one copy.
  */
 export class Outbox implements Task {
   /** The data lane. Replaced when it grows or was sent: never keep it. */
@@ -142,6 +143,7 @@ export class Outbox implements Task {
     if (this.blocked) this.settle()
   }
 
+  /** Copies what was passed on, before its bytes are sent or others are passed on. */
   private settle(): void {
     const { source } = this
     if (source === undefined) return
