@@ -1,4 +1,6 @@
 import type { TraceHeader, TraceRequest } from "../Trace.ts"
+import type { NumberedText } from "./lines.ts"
+import { LOG_BLOCK, LOG_MARK, requestsIn } from "./serverLog.ts"
 import type { TraceLine } from "./TraceLine.ts"
 
 /** What a line says of one request. */
@@ -8,10 +10,16 @@ export interface TraceRow {
   readonly place?: string
 }
 
+/** The requests of a line, and its number; none when it is no line of the format. */
+export interface NumberedRows {
+  readonly number: number
+  readonly rows: ReadonlyArray<TraceRow> | undefined
+}
+
 /** How the lines of a file are read. */
 export interface TraceFormat {
-  /** The requests of a line; undefined when it is no line of this format. */
-  readonly rowsOf: (line: string) => ReadonlyArray<TraceRow> | undefined
+  /** The requests of some lines, which may be told of by several each. */
+  readonly rowsIn: (lines: Iterable<NumberedText>) => Iterable<NumberedRows>
   /** What a line must be. */
   readonly rule: string
   /** Reads the first line as a header. Where there is none, the header follows from the format, and says no name. */
@@ -30,10 +38,13 @@ export interface TraceFormat {
 
 /** How the formats begin, to be read after "must be". */
 export const FIRST_LINES =
-  "an object with format (llm-trace/1), input_length (Mooncake) or input_lens (vllm bench serve), or the names of columns with TIMESTAMP, ContextTokens, GeneratedTokens (Azure) or Timestamp, Request tokens, Response tokens (BurstGPT)"
+  "an object with format (llm-trace/1), input_length (Mooncake) or input_lens (vllm bench serve), or the names of columns with TIMESTAMP, ContextTokens, GeneratedTokens (Azure) or Timestamp, Request tokens, Response tokens (BurstGPT), or of a log in which vllm serve tells of requests"
 
-/** The format of a file, by its first line that is not empty; undefined when it is none that is known. */
-export const formatOf = (first: string): TraceFormat | undefined => {
+/**
+ * The format of a file, by its first line that is not empty, and a log by what stands somewhere in it; undefined when it is none that is
+ * known.
+ */
+export const formatOf = (first: string, text: string): TraceFormat | undefined => {
   const columns = first.split(",").map((column) => column.trim())
   const csv = (table: Table): TraceFormat | undefined =>
     table.columns.every((column) => columns.includes(column)) ? tableFormat(table, columns) : undefined
@@ -42,8 +53,15 @@ export const formatOf = (first: string): TraceFormat | undefined => {
   const fields = jsonFields(first) ?? {}
   if ("format" in fields) return llmTrace
   if ("input_length" in fields) return mooncake
-  return "request_throughput" in fields || "input_lens" in fields ? vllmBench : undefined
+  if ("request_throughput" in fields || "input_lens" in fields) return vllmBench
+  return text.includes(LOG_MARK) ? vllmLog : undefined
 }
+
+/** Reads each line by itself. */
+const each = (rowsOf: (text: string) => ReadonlyArray<TraceRow> | undefined): TraceFormat["rowsIn"] =>
+  function* (lines) {
+    for (const { number, text } of lines) yield { number, rows: rowsOf(text) }
+  }
 
 const jsonFields = (text: string): Readonly<Record<string, unknown>> | undefined => {
   try {
@@ -79,7 +97,7 @@ const headerFields = new Set([
 ])
 
 const llmTrace: TraceFormat = {
-  rowsOf: jsonRow,
+  rowsIn: each(jsonRow),
   rule: "a JSON object",
   readHeader: (line) => {
     if (line.value("format") !== LLM_TRACE) {
@@ -121,7 +139,7 @@ export const MOONCAKE_BLOCK = 512
 
 /** Source: kvcache-ai/Mooncake, FAST'25 trace release: ms, and blocks of 512 tokens, the last one partly filled. */
 const mooncake: TraceFormat = {
-  rowsOf: jsonRow,
+  rowsIn: each(jsonRow),
   rule: "a JSON object",
   readHeader: undefined,
   header: { name: "", kind: "real", blockSize: MOONCAKE_BLOCK, partialTail: true },
@@ -147,7 +165,7 @@ const benchColumns = ["start_times", "input_lens", "output_lens"] as const
  * has 0 output tokens. Source: vllm-project/vllm, vllm/benchmarks/serve.py, with --save-result and --save-detailed.
  */
 const vllmBench: TraceFormat = {
-  rowsOf: (text) => {
+  rowsIn: each((text) => {
     const fields = jsonFields(text)
     const lists = benchColumns.map((name) => fields?.[name])
     const [starts] = lists
@@ -168,7 +186,7 @@ const vllmBench: TraceFormat = {
         },
         place: `[${i}]`
       }))
-  },
+  }),
   rule: `an object with the lists ${benchColumns.join(", ")}, equally long, as vllm bench serve writes it with --save-detailed`,
   readHeader: undefined,
   header: { ...unknown, kind: "measured-engine-run" },
@@ -183,6 +201,38 @@ const vllmBench: TraceFormat = {
   }),
   timeField: "start_times",
   isRelative: false
+}
+
+/** Lines that together tell of its requests, among others that do not. */
+const vllmLog: TraceFormat = {
+  rowsIn: (lines) =>
+    requestsIn(lines).map(({ blocks, number, outputTokens, promptTokens, time }) => ({
+      number,
+      rows: [{ fields: { time, prompt_token_ids: promptTokens, output_token_ids: outputTokens, blocks } }]
+    })),
+  rule: "a line of a log",
+  readHeader: undefined,
+  header: { name: "", kind: "real", blockSize: LOG_BLOCK, partialTail: false },
+  startsAtOnce: true,
+  readRequest: (line) => ({
+    arrivalMs: line.moment("time"),
+    promptTokens: loggedTokens(
+      line,
+      "prompt_token_ids",
+      "--enable-log-requests and VLLM_LOGGING_LEVEL=DEBUG"
+    ),
+    outputTokens: loggedTokens(line, "output_token_ids", "--enable-log-outputs"),
+    blocks: line.integers("blocks"),
+    ...unlabelled
+  }),
+  timeField: "time",
+  isRelative: false
+}
+
+const loggedTokens = (line: TraceLine, field: string, flags: string): number => {
+  if (line.value(field) !== undefined) return line.tokens(field)
+  line.problem(field, `must be in the log, where vllm serve writes it with ${flags}`)
+  return Number.NaN
 }
 
 const readBlocks = (
@@ -224,12 +274,12 @@ const tableFormat = (
   columns: ReadonlyArray<string>
 ): TraceFormat => ({
   // None of them has quotes.
-  rowsOf: (text) => {
+  rowsIn: each((text) => {
     const cells = text.split(",").map((cell) => cell.trim())
     return cells.length === columns.length
       ? [{ fields: Object.fromEntries(cells.map((cell, i) => [columns[i], valueOf(cell)])) }]
       : undefined
-  },
+  }),
   rule: `${columns.length} values with commas between`,
   readHeader: undefined,
   header: { ...unknown, kind: "real" },

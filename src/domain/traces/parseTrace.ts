@@ -1,5 +1,6 @@
 import type { Trace, TraceRequest } from "../Trace.ts"
-import { FIRST_LINES, formatOf } from "./formats.ts"
+import { FIRST_LINES, formatOf, type NumberedRows } from "./formats.ts"
+import { linesOf } from "./lines.ts"
 import { RequestIds } from "./RequestIds.ts"
 import { PROBLEMS_MAX, TraceLine } from "./TraceLine.ts"
 
@@ -27,13 +28,15 @@ export const parseTrace = (
   { limit = Number.POSITIVE_INFINITY, name = "", skipBad = false }: ParseOptions = {}
 ): ParsedTrace | ReadonlyArray<string> => {
   const problems: Array<string> = []
-  const lines = linesOf(text)
-  let next = lines.next()
-  if (next.done === true) return ["1: the file is empty"]
-  const format = formatOf(next.value.text)
-  if (format === undefined) return [`${next.value.number}: must be ${FIRST_LINES}`]
-  const read = ({ number, text }: NumberedText): ReadonlyArray<TraceLine> | undefined =>
-    format.rowsOf(text)?.map(({ fields, place }) => new TraceLine(fields, number, problems, place))
+  const first = linesOf(text).next().value
+  if (first === undefined) return ["1: the file is empty"]
+  const format = formatOf(first.text, text)
+  const lines = format?.rowsIn(linesOf(text))[Symbol.iterator]()
+  let next = lines?.next()
+  if (format === undefined || lines === undefined || next === undefined || next.done === true)
+    return [`${first.number}: must be ${FIRST_LINES}`]
+  const read = ({ number, rows }: NumberedRows): ReadonlyArray<TraceLine> | undefined =>
+    rows?.map(({ fields, place }) => new TraceLine(fields, number, problems, place))
 
   const header = format.readHeader?.(read(next.value)![0]!) ?? { ...format.header, name }
   if (problems.length > 0) return problems
@@ -73,20 +76,4 @@ export const parseTrace = (
   if (problems.length > 0) return problems
   const known = ids.upTo(requests.length)
   return { trace: { header, requests, ...(known && { ids: known }) }, skipped }
-}
-
-interface NumberedText {
-  readonly text: string
-  /** From 1 on. */
-  readonly number: number
-}
-
-/** The lines of a text that are not empty. */
-function* linesOf(text: string): Generator<NumberedText, undefined> {
-  for (let at = 0, number = 1; at < text.length; number++) {
-    const end = text.indexOf("\n", at)
-    const line = text.slice(at, end === -1 ? text.length : end).trim()
-    at = end === -1 ? text.length : end + 1
-    if (line !== "") yield { text: line, number }
-  }
 }

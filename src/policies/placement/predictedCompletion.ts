@@ -99,7 +99,7 @@ export const predictedCompletion = definePlacement(
     },
     compared: {
       kind: "integer",
-      default: 256,
+      default: 64,
       minimum: 2,
       maximum: 65_536,
       unit: "workers",

@@ -1,0 +1,151 @@
+import type { NumberedText } from "./lines.ts"
+
+/** Prompt tokens of a block: those of one in vLLM's own prefix cache. */
+export const LOG_BLOCK = 16
+
+/** What every version writes of a request that came. */
+export const LOG_MARK = "Received request "
+
+/** What the log says of one request. What it does not say is undefined. */
+export interface LoggedRequest {
+  /** The first line that tells of it. */
+  readonly number: number
+  /** A date and a time. */
+  readonly time: string
+  readonly promptTokens: number | undefined
+  readonly outputTokens: number | undefined
+  /** Of the full blocks of the prompt. */
+  readonly blocks: ReadonlyArray<number>
+}
+
+/**
+ * The requests in the log of `vllm serve`, in order of arrival. Lines that do not tell of a request are passed over. Times are whole seconds,
+ * and requests spread evenly in each, unless who kept the log put finer ones in front. The year is made up.
+ *
+ * Memory: the token ids of all prompts, but for what they share. Source: vllm-project/vllm, vllm/entrypoints/logger.py, 0.6 to 0.16.
+ */
+export const requestsIn = (lines: Iterable<NumberedText>): ReadonlyArray<LoggedRequest> => {
+  const logged: Array<Logged> = []
+  const latest = new Map<string, Logged>()
+  const blocks = new Blocks()
+  let year = LEAP_YEAR
+  let lastMonth = 0
+  for (const { number, text } of lines) {
+    const [, before, month, day, clock, message = ""] = LINE.exec(text) ?? []
+    const [, kind, id = "", detail] = MESSAGE.exec(message) ?? []
+    if (kind === undefined) continue
+    if (kind === "Generated response") {
+      answered(latest, id)?.hear(message, detail)
+      continue
+    }
+    let request = latest.get(id)
+    // Some versions write two lines. Clients may give ids of their own, and one twice.
+    if (request === undefined || request.kinds.has(kind)) {
+      if (Number(month) + MONTHS_BACK < lastMonth) year++
+      lastMonth = Number(month)
+      const time = MOMENT.exec(before!)?.[0] ?? `${year}-${month}-${day} ${clock}`
+      request = new Logged(number, time)
+      latest.set(id, request)
+      logged.push(request)
+    }
+    request.kinds.add(kind)
+    const ids = idsIn(message, "prompt_token_ids")
+    if (ids === undefined) continue
+    request.promptTokens = ids.length
+    request.blocks = blocks.of(ids)
+  }
+  logged.sort((a, b) => (a.time < b.time ? -1 : Number(a.time > b.time)))
+  spread(logged)
+  return logged
+}
+
+/** The log names no year: one that has a 29 February. */
+const LEAP_YEAR = 2024
+/** Months that the date goes back by only where a year begins. */
+const MONTHS_BACK = 6
+
+/** What others put in front; vLLM's level, date, time, and place in its code, perhaps in colours; and what it says. */
+const LINE = /^(.{0,256}?)(?:INFO|DEBUG)\S* \S*?(\d\d)-(\d\d) (\d\d:\d\d:\d\d)\S* \S+\]\S* (.+)$/
+
+/** What a line tells, the id of the request, and whether that is all. */
+const MESSAGE =
+  /^(Received request|Request|Generated response) (\S+?)(?: (?:prompt )?details| \(streaming (delta|complete)\))?: /
+
+/** The time that `docker logs --timestamps` puts in front of a line, as `kubectl logs` does. */
+const MOMENT = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)/
+
+/** What stands for the answer's text where the server does not keep that. */
+const COMPLETE = /: output: '<streaming_complete: (\d+) tokens>', output_token_ids: None/
+
+class Logged implements LoggedRequest {
+  readonly number: number
+  time: string
+  /** The lines that told of it before its answer. */
+  readonly kinds = new Set<string>()
+  promptTokens: number | undefined
+  outputTokens: number | undefined
+  blocks: ReadonlyArray<number> = []
+
+  constructor(number: number, time: string) {
+    this.number = number
+    this.time = time
+  }
+
+  /** Adds what was produced: a whole answer, one of several that were asked for, or a part of one. */
+  hear(message: string, detail: string | undefined): void {
+    const ids = idsIn(message, "output_token_ids")
+    if (ids !== undefined) this.outputTokens = (this.outputTokens ?? 0) + ids.length
+    const all = detail === "complete" ? COMPLETE.exec(message)?.[1] : undefined
+    if (all !== undefined) this.outputTokens ??= Number(all)
+  }
+}
+
+/** Who is answered under an id. Of the prompts of one request to complete texts, `id-0`, `id-1`, …, the first that has no answer. */
+const answered = (latest: ReadonlyMap<string, Logged>, id: string): Logged | undefined => {
+  let request = latest.get(id)
+  for (let i = 0; request === undefined; i++) {
+    const prompt = latest.get(`${id}-${i}`)
+    if (prompt === undefined) return undefined
+    if (prompt.outputTokens === undefined) request = prompt
+  }
+  return request
+}
+
+/** The token ids behind a name, each as text. Texts that clients wrote come before it. */
+const idsIn = (message: string, name: string): ReadonlyArray<string> | undefined => {
+  const start = message.lastIndexOf(`${name}: `)
+  const list = start === -1 ? undefined : LIST.exec(message.slice(start + name.length + 2))?.[1]
+  return list === undefined ? undefined : (list.match(/\d+/g) ?? [])
+}
+
+/** As Python writes a list, a tuple or an array. */
+const LIST = /^(?:array\('\w', )?[[(]([\d, ]*)[\])]/
+
+/** Numbers for blocks of prompts: equal ones for equal tokens behind equal blocks. */
+class Blocks {
+  private readonly numbers = new Map<string, number>()
+
+  of(ids: ReadonlyArray<string>): ReadonlyArray<number> {
+    const blocks: Array<number> = []
+    for (let end = LOG_BLOCK; end <= ids.length; end += LOG_BLOCK) {
+      const key = `${blocks.at(-1)}:${ids.slice(end - LOG_BLOCK, end).join()}`
+      const number = this.numbers.get(key) ?? this.numbers.size
+      this.numbers.set(key, number)
+      blocks.push(number)
+    }
+    return blocks
+  }
+}
+
+/** Spreads those that came in one second evenly in it, where nothing finer is known. */
+const spread = (logged: ReadonlyArray<Logged>): void => {
+  const seconds = Map.groupBy(
+    logged.filter(({ time }) => WHOLE.test(time)),
+    ({ time }) => time
+  )
+  for (const [time, those] of seconds)
+    for (const [i, request] of those.entries())
+      request.time = `${time}.${String(Math.floor((1e6 * i) / those.length)).padStart(6, "0")}`
+}
+
+const WHOLE = /:\d\d$/
