@@ -57,6 +57,23 @@ const orderedBy = (policy: string, options = {}) => ({ ordering: { policy, optio
 const shortestFirst = orderedBy("shortest-job", { outputPrice: 0, aging: 0.001 })
 const refusing = { admission: [{ policy: "queue-bounds", options: { maxQueued: 0 } }] }
 
+/**
+ * Mean time in the system where who has least left is served, exponential with mean 1. Source: Schrage and Miller, The queue M/G/1 with the
+ * shortest remaining processing time discipline, Operations Research 14(4), 1966.
+ */
+const shortestRemainingSojourn = (load: number): number => {
+  const step = 0.001
+  let [sojourn, squares, residence] = [0, 0, 0]
+  for (let x = step / 2; x < 40; x += step) {
+    const density = Math.exp(-x)
+    const left = 1 - load * (1 - density * (1 + x))
+    squares += x * x * density * step
+    residence += step / left
+    sojourn += ((load * (squares + x * x * density)) / (2 * left ** 2) + residence) * density * step
+  }
+  return sojourn
+}
+
 /** Mean wait where shorter requests go first, exponential with mean 1: Phipps. */
 const shortestFirstWait = (load: number): number => {
   const step = 0.001
@@ -341,6 +358,12 @@ const oracles: ReadonlyArray<Oracle> = [
     analytic: 1 / 0.4,
     simulated: () => sharedSojourn(hyperexponential)
   },
+  ...[0.5, 0.8].map((load) => ({
+    id: "A6",
+    model: `M/M/1 at ${load}, least left first (Schrage and Miller)`,
+    analytic: shortestRemainingSojourn(load),
+    simulated: () => shortestRemaining({ load })
+  })),
   {
     id: "A6",
     model: "M/M/1 at 0.7, shortest first, mean wait (Phipps)",
@@ -407,6 +430,9 @@ const oracles: ReadonlyArray<Oracle> = [
     simulated: () => hitShare(BLOCKS_KEPT)
   }
 ]
+
+const shortestRemaining = (options: Partial<QueueOptions> & { readonly load: number }): number =>
+  queue({ workers: 1, pipeline: shortestFirst, preemptive: true, ...options }).sojournMs
 
 const supermarket = (load: number, pipeline: Partial<PipelineChoice>, requests = 1_000_000): number =>
   queue({ workers: 500, load: 500 * load, capacity: INFINITE, requests, warmUp: requests / 20, pipeline })
@@ -521,6 +547,11 @@ const defects: ReadonlyArray<readonly [defect: string, analytic: number, simulat
     "A6: first come, first served",
     shortestFirstWait(0.7),
     () => queue({ workers: 1, load: 0.7, requests: FEW }).waitMs
+  ],
+  [
+    "A6: nobody is interrupted",
+    shortestRemainingSojourn(0.8),
+    () => shortestRemaining({ load: 0.8, requests: FEW, preemptive: false })
   ],
   ["A7: classes count for nothing", classWait(0.7, 0), () => classes({}, FEW).waitMsOf(0)],
   ["A8: one worker less", redundantSojourn(10, 0.7), () => new RedundancyWorld(9, 4).run(20_000, 7)],

@@ -2,7 +2,9 @@ import { BalancerState, type BalancerEffects } from "../../src/actors/BalancerSt
 import { RequestTable } from "../../src/actors/RequestTable.ts"
 import { makeTotals } from "../../src/actors/Totals.ts"
 import { WorkerTable } from "../../src/actors/WorkerTable.ts"
+import { Reason } from "../../src/domain/Outcome.ts"
 import { makePipeline, type PipelineChoice } from "../../src/policies/pipelines.ts"
+import type { Rescue } from "../../src/policies/Rescue.ts"
 import { EventCalendar } from "../../src/simulator/replay/EventCalendar.ts"
 import { PrefixIndex } from "../../src/structures/PrefixIndex.ts"
 import { makeRng, type Rng } from "../../src/structures/Rng.ts"
@@ -19,6 +21,8 @@ export interface QueueOptions {
   readonly gapMs: (rng: Rng) => number
   readonly serviceMs: (rng: Rng) => number
   readonly class?: (rng: Rng) => number
+  /** Whether who is served, with what is left of its service, goes back into the queue when somebody comes. For workers that take one. */
+  readonly preemptive?: boolean
   readonly seed?: number
 }
 
@@ -51,6 +55,10 @@ const plain: PipelineChoice = {
 const TOKENS_PER_MS = 1000
 const SERVED = 0
 
+const takesAllBack: Rescue = {
+  review: (_, placed, { requeue }) => placed.unstarted(({ slot }) => void requeue(slot))
+}
+
 /**
  * A queueing system out of the parts of the replay: its events and the balancer's decision core with the policies of the registry, over
  * workers that serve one request after the other, each for its own time, and nothing is ever late.
@@ -75,15 +83,20 @@ export class QueueWorld implements BalancerEffects {
   /** By worker: first and last in its queue, -1 for none. */
   private readonly heads: Int32Array
   private readonly tails: Int32Array
+  /** By worker: counts what began to be served, so that the end of what was taken back is known as such; and when the last began. */
+  private readonly turns: Int32Array
+  private readonly begunMs: Float64Array
 
   constructor(options: QueueOptions) {
-    const { capacity, pipeline, seed = 1, workers: count } = options
+    const { capacity, pipeline, preemptive = false, seed = 1, workers: count } = options
     const workers = new WorkerTable(count)
     const prefixes = new PrefixIndex({ workersMax: count, bytesMax: 2 ** 24 })
     const made = makePipeline({ ...plain, ...pipeline }, makeRng(seed).split(1))
     this.options = options
     this.heads = new Int32Array(count).fill(-1)
     this.tails = new Int32Array(count).fill(-1)
+    this.turns = new Int32Array(count)
+    this.begunMs = new Float64Array(count)
     this.core = new BalancerState({
       table: this.table,
       workers,
@@ -91,7 +104,7 @@ export class QueueWorld implements BalancerEffects {
       effects: this,
       settleSoon: () => undefined,
       wakeAt: () => undefined,
-      pipeline: () => made,
+      pipeline: () => (preemptive ? { ...made, rescues: [takesAllBack] } : made),
       prefixes: () => prefixes,
       blockTokens: 256,
       attemptsMax: 1,
@@ -151,6 +164,7 @@ export class QueueWorld implements BalancerEffects {
     this.numbers[request.slot] = number
     this.servicesMs[request.slot] = tokens / TOKENS_PER_MS
     this.core.submit(request.slot, this.nowMs)
+    if (this.options.preemptive === true) this.core.tick(this.nowMs)
   }
 
   readonly accept = (): void => undefined
@@ -159,7 +173,16 @@ export class QueueWorld implements BalancerEffects {
     this.table.at(slot).ended()
   }
   readonly fail = (): void => undefined
-  readonly cancelAttempt = (): void => undefined
+
+  /** What is left of it is as good as a shorter request. */
+  readonly cancelAttempt = (slot: number, worker: number): void => {
+    const request = this.table.at(slot)
+    this.servicesMs[slot]! -= this.nowMs - this.begunMs[worker]!
+    request.promptTokens = Math.max(1, Math.round(this.servicesMs[slot]! * TOKENS_PER_MS))
+    request.left(worker, Reason.cancelled)
+    this.turns[worker]!++
+    this.heads[worker] = this.tails[worker] = -1
+  }
 
   readonly assign = (slot: number, worker: number): boolean => {
     this.table.at(slot).assigned(worker)
@@ -182,13 +205,15 @@ export class QueueWorld implements BalancerEffects {
       this.waits[this.table.at(slot).class]!.add(waitMs)
       if (waitMs > 0) this.waited++
     }
-    this.events.add(this.nowMs + this.servicesMs[slot]!, SERVED, worker)
+    this.begunMs[worker] = this.nowMs
+    this.events.add(this.nowMs + this.servicesMs[slot]!, SERVED, worker, ++this.turns[worker]!)
   }
 
   private serveNext(): void {
     this.events.take()
     this.advance(this.events.timeMs)
     const worker = this.events.a
+    if (this.events.b !== this.turns[worker]) return
     const slot = this.heads[worker]!
     const request = this.table.at(slot)
     const sojournMs = this.nowMs - request.arrivedMs
