@@ -169,6 +169,7 @@ export class BalancerState {
 
   private countDone(request: Request): void {
     const { nowMs, totals } = this
+    request.counted = true
     const furtherTokens = request.outputTokens - 1
     const furtherMs = nowMs - request.firstMs
     if (furtherTokens > 0 && furtherMs >= 0) totals.tpotMs.record(furtherMs / furtherTokens)
@@ -328,9 +329,12 @@ export class BalancerState {
     const { table } = this
     const request = table.at(slot)
     if (request.phase === Phase.ended) {
-      // Its DONE was relayed; the word of it was lost with the earlier core. Where that of the first token was too, TPOT is not known.
-      this.countDone(request)
-      this.countFirst(request)
+      // Unless the earlier core crashed over its end, its DONE was relayed and the word of it lost with that core. Where that of the
+      // first token was too, TPOT is not known.
+      if (!request.counted) {
+        this.countDone(request)
+        this.countFirst(request)
+      }
       return table.release(slot)
     }
     if (request.accepted) this.takeOver(request, worker, tied)
@@ -770,6 +774,7 @@ export class BalancerState {
     else if (reason === Reason.cancelled) this.totals.cancelled++
     else this.totals.failed++
     this.totals.failures[reason]!++
+    request.counted = true
     this.effects.fail(request.slot, reason, isRetryable(reason) ? FAILED_RETRY_MS : 0)
     this.end(request, reason)
   }

@@ -1,4 +1,4 @@
-import { Reason } from "../domain/Outcome.ts"
+import { isRetryable, Reason } from "../domain/Outcome.ts"
 import { locate, parts } from "../protocol/Codec.ts"
 import type { Connection, ConnectionHandler } from "../protocol/Connection.ts"
 import {
@@ -45,7 +45,7 @@ export interface ClientLinkOptions {
   /** Of the times that are written into the table, all deadlines included, to those of the clock. */
   readonly timeScale: number
   readonly streamsMax: number
-  /** Whether it speaks for many others: how often some of them give up is then held against nobody. */
+  /** Whether it speaks for many others: how many they are, and how often some of them give up, is then held against nobody. */
   readonly isGateway: boolean
   /** A request was turned away before the balancer heard of it. */
   readonly rejected: (reason: Reason) => void
@@ -56,6 +56,8 @@ export interface ClientLinkOptions {
 const NAMES_MAX = 1024
 /** Blocks of a chain that placement looks at: a million tokens in blocks of 256. It bounds the time one request can take. */
 const CHAIN_BLOCKS_MAX = 4096
+/** What a client waits before it asks again when a fixed bound is reached: as its library says of its own. */
+const LIMIT_RETRY_MS = 100
 /** CANCELs a client may send: so many at once, and one for two requests. */
 const CANCELS_AT_FIRST = 100
 const CANCELS_SAVED_MAX = 1000
@@ -134,7 +136,7 @@ export class ClientLink implements ConnectionHandler {
     if (model === undefined)
       return this.explain(stream, Reason.badRequest, "model: this number was never given a name")
     if (model < 0) return this.explain(stream, Reason.unknownModel, "no such model is served here")
-    if (this.streams.size >= options.streamsMax)
+    if (!options.isGateway && this.streams.size >= options.streamsMax)
       return this.explain(stream, Reason.limit, "too many requests on this connection")
     const idHigh = readU32(bytes, header + At.idHigh)
     const idLow = readU32(bytes, header + At.idLow)
@@ -231,7 +233,7 @@ export class ClientLink implements ConnectionHandler {
 
   private explain(stream: number, reason: Reason, message: string): void {
     this.options.rejected(reason)
-    this.write(failureFrame(Type.rejected, reason, message), stream, 0)
+    this.write(failureFrame(Type.rejected, reason, message), stream, isRetryable(reason) ? LIMIT_RETRY_MS : 0)
   }
 
   private write(frame: Buffer, stream: number, retryAfterMs: number): void {

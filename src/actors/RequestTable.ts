@@ -60,6 +60,8 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
   message: string | undefined
   /** Whether the client gave it up, or is gone. */
   cancelled = false
+  /** Whether its end is in the totals: a balancer may crash after that, and before it has given the slot back. */
+  counted = false
   flags = 0
   idHigh = 0
   idLow = 0
@@ -235,6 +237,7 @@ export class RequestTable<Client = unknown, Holder = unknown> {
     request.failure = Reason.none
     request.message = undefined
     request.cancelled = false
+    request.counted = false
     request.weight = 1
     request.firstMs = Number.NaN
     request.cachedTokens = 0

@@ -76,7 +76,7 @@ const connectFailed = (error: unknown): ConnectFailed => {
 const success = (ending: Ending): Effect.Effect<Done, RequestFailed> =>
   ending.outcome === "done"
     ? Effect.succeed(ending)
-    : Effect.fail(new RequestFailed({ delivered: 0, retryAfterMs: 0, ...ending }))
+    : Effect.fail(new RequestFailed({ delivered: 0, ...ending }))
 
 /** A generation never throws: its type is all this is for. */
 const unreachable = new RequestFailed({

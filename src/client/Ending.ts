@@ -42,6 +42,8 @@ export interface Broken {
   readonly reason: string
   /** Tokens the caller was given before. */
   readonly delivered: number
+  /** When another try may succeed, as far as the balancer said; else 0. */
+  readonly retryAfterMs: number
   /** Whether the same request may succeed when sent again. */
   readonly retryable: boolean
   readonly message: string

@@ -273,7 +273,7 @@ export class Link implements ConnectionHandler, Task {
       const delivered = readU32(bytes, header + At.delivered)
       if (delivered !== request.tokens.next)
         this.options.violation(`ERROR counts ${delivered} tokens, ${request.tokens.next} came`)
-      request.fail(reason, message, nowMs, readU16(bytes, header + At.attempt))
+      request.fail(reason, message, nowMs, readU16(bytes, header + At.attempt), retryAfterMs)
     } else if (request.tokens.next > 0) {
       const broken = `REJECTED came after ${request.tokens.next} tokens`
       this.options.violation(broken)

@@ -96,13 +96,20 @@ export class OpenRequest {
   }
 
   /** Ends with what the client itself found out, or with what an ERROR says. */
-  fail(reason: Reason, message: string, nowMs: number, attempts = this.tokens.attempt): void {
+  fail(
+    reason: Reason,
+    message: string,
+    nowMs: number,
+    attempts = this.tokens.attempt,
+    retryAfterMs = 0
+  ): void {
     const outcome =
       reason === Reason.cancelled ? "cancelled" : reason === Reason.expired ? "expired" : "error"
     this.end({
       outcome,
       reason: reasonName(reason),
       delivered: this.delivered,
+      retryAfterMs,
       retryable: isRetryable(reason),
       message,
       attempts,

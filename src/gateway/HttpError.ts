@@ -53,9 +53,7 @@ export const errorOf = (ending: Rejected | Broken): HttpError => {
     type: typeOf(status),
     code: ending.reason,
     ...(ending.reason === "unknown_model" ? { param: "model" } : {}),
-    ...(ending.retryable && (status === 429 || status === 503)
-      ? { retryAfterMs: ending.outcome === "rejected" ? ending.retryAfterMs : 0 }
-      : {})
+    ...(ending.retryable && (status === 429 || status === 503) ? { retryAfterMs: ending.retryAfterMs } : {})
   }
 }
 

@@ -35,7 +35,7 @@ export const generate = async (
   const text = await readText(request, options.bodyBytesMax)
   const body = typeof text === "string" ? readGenerateBody(text) : text
   if ("status" in body) return errorResponse(body)
-  const { stream = (request.headers.get("accept") ?? "").startsWith("text/event-stream"), ...asked } = body
+  const { stream = eventsAlone.test(request.headers.get("accept") ?? ""), ...asked } = body
   waits(true)
   const model = asked.model ?? options.defaultModel()
   const generation = options.client.generate({
@@ -60,6 +60,9 @@ export const generate = async (
   }
   return new Response(eventStream(generation), { headers: { ...headersOf(id), ...streamHeaders } })
 }
+
+/** An Accept header that names events, with whatever parameters, and nothing else. */
+const eventsAlone = /^text\/event-stream *(;[^,]*)?$/i
 
 const streamHeaders = {
   "content-type": "text/event-stream; charset=utf-8",

@@ -16,10 +16,16 @@ export interface LoggingOptions {
 export const logging = ({ level, format, write = toStderr }: LoggingOptions): Layer.Layer<never> =>
   Layer.merge(
     Logger.layer([
-      Logger.map(format === "json" ? Logger.formatJson : Logger.formatLogFmt, (line) => write(`${line}\n`))
+      Logger.map(format === "json" ? Logger.formatJson : Logger.formatLogFmt, (line) =>
+        write(`${line.replaceAll(CONTROLS, escaped)}\n`)
+      )
     ]),
     Layer.succeed(References.MinimumLogLevel, levels[level])
   )
+
+/** Ends of lines, and what terminals take for commands: some lines quote what peers say. As JSON has them, which has them in strings alone. */
+const CONTROLS = /[\p{Cc}\u2028\u2029]/gu
+const escaped = (control: string): string => `\\u${control.charCodeAt(0).toString(16).padStart(4, "0")}`
 
 const levels: Readonly<Record<LoggingOptions["level"], LogLevel.LogLevel>> = {
   debug: "Debug",

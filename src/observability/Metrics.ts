@@ -108,7 +108,12 @@ export const makeMetrics = (sources: MetricSources): Metrics => {
   counter("failures_total", "Admitted requests that did not end well, by reason.", ["reason"], () =>
     byKind("reason", Object.entries(now.failures))
   )
-  counter("retries_total", "Attempts beyond the first of a request.", [], () => one(now.retries))
+  counter(
+    "retries_total",
+    "Attempts that follow one that failed; what rescue policies add is not among them.",
+    [],
+    () => one(now.retries)
+  )
   counter(
     "rescues_total",
     "Requests taken from their workers or copied before they started, by the rescue policy that did.",

@@ -123,6 +123,53 @@ describe("when the balancer actor crashes", () => {
     )
   })
 
+  test("a request whose end brought it down is counted once", () => {
+    let breaks = false
+    const node = new VirtualNode({
+      placement: (made) => ({
+        ...made,
+        pick: (...of) => {
+          if (breaks) throw new Error("a defect")
+          return made.pick(...of)
+        }
+      })
+    })
+    const worker = node.worker("w0", { capacity: 1 })
+    const client = node.client()
+    client.send(client.request({ stream: 1 }), client.request({ stream: 2 }))
+    breaks = true
+    const [assign] = worker.of(Type.assign)
+    worker.send(worker.token(assign!, 0), worker.about(assign!, Type.done, { a: 1 }))
+    breaks = false
+    node.startBalancer()
+    expect(client.of(Type.done)).toHaveLength(1)
+    expect(node.host.snapshot()).toMatchObject({ accepted: 2, done: 1, outputTokens: 1, inFlight: 1 })
+    expect(node.host.totals.e2eMs.count).toBe(1)
+  })
+
+  test("a request whose failure brought it down is not counted as done", () => {
+    let breaks = true
+    const node = new VirtualNode({
+      admissions: [
+        {
+          decide: () => null,
+          ended: () => {
+            if (breaks) throw new Error("a defect")
+          }
+        }
+      ]
+    })
+    const worker = node.worker("w0")
+    const client = node.client()
+    client.send(client.request({ stream: 1 }))
+    worker.send(worker.about(worker.of(Type.assign)[0]!, Type.error, { a: Reason.badRequest }))
+    breaks = false
+    node.startBalancer()
+    expect(client.of(Type.error)).toHaveLength(1)
+    expect(node.host.snapshot()).toMatchObject({ accepted: 1, done: 0, failed: 1, inFlight: 0 })
+    expect(node.host.links.table.size).toBe(0)
+  })
+
   test("100 requests in flight are all finished by its successor: each ends once, no token is missing or repeated", () => {
     fc.assert(
       fc.property(

@@ -90,7 +90,17 @@ describe("a request", () => {
     node.worker("w0")
     const client = node.client()
     for (const stream of [1, 2, 3]) client.send(client.request({ stream }))
-    expect(client.of(Type.rejected)).toMatchObject([{ stream: 3, a: Reason.limit }])
+    expect(client.of(Type.rejected)).toMatchObject([{ stream: 3, a: Reason.limit, b: 100 }])
+  })
+
+  test("the gateway may have as many requests as the balancer holds: it sends those of all its users", () => {
+    const node = new VirtualNode({ streamsMax: 2 })
+    node.worker("w0")
+    node.host.gateway = "gateway-of-this-process"
+    const gateway = node.client("gateway-of-this-process")
+    for (const stream of [1, 2, 3]) gateway.send(gateway.request({ stream }))
+    expect(gateway.of(Type.rejected)).toEqual([])
+    expect(node.host.snapshot()).toMatchObject({ inFlight: 3, rejected: 0 })
   })
 
   test.each([

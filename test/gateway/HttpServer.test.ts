@@ -214,6 +214,20 @@ describe("one document", () => {
     expect(response.headers.get("x-parallax-attempts")).toBe("3")
     expect(await codeOf(response)).toBe(code)
   })
+
+  test("who was let in and not served is told when to come back as the balancer says", async () => {
+    const { post } = await gateway(
+      {},
+      {
+        onRequest: (received, balancer) => {
+          balancer.accept(received)
+          balancer.error(received, Reason.shed, { retryAfterMs: 1_500 })
+        }
+      }
+    )
+    const { headers, status } = await post({ prompt: "x" })
+    expect([status, headers.get("retry-after"), headers.get("retry-after-ms")]).toEqual([429, "2", "1500"])
+  })
 })
 
 describe("what is refused before the balancer hears of it", () => {

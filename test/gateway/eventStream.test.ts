@@ -49,6 +49,21 @@ describe("server-sent events", () => {
     ])
   })
 
+  test.each([
+    ["text/event-stream, application/json", "application/json"],
+    ["text/event-stream;q=0, application/json", "application/json"],
+    ["application/json, text/event-stream", "application/json"],
+    ["Text/Event-Stream; q=0.9", "text/event-stream; charset=utf-8"]
+  ])("are for who accepts nothing else: %s", async (accept, type) => {
+    const { post } = await gateway(
+      {},
+      { onRequest: (received, balancer) => balancer.answer(received, ["a"]) }
+    )
+    const response = await post({ prompt: "x" }, { headers: { accept } })
+    expect(response.headers.get("content-type")).toBe(type)
+    await response.text()
+  })
+
   test("begin with the first token, where that says that the request is admitted", async () => {
     const { balancer, post, request } = await gateway(
       {},

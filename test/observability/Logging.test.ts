@@ -64,4 +64,17 @@ describe("logging", () => {
       )
     )
   })
+
+  test.each(["text", "json"] as const)("as %s, nothing that is quoted can command a terminal", (format) => {
+    const said = "\u001b[2J\u007f\u0085\u009b2J\u2028\u2029"
+    const [line] = lines(
+      { level: "info", format },
+      Effect.logInfo(`gone: ${said}`).pipe(Effect.annotateLogs({ key: said }))
+    )
+    expect(line).toMatch(/^[\x20-\x7e]+\n$/)
+    if (format === "json") {
+      const { annotations, message } = JSON.parse(line!)
+      expect([message, annotations.key]).toEqual([`gone: ${said}`, said])
+    }
+  })
 })

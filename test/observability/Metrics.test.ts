@@ -275,3 +275,17 @@ test("the facts of this process are in the stated units", () => {
   expect(startedAtSeconds).toBeGreaterThan(1_700_000_000)
   expect(startedAtSeconds).toBeLessThan(10_000_000_000)
 })
+
+test("the facts of a process are told also when no file descriptor is free", async () => {
+  const script = `
+    import { openSync } from "node:fs"
+    import { thisProcess } from "./src/observability/ProcessFacts.ts"
+    thisProcess()
+    try { while (true) openSync("/dev/null", "r") } catch {}
+    const { maxFds, openFds, residentBytes } = thisProcess()
+    console.log(openFds === maxFds && residentBytes > 0)`
+  const child = Bun.spawn(["sh", "-c", 'ulimit -n 100; exec "$0" -e "$1"', process.execPath, script], {
+    stderr: "pipe"
+  })
+  expect(await child.stdout.text()).toBe("true\n")
+})

@@ -166,12 +166,13 @@ export class FakeBalancer {
   error(
     request: Received,
     reason: number,
-    over: { delivered?: number; attempt?: number; message?: string } = {}
+    over: { delivered?: number; attempt?: number; message?: string; retryAfterMs?: number } = {}
   ): void {
     const fields = {
       stream: request.stream,
       attempt: over.attempt ?? 1,
       a: reason,
+      b: over.retryAfterMs ?? 0,
       c: over.delivered ?? request.sent
     }
     request.connection.send(

@@ -56,6 +56,7 @@ const lost: Ending = {
   outcome: "error",
   reason: "worker_lost",
   delivered: 2,
+  retryAfterMs: 0,
   retryable: true,
   message: "",
   attempts: 1,
