@@ -68,7 +68,10 @@ export const startAutoscaler = Effect.fnUntraced(function* (options: AutoscalerO
   const { host, periodMs, timers } = options
   const say = Effect.runForkWith(yield* Effect.context())
   const fleets = options.models.map((model) => new Fleet(model, options, say))
-  let sampleAtMs = timers.nowMs() + periodMs
+  const startedMs = timers.nowMs()
+  // The first period begins here: with what was before it, it would be a longer one than those that follow.
+  for (const { elastic } of options.models) elastic?.demand.take(startedMs)
+  let sampleAtMs = startedMs + periodMs
   const autoscaler = spawn<AutoscalerMessage>({
     id: "autoscaler",
     capacity: MAILBOX_CAPACITY,

@@ -32,10 +32,13 @@ export interface FleetOptions {
   readonly reconnectMs: number
 }
 
-/** Of one process: when it was seen with a connection last, or first without one. */
+/**
+ * Of one process: when it was first seen without a connection, undefined while it has one. What lies before that may be our own pause:
+ * whoever stood still finds that all workers have given them up.
+ */
 interface Sign {
   readonly process: unknown
-  readonly atMs: number
+  readonly absentMs: number | undefined
   readonly wasConnected: boolean
 }
 
@@ -56,7 +59,7 @@ export class FleetState {
   private readonly leaving = new Map<number, number>()
   /** Those that were ordered and were not ready yet, since when. */
   private readonly ordered = new Map<number, number>()
-  /** The last sign of life of each. */
+  /** What was seen of the connection of each. */
   private readonly signs = new Map<number, Sign>()
   private startsAfterMs = Number.NEGATIVE_INFINITY
   /** From the order to start a worker until it was ready; NaN before there was one. */
@@ -124,9 +127,11 @@ export class FleetState {
     }
     for (const { index, state, process } of seen) {
       if (state === "draining" && !this.leaving.has(index)) this.leaving.set(index, nowMs)
-      const wasConnected = state !== "absent"
-      if (wasConnected || this.signs.get(index)?.process !== process)
-        this.signs.set(index, { process, atMs: nowMs, wasConnected })
+      const last = this.signs.get(index)
+      if (state !== "absent") this.signs.set(index, { process, absentMs: undefined, wasConnected: true })
+      else if (last === undefined || last.process !== process)
+        this.signs.set(index, { process, absentMs: nowMs, wasConnected: false })
+      else if (last.absentMs === undefined) this.signs.set(index, { ...last, absentMs: nowMs })
     }
   }
 
@@ -143,11 +148,14 @@ export class FleetState {
   /** Ends those that do not come, or do not come back. */
   private giveUp(nowMs: number): ReadonlyArray<FleetOrder> {
     const { connectMs, reconnectMs } = this.options
-    return [...this.signs].flatMap(([index, { atMs, process, wasConnected }]): ReadonlyArray<FleetOrder> => {
-      const afterMs = wasConnected ? reconnectMs : connectMs
-      if (process === undefined || nowMs - atMs <= afterMs || this.leaving.has(index)) return []
-      return [{ _tag: "GiveUp", index, afterMs }]
-    })
+    return [...this.signs].flatMap(
+      ([index, { absentMs, process, wasConnected }]): ReadonlyArray<FleetOrder> => {
+        const afterMs = wasConnected ? reconnectMs : connectMs
+        if (process === undefined || absentMs === undefined || nowMs - absentMs <= afterMs) return []
+        if (this.leaving.has(index)) return []
+        return [{ _tag: "GiveUp", index, afterMs }]
+      }
+    )
   }
 
   private start(count: number, seen: ReadonlyArray<Sighting>, nowMs: number): ReadonlyArray<FleetOrder> {

@@ -71,6 +71,8 @@ type Phase = "greeting" | "open" | "leaving" | "closed"
 /** Frames of little meaning (PING, PONG, HEARTBEAT, unknown types) a peer may send in a window. A worker's own pace is 40. */
 const CHATTER_MAX = 400
 const WINDOW_MS = 10_000
+/** Longest time between two sweeps that still counts in full: what lies beyond was our own pause, not the peer's silence. */
+const BLIND_MS = 500
 /** How much of what a peer may have us scan may come at once. */
 const BURST_MS = 1_000
 /** Of a HELLO, which comes from a stranger and has six fields. */
@@ -102,8 +104,12 @@ export class Connection implements SocketEvents {
   private phaseSinceMs: number
   /** Leaving: when bytes last moved. */
   private movedMs: number
-  /** When the last bytes came: the time of the frames being handled, read once a chunk. */
+  /**
+   * When the last bytes came: the time of the frames being handled, read once a chunk. Later by what this process stood still since, as
+   * with all others on a machine that was stopped: they could not be heard.
+   */
   heardMs: number
+  private sweptMs: number
   private pingedMs: number
   /** Silence after which this peer is pinged: up to a quarter less for some, lest all who came together are pinged together. */
   private patienceMs: number
@@ -141,7 +147,7 @@ export class Connection implements SocketEvents {
     this.gone = side.gone
     this.allowed = nobody
     this.patienceMs = context.limits.pingMs
-    this.phaseSinceMs = this.movedMs = this.heardMs = this.pingedMs = this.windowMs = now
+    this.phaseSinceMs = this.movedMs = this.heardMs = this.pingedMs = this.windowMs = this.sweptMs = now
     // Whom we dialled may greet at length: WELCOME lists models. A stranger may not.
     const { frameBytes, greetingFrameBytes } = context.limits
     const sink = { frame: this.frame, broken: this.broken }
@@ -219,6 +225,9 @@ export class Connection implements SocketEvents {
   /** Checks every deadline of this connection. */
   sweep(nowMs: number): void {
     const { limits } = this.context
+    const pausedMs = Math.max(0, nowMs - this.sweptMs - BLIND_MS)
+    this.heardMs = Math.min(nowMs, this.heardMs + pausedMs)
+    this.sweptMs = nowMs
     if (this.phase === "open") this.sweepOpen(nowMs, limits)
     else if (this.phase === "greeting") {
       if (nowMs - this.phaseSinceMs > limits.greetingMs) this.stop("greeting_timeout", "no greeting in time")

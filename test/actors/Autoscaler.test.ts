@@ -296,6 +296,42 @@ describe("the autoscaler", () => {
       expect(fleet.processes.size).toBe(1)
     }))
 
+  it("workers that were started elsewhere and leave are not replaced where nothing was asked of them", () =>
+    Effect.gen(function* () {
+      const scaling = policy("queue-driven", { window: 3_000 })
+      const fleet = yield* started({ least: 1, most: 4, scaling })
+      // Longer than the window, so that nobody is kept in doubt.
+      yield* fleet.advance(5_000)
+      const strangers = ["elsewhere", "there"].map((name) => fleet.node.worker(name, { capacity: 4 }))
+      const beats = fleet.node.context.timers.every(250, () => {
+        for (const stranger of strangers) stranger.send(heartbeat)
+      })
+      yield* fleet.advance(5_000)
+      expect(fleet.views.at(-1)).toMatchObject({ ready: 3, min: 3, max: 6 })
+      beats()
+      for (const stranger of strangers) stranger.drop()
+      yield* fleet.advance(3_000)
+      expect(fleet.launched).toEqual(["sim-0"])
+    }))
+
+  it("a policy's first period is as long as any other, however long nobody looked before", () =>
+    Effect.gen(function* () {
+      const { strings, scaling } = puppet(1)
+      const fleet = new VirtualFleet({ least: 1, most: 2, scaling })
+      fleet.node.advance(10_000)
+      yield* fleet.start()
+      yield* fleet.advance(3 * PERIOD_MS)
+      strings.broken = true
+      yield* fleet.advance(PERIOD_MS + 500)
+      strings.broken = false
+      yield* fleet.advance(3 * PERIOD_MS)
+      expect(fleet.views.length).toBeGreaterThan(4)
+      for (const { periodMs } of fleet.views) {
+        expect(periodMs).toBeGreaterThanOrEqual(PERIOD_MS)
+        expect(periodMs).toBeLessThanOrEqual(PERIOD_MS + 250)
+      }
+    }))
+
   it("sees arrivals, waits and service as they are, and measures how long workers take to start", () =>
     Effect.gen(function* () {
       const { strings, scaling } = puppet(1)

@@ -276,10 +276,21 @@ describe("the worker processes of a model", () => {
     expect(look(2_000, "absent")).toEqual([])
     // It was back for a moment.
     look(2_500, "ready")
-    expect(look(2_500 + RECONNECT_MS, "absent")).toEqual([])
-    const gone = 2_750 + RECONNECT_MS
+    expect(look(2_750, "absent")).toEqual([])
+    expect(look(2_750 + RECONNECT_MS, "absent")).toEqual([])
+    const gone = 3_000 + RECONNECT_MS
     expect(look(gone, "absent")).toEqual([{ _tag: "GiveUp", index: 0, afterMs: RECONNECT_MS }])
     expect(look(gone + 250)).toEqual([{ _tag: "Start", index: 0 }])
+  })
+
+  test("nobody is given up for what passed while we stood still", () => {
+    const look = lonely()
+    look(0, "ready")
+    // The worker gave us up meanwhile, and is about to dial.
+    const thawed = 10 * RECONNECT_MS
+    expect(look(thawed, "absent")).toEqual([])
+    expect(look(thawed + RECONNECT_MS, "absent")).toEqual([])
+    expect(look(thawed + RECONNECT_MS + 250, "absent")).toHaveLength(1)
   })
 
   test("one that does not connect is given up, and another one started; that has as long again", () => {

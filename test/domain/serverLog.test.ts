@@ -25,7 +25,7 @@ const list = (ids: ReadonlyArray<number>): string => `[${ids.join(", ")}]`
 
 const coloured = (text: string): string => `\u001B[32m${text}\u001B[0m`
 
-/** How versions of vLLM tell of a request; `old` with a tuple for an answer, `streams` in parts, `untold` in colours and without its text. */
+/** How versions of vLLM tell of a request; `old` with a tuple for an answer, `streams` in parts, `newest` in parts and two lines, `untold` in colours and without its text. */
 const versions: Readonly<Record<string, Version>> = {
   old: ({ answer, clock, id, prompt, text }) => [
     [
@@ -58,6 +58,31 @@ const versions: Readonly<Record<string, Version>> = {
             `${told} (streaming delta): output: '${text}', output_token_ids: [${token}], finish_reason: None`
         ),
         `${told} (streaming complete): output: '${text}', output_token_ids: None, finish_reason: streaming_complete`
+      ]
+    ]
+  },
+  newest: ({ answer, clock, id, prompt, text }) => {
+    const line = (level: string, what: string): string =>
+      `(APIServer pid=1) ${level} ${clock} [entrypoints/serve/.../request_logger.py:99] ${what}`
+    const told = `Generated response chatcmpl-${id}`
+    return [
+      [
+        line(
+          "DEBUG",
+          `Request chatcmpl-${id} details: prompt: '${text}', prompt_token_ids: ${list(prompt)}, prompt_embeds shape: None.`
+        ),
+        line(
+          "INFO",
+          `Received request chatcmpl-${id}: params: SamplingParams(n=1, stop=['${text}']), lora_request: None.`
+        )
+      ],
+      [
+        ...answer.flatMap((token) => [
+          line("DEBUG", `${told} (streaming delta) details: output_token_ids: [${token}]`),
+          line("INFO", `${told} (streaming delta): output: '${text}', finish_reason: None`)
+        ]),
+        line("DEBUG", `${told} (streaming complete) details: output_token_ids: None`),
+        line("INFO", `${told} (streaming complete): output: '${text}', finish_reason: streaming_complete`)
       ]
     ]
   },
@@ -99,6 +124,7 @@ const traffic = fc.array(
       "prompt_token_ids: [7]",
       "output_token_ids: [1, 2, 3]",
       "a: ] b",
+      "', output_token_ids: [1], finish_reason: stop",
       "<streaming_complete: 99 tokens>"
     ),
     /** How many requests later it is answered. */
@@ -169,6 +195,52 @@ describe("the log of vllm serve", () => {
     ]
     const { trace } = parsed(lines.join("\n"))
     expect(trace.requests.map(({ arrivalMs }) => arrivalMs)).toEqual([0, 375])
+  })
+
+  const line = (clock: string, what: string): string => `INFO ${clock} [logger.py:39] ${what}`
+  const came = (clock: string, id: string, prompt = "[1]"): string =>
+    line(clock, `Received request ${id}: prompt: '', params: None, prompt_token_ids: ${prompt}.`)
+  const ended = (id: string): string =>
+    line("02-13 11:34:00", `Generated response ${id}: output: '', output_token_ids: [1], finish_reason: stop`)
+
+  test("is read where docker has cut its long lines, with the time in front of each part", () => {
+    const moment = "2026-02-13T11:33:33.250000000Z "
+    const prompt = Array.from({ length: 10_000 }, (_, token) => token)
+    const parts = (text: string): string =>
+      (text.match(/.{1,16384}/g) ?? []).map((part) => `${moment}${part}`).join("")
+    const { trace } = parsed([came("02-13 11:33:33", "a", list(prompt)), ended("a")].map(parts).join("\n"))
+    expect(trace.requests[0]).toMatchObject({ promptTokens: 10_000, outputTokens: 1 })
+    expect(trace.requests[0]!.blocks).toHaveLength(625)
+  })
+
+  test.each([
+    // Without the noughts at their ends, as containerd writes them.
+    [
+      ["2026-02-13T11:33:33.5Z", "2026-02-13T11:33:33.51Z", "2026-02-13T11:33:34Z"],
+      [0, 10, 500]
+    ],
+    // When summer time ends.
+    [
+      ["2026-10-25T02:59:59.5+02:00", "2026-10-25T02:00:00.5+01:00"],
+      [0, 1000]
+    ],
+    // In whole seconds.
+    [
+      ["2026-02-13T11:33:33+08:00", "2026-02-13T11:33:33+08:00"],
+      [0, 500]
+    ]
+  ])("has the times %p in order", (moments, arrivals) => {
+    const lines = moments.map((moment, i) => `${moment} stdout F ${came("02-13 11:33:33", `a${i}`)}`)
+    const answers = moments.map((_, i) => ended(`a${i}`))
+    const { trace } = parsed([...lines, ...answers].join("\n"))
+    expect(trace.requests.map(({ arrivalMs }) => Math.round(arrivalMs))).toEqual(arrivals)
+  })
+
+  test("takes a time that grows with the length of a line", () => {
+    // Quadratic, it would take an hour.
+    const text = `INFO 02-13 11:33:33 ${"]".repeat(3_000_000)}`
+    const { trace } = parsed([text, came("02-13 11:33:33", "a"), ended("a")].join("\n"))
+    expect(trace.requests).toHaveLength(1)
   })
 
   test("gives every prompt of a request its own answer, and a request for two answers both", () => {

@@ -75,6 +75,12 @@ const stage = (
     side === "accept"
       ? Connection.accept(socket, context, greet, gone)
       : Connection.open(socket, context, { hello, credential: own.credential }, () => handler, gone)
+  /** This process stands still, and then has a look. */
+  const freeze = (ms: number): void => {
+    advance(ms)
+    connection.sweep(timers.nowMs())
+    turn.settle()
+  }
   /** Lets time pass, checking deadlines as the server does. */
   const pass = (ms: number): void => {
     for (let left = ms; left > 0; left -= 250) {
@@ -93,7 +99,7 @@ const stage = (
   }
   /** The frames that were sent since the last call. */
   const sent = () => framesIn(sentBytes())
-  return { socket, connection, turn, log, violations, pass, feed, sent, sentBytes }
+  return { socket, connection, turn, log, violations, pass, freeze, feed, sent, sentBytes }
 }
 
 /** One whose greeting is over. */
@@ -450,6 +456,18 @@ describe("values that have to be scanned", () => {
 })
 
 describe("signs of life", () => {
+  test("a pause of this process is not held against the peer", () => {
+    const { freeze, log, pass, sent } = opened("worker")
+    pass(1_000)
+    freeze(300_000)
+    expect(log).toEqual([])
+    // From here on it counts.
+    pass(10_000)
+    expect(sent().map(({ type }) => type)).toEqual([Type.ping])
+    pass(20_000)
+    expect(log).toEqual(["closed: silent", "gone: silent"])
+  })
+
   test("silence is met with PING, and in the end the connection is cut", () => {
     const { connection, pass, sent, socket, log } = opened("client")
     pass(9_750)

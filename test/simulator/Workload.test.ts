@@ -191,3 +191,18 @@ test("a trace without blocks has no chains", () => {
   const { requests } = workloadOf([{ ...trace, header: { ...trace.header, blockSize: null } }])
   expect(requests.every(({ keys }) => keys.length === 0)).toBe(true)
 })
+
+test.each([[["a", "a", "a#2"]], [["a#2", "a", "a"]], [["x", "x/y"]]])(
+  "traces that are called %p share neither tenants nor sessions",
+  (names) => {
+    const request = { ...trace.requests[0]!, arrivalMs: 0, blocks: [] }
+    const traces = names.map((name) => ({
+      header: { ...trace.header, name },
+      requests: ["z", "y/z"].map((label) => ({ ...request, tenant: label, session: label }))
+    }))
+    const { requests, tenants } = workloadOf(traces)
+    const count = 2 * names.length
+    expect(new Set(requests.map(({ tenant }) => tenants[tenant])).size).toBe(count)
+    expect(new Set(requests.map((one) => `${one.sessionHigh}/${one.sessionLow}`)).size).toBe(count)
+  }
+)

@@ -74,17 +74,9 @@ export class TraceLine {
 
   /** Milliseconds from 1970 on of a date and a time as in `2023-11-16 18:17:03.9799600`, UTC where nothing is said. */
   moment(field: string): number {
-    const parts = MOMENT.exec(String(this.fields[field]))
-    if (parts !== null) {
-      const [year, month, day, hours, minutes, seconds] = parts.slice(1, 7).map(Number)
-      const away =
-        parts[7] === undefined ? 0 : (parts[7] === "-" ? -1 : 1) * (60 * Number(parts[8]) + Number(parts[9]))
-      const wholeMinutes = (daysFrom1970(year!, month!, day!) * 24 + hours!) * 60 + minutes! - away
-      if (isDate(year!, month!, day!) && hours! < 24 && minutes! < 60 && seconds! < 60)
-        return wholeMinutes * 60_000 + seconds! * 1000
-    }
-    this.problem(field, "must be a date and a time, as 2023-11-16 18:17:03.979")
-    return Number.NaN
+    const ms = momentOf(String(this.fields[field]))
+    if (Number.isNaN(ms)) this.problem(field, "must be a date and a time, as 2023-11-16 18:17:03.979")
+    return ms
   }
 
   integers(field: string): ReadonlyArray<number> {
@@ -116,6 +108,19 @@ export class TraceLine {
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && Number(value) >= 0
 
 const MOMENT = /^(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d(?:\.\d+)?)(?:Z|([+-])(\d\d):(\d\d))?$/
+
+/** Milliseconds from 1970 on; NaN of what is no date and time. */
+export const momentOf = (text: string): number => {
+  const parts = MOMENT.exec(text)
+  if (parts === null) return Number.NaN
+  const [year, month, day, hours, minutes, seconds] = parts.slice(1, 7).map(Number)
+  const away =
+    parts[7] === undefined ? 0 : (parts[7] === "-" ? -1 : 1) * (60 * Number(parts[8]) + Number(parts[9]))
+  const wholeMinutes = (daysFrom1970(year!, month!, day!) * 24 + hours!) * 60 + minutes! - away
+  return isDate(year!, month!, day!) && hours! < 24 && minutes! < 60 && seconds! < 60
+    ? wholeMinutes * 60_000 + seconds! * 1000
+    : Number.NaN
+}
 
 const isDate = (year: number, month: number, day: number): boolean =>
   month >= 1 &&

@@ -1,4 +1,5 @@
 import type { NumberedText } from "./lines.ts"
+import { momentOf } from "./TraceLine.ts"
 
 /** Prompt tokens of a block: those of one in vLLM's own prefix cache. */
 export const LOG_BLOCK = 16
@@ -22,7 +23,7 @@ export interface LoggedRequest {
  * The requests in the log of `vllm serve`, in order of arrival. Lines that do not tell of a request are passed over. Times are whole seconds,
  * and requests spread evenly in each, unless who kept the log put finer ones in front. The year is made up.
  *
- * Memory: the token ids of all prompts, but for what they share. Source: vllm-project/vllm, vllm/entrypoints/logger.py, 0.6 to 0.16.
+ * Memory: the token ids of all prompts, but for what they share. Source: vllm-project/vllm, RequestLogger, from 0.6 on.
  */
 export const requestsIn = (lines: Iterable<NumberedText>): ReadonlyArray<LoggedRequest> => {
   const logged: Array<Logged> = []
@@ -31,7 +32,9 @@ export const requestsIn = (lines: Iterable<NumberedText>): ReadonlyArray<LoggedR
   let year = LEAP_YEAR
   let lastMonth = 0
   for (const { number, text } of lines) {
-    const [, before, month, day, clock, message = ""] = LINE.exec(text) ?? []
+    const [, before = "", month, day, clock, said = ""] = LINE.exec(text) ?? []
+    const moment = MOMENT.exec(before)?.[0]
+    const message = moment === undefined ? said : said.replaceAll(DOCKER_MOMENTS, "")
     const [, kind, id = "", detail] = MESSAGE.exec(message) ?? []
     if (kind === undefined) continue
     if (kind === "Generated response") {
@@ -43,18 +46,18 @@ export const requestsIn = (lines: Iterable<NumberedText>): ReadonlyArray<LoggedR
     if (request === undefined || request.kinds.has(kind)) {
       if (Number(month) + MONTHS_BACK < lastMonth) year++
       lastMonth = Number(month)
-      const time = MOMENT.exec(before!)?.[0] ?? `${year}-${month}-${day} ${clock}`
-      request = new Logged(number, time)
+      request = new Logged(number, moment ?? `${year}-${month}-${day} ${clock}`)
       latest.set(id, request)
       logged.push(request)
     }
     request.kinds.add(kind)
-    const ids = idsIn(message, "prompt_token_ids")
+    // Of two lines the first has them: the other has parameters, in which clients write texts as well.
+    const ids = request.promptTokens === undefined ? idsIn(message, "prompt_token_ids", LIST) : undefined
     if (ids === undefined) continue
     request.promptTokens = ids.length
     request.blocks = blocks.of(ids)
   }
-  logged.sort((a, b) => (a.time < b.time ? -1 : Number(a.time > b.time)))
+  logged.sort((a, b) => a.atMs - b.atMs)
   spread(logged)
   return logged
 }
@@ -65,21 +68,27 @@ const LEAP_YEAR = 2024
 const MONTHS_BACK = 6
 
 /** What others put in front; vLLM's level, date, time, and place in its code, perhaps in colours; and what it says. */
-const LINE = /^(.{0,256}?)(?:INFO|DEBUG)\S* \S*?(\d\d)-(\d\d) (\d\d:\d\d:\d\d)\S* \S+\]\S* (.+)$/
+const LINE = /^(.{0,256}?)(?:INFO|DEBUG)\S* \S*?(\d\d)-(\d\d) (\d\d:\d\d:\d\d)\S* [^\s\]]+\]\S* (.+)$/
 
 /** What a line tells, the id of the request, and whether that is all. */
 const MESSAGE =
-  /^(Received request|Request|Generated response) (\S+?)(?: (?:prompt )?details| \(streaming (delta|complete)\))?: /
+  /^(Received request|Request|Generated response) (\S+?)(?: \(streaming (delta|complete)\))?(?: (?:prompt )?details)?: /
 
 /** The time that `docker logs --timestamps` puts in front of a line, as `kubectl logs` does. */
 const MOMENT = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)/
 
+/** Docker cuts lines into parts of 16 KiB, and has the time in front of each. Source: moby/moby, write_log_stream.go. */
+const DOCKER_MOMENTS = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z /g
+
 /** What stands for the answer's text where the server does not keep that. */
-const COMPLETE = /: output: '<streaming_complete: (\d+) tokens>', output_token_ids: None/
+const COMPLETE =
+  /: output: '<streaming_complete: (\d+) tokens>', (?:output_token_ids: None, )?finish_reason: /
 
 class Logged implements LoggedRequest {
   readonly number: number
   time: string
+  /** The same: fractions of a second may be of any length, and clocks are set back and forth. 0 where it is none. */
+  readonly atMs: number
   /** The lines that told of it before its answer. */
   readonly kinds = new Set<string>()
   promptTokens: number | undefined
@@ -89,11 +98,17 @@ class Logged implements LoggedRequest {
   constructor(number: number, time: string) {
     this.number = number
     this.time = time
+    this.atMs = momentOf(time) || 0
   }
 
   /** Adds what was produced: a whole answer, one of several that were asked for, or a part of one. */
   hear(message: string, detail: string | undefined): void {
-    const ids = idsIn(message, "output_token_ids")
+    // Behind the answer's text, which may look like anything, and before the reason; or in a line without either.
+    const end = message.lastIndexOf(", finish_reason: ")
+    const ids =
+      end === -1
+        ? idsIn(message, "output_token_ids", LIST)
+        : idsIn(message.slice(0, end), "output_token_ids", WHOLE_LIST)
     if (ids !== undefined) this.outputTokens = (this.outputTokens ?? 0) + ids.length
     const all = detail === "complete" ? COMPLETE.exec(message)?.[1] : undefined
     if (all !== undefined) this.outputTokens ??= Number(all)
@@ -112,14 +127,15 @@ const answered = (latest: ReadonlyMap<string, Logged>, id: string): Logged | und
 }
 
 /** The token ids behind a name, each as text. Texts that clients wrote come before it. */
-const idsIn = (message: string, name: string): ReadonlyArray<string> | undefined => {
+const idsIn = (message: string, name: string, pattern: RegExp): ReadonlyArray<string> | undefined => {
   const start = message.lastIndexOf(`${name}: `)
-  const list = start === -1 ? undefined : LIST.exec(message.slice(start + name.length + 2))?.[1]
+  const list = start === -1 ? undefined : pattern.exec(message.slice(start + name.length + 2))?.[1]
   return list === undefined ? undefined : (list.match(/\d+/g) ?? [])
 }
 
 /** As Python writes a list, a tuple or an array. */
 const LIST = /^(?:array\('\w', )?[[(]([\d, ]*)[\])]/
+const WHOLE_LIST = new RegExp(`${LIST.source}{1,2}$`)
 
 /** Numbers for blocks of prompts: equal ones for equal tokens behind equal blocks. */
 class Blocks {
@@ -143,9 +159,11 @@ const spread = (logged: ReadonlyArray<Logged>): void => {
     logged.filter(({ time }) => WHOLE.test(time)),
     ({ time }) => time
   )
-  for (const [time, those] of seconds)
+  for (const [time, those] of seconds) {
+    const [, second, zone = ""] = WHOLE.exec(time)!
     for (const [i, request] of those.entries())
-      request.time = `${time}.${String(Math.floor((1e6 * i) / those.length)).padStart(6, "0")}`
+      request.time = `${second}.${String(Math.floor((1e6 * i) / those.length)).padStart(6, "0")}${zone}`
+  }
 }
 
-const WHOLE = /:\d\d$/
+const WHOLE = /^(.{10}[ T]\d\d:\d\d:\d\d)(Z|[+-]\d\d:\d\d)?$/

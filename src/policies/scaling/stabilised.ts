@@ -51,7 +51,8 @@ export const stabilised = (
       const filled = roundUp(view.inFlight / view.capacity)
       const wanted = Number.isNaN(needed) ? current : needed
       const kept = Number.isNaN(filled) ? current : Math.min(current, filled)
-      return within(view, recent.put(within(view, Math.max(wanted, kept)), nowMs))
+      // Remembered as it is: the bounds move with workers that were started elsewhere, and who only filled a bound was not needed.
+      return within(view, recent.put(Math.max(wanted, kept), nowMs))
     }
   }
 }

@@ -50,9 +50,9 @@ export const workloadOf = (
 ): Workload => {
   const tenants = new Names(TENANTS_MAX)
   tenants.add("default")
+  const names = namesOf(traces)
   const requests = traces.flatMap(({ header, requests }, at) => {
-    const namesakes = traces.slice(0, at).filter((other) => other.header.name === header.name).length
-    const name = namesakes === 0 ? header.name : `${header.name}#${namesakes + 1}`
+    const name = names[at]!
     const qualified = (label: string): string => (traces.length > 1 ? `${name}/${label}` : label)
     return requests.map((request): PlannedRequest => {
       const tenant = qualified(request.tenant ?? "default")
@@ -82,6 +82,18 @@ export const workloadOf = (
     requests: order === undefined ? requests : Array.from(order, (place) => requests[place]!),
     ...(ids && { ids: order === undefined ? ids : ids.map((_, number) => ids[order[number]!]!) })
   }
+}
+
+/** A name for each trace that no other has, and without the slash that ends it before a label. */
+const namesOf = (traces: ReadonlyArray<Trace>): ReadonlyArray<string> => {
+  const names = new Set<string>()
+  for (const { header } of traces) {
+    const given = header.name.replaceAll("/", "_")
+    let name = given
+    for (let i = 2; names.has(name); i++) name = `${given}#${i}`
+    names.add(name)
+  }
+  return [...names]
 }
 
 /** The places of requests, earliest first; of several at a time in the order of their places. */
