@@ -226,14 +226,20 @@ const processGauges: ReadonlyArray<OfProcess> = [
 
 type OfWorker = readonly [name: string, help: string, read: (worker: WorkerSnapshot) => number]
 
+/** What a worker that is lost said last holds no more, and would be in every sum until it is forgotten. */
+const there =
+  (read: OfWorker[2]): OfWorker[2] =>
+  (worker) =>
+    worker.state === "lost" ? 0 : read(worker)
+
 const workerGauges: ReadonlyArray<OfWorker> = [
   ["worker_ready", "Whether the worker may get requests.", ({ state }) => (state === "ready" ? 1 : 0)],
   ["worker_inflight", "Attempts charged to the worker.", ({ inFlight }) => inFlight],
-  ["worker_capacity", "Most attempts the worker takes at once.", ({ capacity }) => capacity],
-  ["worker_running", "Sequences in the worker's batch.", ({ load }) => load.running],
-  ["worker_waiting", "Sequences that wait for the worker's batch.", ({ load }) => load.waiting],
-  ["worker_kv_used_tokens", "Tokens in the worker's KV cache.", ({ load }) => load.kvUsedTokens],
-  ["worker_kv_capacity_tokens", "Size of the worker's KV cache.", ({ load }) => load.kvCapacityTokens],
+  ["worker_capacity", "Most attempts the worker takes at once.", there(({ capacity }) => capacity)],
+  ["worker_running", "Sequences in the worker's batch.", there(({ load }) => load.running)],
+  ["worker_waiting", "Sequences that wait for the worker's batch.", there(({ load }) => load.waiting)],
+  ["worker_kv_used_tokens", "Tokens in the worker's KV cache.", there(({ load }) => load.kvUsedTokens)],
+  ["worker_kv_capacity_tokens", "Size of the worker's KV cache.", there(({ load }) => load.kvCapacityTokens)],
   [
     "worker_heartbeat_age_seconds",
     "Time since the worker's last heartbeat.",

@@ -146,6 +146,12 @@ describe("the exposition", () => {
       'parallax_worker_ready{worker="w1"}': 1,
       'parallax_worker_ready{worker="w2"}': 0,
       'parallax_worker_output_tokens_total{worker="w1"}': 100,
+      'parallax_worker_output_tokens_total{worker="w2"}': 100,
+      'parallax_worker_capacity{worker="w1"}': 8,
+      'parallax_worker_kv_used_tokens{worker="w1"}': 5,
+      // It is lost.
+      'parallax_worker_capacity{worker="w2"}': 0,
+      'parallax_worker_kv_used_tokens{worker="w2"}': 0,
       'parallax_supervisor_restarts_total{child="balancer"}': 1,
       'parallax_protocol_errors_total{class="bad_frame"}': 2,
       'parallax_recording_losses_total{reason="unwritten"}': 7,
