@@ -2,6 +2,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { BalancerHost } from "../actors/BalancerHost.ts"
+import { formatAddress } from "../client/address.ts"
 import { connect } from "../client/index.ts"
 import type { Config } from "../domain/Config.ts"
 import { makeHttpServer } from "../gateway/HttpServer.ts"
@@ -58,7 +59,7 @@ export const startGateway = Effect.fnUntraced(function* (
     version: packageJson.version,
     process: thisProcess
   })
-  const { host: name, port } = yield* makeHttpServer({
+  const bound = yield* makeHttpServer({
     host: config.listen.host,
     port: config.listen.httpPort,
     client,
@@ -75,5 +76,5 @@ export const startGateway = Effect.fnUntraced(function* (
     ready: () => !host.draining && config.models.every(({ name }) => host.isServed(name)),
     metrics
   }).pipe(Effect.catchTag("BindFailed", (error) => unbound(error, "--http-port")))
-  return `${name}:${port}`
+  return formatAddress(bound)
 })

@@ -14,6 +14,7 @@ import { defaultLimits } from "../protocol/Limits.ts"
 import { systemTimers } from "../protocol/Timers.ts"
 import { Turn } from "../protocol/Turn.ts"
 import { makeRng } from "../structures/Rng.ts"
+import { formatAddress } from "../client/address.ts"
 import { randomU32 } from "../client/randomU32.ts"
 import { unbound } from "./cli/CliFailure.ts"
 import type { EventLog } from "./eventLog.ts"
@@ -99,7 +100,7 @@ export const startNode = Effect.fnUntraced(function* (config: Config, log: Event
       Escalated: (escalated) => Effect.die(escalated)
     })
   )
-  const address = `${node.server.host}:${node.server.port}`
+  const address = formatAddress(node.server)
   return { ...node, dispatcher, meters, recordingLosses, recordedIn, address }
 })
 

@@ -258,6 +258,29 @@ describe("the command line", () => {
     }
   )
 
+  test("progress is shown on a terminal that does not know its size", async () => {
+    let shown = ""
+    const decoder = new TextDecoder()
+    const told = Promise.withResolvers<void>()
+    const simulate = 'simulate --generate rate=20,requests=30 --policies random --jobs 1; echo "exit code $?"'
+    const child = Bun.spawn(
+      ["sh", "-c", `stty cols 0 rows 0; "$0" src/cluster/main.ts ${simulate}`, process.execPath],
+      {
+        cwd: root,
+        terminal: {
+          data: (_, bytes) => {
+            shown += decoder.decode(bytes, { stream: true })
+            if (shown.includes("exit code")) told.resolve()
+          }
+        }
+      }
+    )
+    await Promise.all([child.exited, told.promise])
+    child.terminal?.close()
+    expect(shown).toContain("\r1/2 replays  random: ")
+    expect(shown).toEndWith("exit code 0\r\n")
+  }, 20_000)
+
   test("a command that waits for nothing does not end as if all were well", () => {
     const program = `import * as Effect from "effect/Effect"
       import { runMain } from "./src/cluster/cli/runMain.ts"

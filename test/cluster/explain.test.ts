@@ -1,4 +1,7 @@
 import { afterAll, describe, expect, test } from "bun:test"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { TestClock } from "effect/testing"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -7,7 +10,9 @@ import {
   explanationText,
   liveExplanationText
 } from "../../src/cluster/explanationText.ts"
+import { commandLine } from "../../src/cluster/cli/commandLine.ts"
 import type { Decision, DecisionWorker, Explanation } from "../../src/domain/Explanation.ts"
+import { it } from "../support/effectTest.ts"
 import { root } from "../support/repository.ts"
 import { run } from "./support/commands.ts"
 
@@ -368,6 +373,13 @@ describe("explain", () => {
       '--address: "no where" is not an address: expected host:port.\n',
       2
     ],
+    ...["127.0.0.1", "", "a@b:8080", "127.0.0.1:8080/path", "https://127.0.0.1:8080"].map(
+      (address): [Array<string>, string, number] => [
+        ["explain", "0123456789abcdef", "--address", address],
+        `--address: "${address}" is not an address: expected host:port.\n`,
+        2
+      ]
+    ),
     [
       ["explain", "0123456789abcdef", "--address", "127.0.0.1:1"],
       "No HTTP answer from 127.0.0.1:1. Is it the HTTP address that the cluster printed?\n",
@@ -377,10 +389,13 @@ describe("explain", () => {
     expect(await run(args)).toEqual({ exitCode, out: "", err })
   })
 
-  test("without a credential where one is needed says how to give it", async () => {
+  test.each([
+    ["an address", ""],
+    ["what the cluster prints", "http://"]
+  ])("without a credential where one is needed says how to give it; --address is %s", async (_, scheme) => {
     const error = { message: "a valid bearer credential is needed" }
     const listener = Bun.serve({ port: 0, fetch: () => Response.json({ error }, { status: 401 }) })
-    const ran = await run(["explain", "0123456789abcdef", "--address", `127.0.0.1:${listener.port}`])
+    const ran = await run(["explain", "0123456789abcdef", "--address", `${scheme}127.0.0.1:${listener.port}`])
     await listener.stop()
     expect(ran).toEqual({
       exitCode: 1,
@@ -388,4 +403,45 @@ describe("explain", () => {
       err: "A valid bearer credential is needed. Give it with --credential, or set PARALLAX_AUTH_CLIENTS.\n"
     })
   })
+
+  test.each([
+    ["a page", "<html>Hello</html>"],
+    ["another document", "{}"],
+    ["no object", "null"]
+  ])("a listener that is none of ours and answers with %s is named", async (_, body) => {
+    const listener = Bun.serve({ port: 0, fetch: () => new Response(body) })
+    const address = `127.0.0.1:${listener.port}`
+    const expected = {
+      exitCode: 1,
+      out: "",
+      err: `${address} did not answer as a balancer does. Is it the HTTP address that the cluster printed?\n`
+    }
+    expect(await run(["explain", "0123456789abcdef", "--address", address])).toEqual(expected)
+    expect(await run(["explain", "0123456789abcdef", "--address", address, "--json"])).toEqual(expected)
+    await listener.stop()
+  })
+
+  it("a listener that does not answer is not waited for without end", () =>
+    Effect.gen(function* () {
+      const asked = Promise.withResolvers<void>()
+      const listener = Bun.serve({
+        port: 0,
+        idleTimeout: 0,
+        fetch: () => {
+          asked.resolve()
+          return Promise.withResolvers<Response>().promise
+        }
+      })
+      const address = `127.0.0.1:${listener.port}`
+      const explained = yield* Effect.forkChild(
+        Effect.flip(commandLine(["explain", "0123456789abcdef", "--address", address]))
+      )
+      yield* Effect.promise(() => asked.promise)
+      yield* TestClock.adjust("10 seconds")
+      expect(yield* Fiber.join(explained)).toMatchObject({
+        exitCode: 1,
+        message: `No HTTP answer from ${address}. Is it the HTTP address that the cluster printed?`
+      })
+      yield* Effect.promise(() => listener.stop(true))
+    }))
 })

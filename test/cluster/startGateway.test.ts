@@ -28,7 +28,7 @@ const start = Effect.fnUntraced(function* (config: object) {
     recordingLosses: undefined,
     recordedIn: undefined
   })
-  return { balancer, host, port: Number(http.split(":")[1]) }
+  return { balancer, host, http, port: Number(http.split(":").at(-1)) }
 })
 
 live("the balancer knows the client that is its own HTTP listener", () =>
@@ -48,5 +48,14 @@ live("an address that cannot be bound is named, and what to do", () =>
     expect(foreign.message).toStartWith(
       "203.0.113.7:0 cannot be listened on (EADDRNOTAVAIL). Give listen.host"
     )
+  })
+)
+
+live("an IPv6 address stands in brackets", () =>
+  Effect.gen(function* () {
+    const { http, port } = yield* start({ listen: { host: "::1", httpPort: 0 } })
+    expect(http).toBe(`[::1]:${port}`)
+    const taken = yield* Effect.flip(start({ listen: { host: "::1", httpPort: port } }))
+    expect(taken.message).toStartWith(`[::1]:${port} is in use by another program.`)
   })
 )

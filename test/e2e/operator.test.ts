@@ -58,3 +58,18 @@ test("a worker that is drained finishes what it has, and is started anew", async
     )
   )
 }, 60_000)
+
+test("a cluster on an IPv6 address is reached under the addresses it prints", async () => {
+  const other = await ClusterProcess.start(["--workers", "1"], { PARALLAX_LISTEN_HOST: "::1" })
+  const { http, tcp } = other.ready
+  expect([tcp, http]).toEqual([
+    expect.stringMatching(/^\[::1\]:\d+$/),
+    expect.stringMatching(/^\[::1\]:\d+$/)
+  ])
+  expect(await run(["client", "--address", tcp, "--max-tokens", "1", "Hello"])).toMatchObject({
+    exitCode: 0,
+    err: expect.stringMatching(/^\n1 token in /)
+  })
+  expect((await fetch(`http://${http}/readyz`)).status).toBe(200)
+  expect(await other.stop()).toBe(0)
+}, 30_000)

@@ -1,4 +1,5 @@
 import * as Schema from "effect/Schema"
+import { formatAddress } from "../../client/address.ts"
 import type { BindFailed } from "../../protocol/bind.ts"
 
 /** Why a command ends without having done its work. The message is for the person who typed it and says what to do. */
@@ -14,9 +15,9 @@ export const failed = (message: string): CliFailure => new CliFailure({ message,
 export const misused = (message: string): CliFailure => new CliFailure({ message, exitCode: 2 })
 
 /** An address that cannot be bound; `flag` is the one that chooses another port. */
-export const unbound = ({ host, port, code }: BindFailed, flag: "--port" | "--http-port"): CliFailure =>
+export const unbound = (error: BindFailed, flag: "--port" | "--http-port"): CliFailure =>
   failed(
-    code === "EADDRINUSE"
-      ? `${host}:${port} is in use by another program. Choose another port with ${flag}, or ${flag} 0 for a free one.`
-      : `${host}:${port} cannot be listened on (${code}). Give listen.host an address of this machine, or choose another port with ${flag}.`
+    error.code === "EADDRINUSE"
+      ? `${formatAddress(error)} is in use by another program. Choose another port with ${flag}, or ${flag} 0 for a free one.`
+      : `${formatAddress(error)} cannot be listened on (${error.code}). Give listen.host an address of this machine, or choose another port with ${flag}.`
   )

@@ -26,6 +26,9 @@ export const write = (text: string): Effect.Effect<void, CliFailure, Shell> =>
     Effect.asVoid(Effect.tryPromise({ try: () => out(text), catch: (cause) => cause as CliFailure }))
   )
 
+/** Of a terminal that says 0, as one does that nobody has told its size. */
+const COLUMNS_DEFAULT = 80
+
 /** The process itself. */
 export const processShell = (): Surroundings => ({
   environment: process.env,
@@ -41,5 +44,5 @@ export const processShell = (): Surroundings => ({
     }
   },
   err: (text) => void process.stderr.write(text),
-  errColumns: process.stderr.isTTY ? process.stderr.columns : undefined
+  errColumns: process.stderr.isTTY ? process.stderr.columns || COLUMNS_DEFAULT : undefined
 })

@@ -1,6 +1,7 @@
 import * as Effect from "effect/Effect"
 import { connect, type Client, type Done, type Ending } from "../../client/index.ts"
 import { parseDuration } from "../../domain/config/duration.ts"
+import { counted } from "../../structures/counted.ts"
 import { readAddress } from "../readAddress.ts"
 import { type CliFailure, failed, misused } from "./CliFailure.ts"
 import { credentialIn } from "./credentialIn.ts"
@@ -107,6 +108,6 @@ const documentOf = (ending: Ending, text: string): object => ({
 })
 
 const summaryOf = ({ tokens, e2eMs, ttftMs, worker }: Done): string =>
-  `${tokens} tokens in ${ms(e2eMs)}, the first after ${ms(ttftMs ?? e2eMs)}, from ${worker}`
+  `${counted(tokens, "token")} in ${ms(e2eMs)}, the first after ${ms(ttftMs ?? e2eMs)}, from ${worker}`
 
 const ms = (value: number): string => `${value.toFixed(1)} ms`

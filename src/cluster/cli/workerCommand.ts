@@ -1,6 +1,7 @@
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { Command, Flag } from "effect/cli"
+import { formatAddress } from "../../client/address.ts"
 import type { Assignment } from "../../domain/config/assign.ts"
 import { IDENTITY_RULE, identityPattern } from "../../domain/identity.ts"
 import { loadConfig } from "../loadConfig.ts"
@@ -50,7 +51,7 @@ export const workerCommand = Command.make(
       ...configured(config, config.models[at]!),
       name: name ?? `worker-${process.pid}`,
       role,
-      address: address ?? `${config.listen.host}:${config.listen.port}`,
+      address: address ?? formatAddress(config.listen),
       owned: false,
       json,
       credential: credential === undefined ? undefined : Redacted.value(credential)

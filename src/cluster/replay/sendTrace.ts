@@ -34,7 +34,9 @@ export const sendTrace = (options: SendOptions): Effect.Effect<void> =>
     const stopShowing = showProgress(shell, tally, requests.length)
     let open = requests.length
     const ended = (): void => {
-      if (--open === 0) resume(Effect.void)
+      if (--open > 0) return
+      stopShowing()
+      resume(Effect.void)
     }
     const offsetsMs = requests.map(({ arrivalMs }) => arrivalMs / compression)
     const stopSending = openLoop(systemTimers, offsetsMs, (index, dueMs) => {
