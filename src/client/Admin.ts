@@ -11,6 +11,7 @@ import { Turn } from "../protocol/Turn.ts"
 import { type Address, addressIn, formatAddress } from "./address.ts"
 import { ConnectFailed } from "./ConnectFailed.ts"
 import { greet } from "./greet.ts"
+import { identityIn } from "./identityIn.ts"
 import { randomU32 } from "./randomU32.ts"
 
 /** Questions open at once; one more fails. */
@@ -20,6 +21,8 @@ const CONNECT_MS = 5_000
 
 export interface AdminOptions {
   readonly address: string | Address
+  /** How this operator calls itself; left out, a name with a random part. A credential of `config key` is for one name. */
+  readonly identity?: string | undefined
   readonly credential?: string | undefined
   readonly transport?: Transport | undefined
   readonly timers?: Timers | undefined
@@ -56,11 +59,12 @@ interface Question {
   readonly fail: (why: string) => void
 }
 
-/** Connects to a balancer as an operator. Rejects with `ConnectFailed`, or with a `RangeError` for what is no address. */
+/** Connects to a balancer as an operator. Rejects with `ConnectFailed`, or with a `RangeError` for what is no address or no name. */
 export const connectAdmin = async (options: AdminOptions): Promise<AdminConnection> => {
   const address = addressIn(options)
   const timers = options.timers ?? systemTimers
   const incarnation = randomU32()
+  const identity = identityIn(options, `admin-${incarnation.toString(16)}`)
   const connected = Promise.withResolvers<AdminConnection>()
   const questions = new Map<number, Question>()
   const gone = Promise.withResolvers<void>()
@@ -106,7 +110,7 @@ export const connectAdmin = async (options: AdminOptions): Promise<AdminConnecti
       connectMs: CONNECT_MS,
       hello: {
         role: "admin",
-        identity: `admin-${incarnation.toString(16)}`,
+        identity,
         incarnation
       },
       credential: options.credential

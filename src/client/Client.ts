@@ -1,4 +1,3 @@
-import { IDENTITY_RULE, identityPattern } from "../domain/identity.ts"
 import { Reason } from "../domain/Outcome.ts"
 import { bunTransport } from "../protocol/BunTransport.ts"
 import { defaultLimits, type Limits } from "../protocol/Limits.ts"
@@ -10,6 +9,7 @@ import { type Address, addressIn, formatAddress } from "./address.ts"
 import { ConnectFailed } from "./ConnectFailed.ts"
 import { factsOf, type GenerateRequest } from "./GenerateRequest.ts"
 import { type Control, Generation } from "./Generation.ts"
+import { identityIn } from "./identityIn.ts"
 import { Link } from "./Link.ts"
 import { OpenRequest, type RequestListener } from "./OpenRequest.ts"
 import { type RandomU32, randomU32 } from "./randomU32.ts"
@@ -24,7 +24,7 @@ export interface ClientOptions {
   /** Used for requests that name none. */
   readonly tenant?: string | undefined
   readonly credential?: string | undefined
-  /** How this client calls itself; left out, a name with a random part. */
+  /** How this client calls itself; left out, a name with a random part. A credential of `config key` is for one name. */
   readonly identity?: string | undefined
   /** TCP connections, used in turn; 1 is the default and enough for most. */
   readonly connections?: number | undefined
@@ -88,8 +88,7 @@ export class Client {
     this.turn = options.turn ?? new Turn()
     this.randomU32 = options.randomU32 ?? randomU32
     const incarnation = this.randomU32()
-    const identity = options.identity ?? `client-${incarnation.toString(16)}`
-    if (!identityPattern.test(identity)) throw new RangeError(`identity must be ${IDENTITY_RULE}`)
+    const identity = identityIn(options, `client-${incarnation.toString(16)}`)
     const violation = (hint: string) => {
       this.protocolViolations++
       this.lastViolation = hint

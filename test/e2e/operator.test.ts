@@ -39,6 +39,19 @@ test("the status of a cluster is for those with a credential", async () => {
   })
 }, 30_000)
 
+test("a credential that config key has written lets in the one name that it is for", async () => {
+  const key = (await run(["config", "key", "admin", "ops"], { PARALLAX_AUTH_ADMINS: secret })).out.trim()
+  const as = (...name: ReadonlyArray<string>) =>
+    run(["status", "--address", cluster.ready.tcp, "--credential", key, ...name])
+  expect(await as("--name", "ops")).toMatchObject({ exitCode: 0, err: "" })
+  for (const name of [["--name", "others"], []])
+    expect(await as(...name)).toMatchObject({ exitCode: 1, err: expect.stringContaining("unauthorized") })
+  expect(await as("--name", "o p s")).toMatchObject({
+    exitCode: 2,
+    err: expect.stringMatching(/^identity must be/)
+  })
+}, 30_000)
+
 test("a worker that is drained finishes what it has, and is started anew", async () => {
   const before = (await status()).workers.find(({ name }) => name === "sim-1")!
   const generations = Array.from({ length: 20 }, (_, i) =>

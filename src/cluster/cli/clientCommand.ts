@@ -1,6 +1,6 @@
 import * as Effect from "effect/Effect"
 import { Argument, Command } from "effect/cli"
-import { addressFlag, countFlag, jsonFlag, textFlag } from "./flags.ts"
+import { addressFlag, countFlag, jsonFlag, nameFlag, textFlag } from "./flags.ts"
 import type { ClientFlags } from "./runClient.ts"
 
 /** As POST /generate takes. */
@@ -23,6 +23,7 @@ export const clientCommand = Command.make(
       "Session the request belongs to: requests of one session like to meet on one worker."
     ),
     tenant: textFlag("tenant", "Tenant that the request is accounted to. Default: the tenant named default."),
+    name: nameFlag,
     credential: textFlag(
       "credential",
       "Credential of this client. Default: the first of PARALLAX_AUTH_CLIENTS, which others cannot see."

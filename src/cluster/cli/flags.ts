@@ -24,9 +24,15 @@ export const addressFlag = Flag.String("address").pipe(
   Flag.withDefault("127.0.0.1:7420")
 )
 
+export const nameFlag = textFlag(
+  "name",
+  "What this command calls itself: a credential that config key has written lets in one name alone. Default: a random name."
+)
+
 /** How an operator reaches a balancer. */
 export const adminFlags = {
   address: addressFlag,
+  name: nameFlag,
   credential: textFlag(
     "credential",
     "Credential of an administrator. Default: the first of PARALLAX_AUTH_ADMINS, which others cannot see."

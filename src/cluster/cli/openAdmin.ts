@@ -10,19 +10,21 @@ import { Shell } from "./Shell.ts"
 /** What `adminFlags` give. */
 export interface AdminFlags {
   readonly address: string
+  readonly name: string | undefined
   readonly credential: string | undefined
 }
 
 /** Connects to a balancer as an operator, until the scope ends. */
 export const openAdmin = Effect.fnUntraced(function* ({
   address,
-  credential
+  credential,
+  name
 }: AdminFlags): Effect.fn.Return<AdminConnection, CliFailure, Shell | Scope.Scope> {
   const shell = yield* Shell
   yield* readAddress(address)
   const secret = credential ?? credentialIn(shell, "ADMINS")
   return yield* Effect.acquireRelease(
-    attempt(() => connectAdmin({ address, credential: secret })),
+    attempt(() => connectAdmin({ address, identity: name, credential: secret })),
     (admin) => Effect.promise(() => admin.close())
   )
 })

@@ -17,6 +17,7 @@ export interface ClientFlags {
   readonly timeout: string | undefined
   readonly session: string | undefined
   readonly tenant: string | undefined
+  readonly name: string | undefined
   readonly credential: string | undefined
   readonly json: boolean
 }
@@ -65,6 +66,7 @@ const open = (flags: ClientFlags, shell: Surroundings): Promise<Client> =>
   connect({
     address: flags.address,
     tenant: flags.tenant,
+    identity: flags.name,
     credential: flags.credential ?? credentialIn(shell, "CLIENTS"),
     reconnect: { attemptsMax: 2 }
   })
