@@ -31,6 +31,8 @@ export interface WorkerOptions {
   readonly speed?: number
   /** Time between two heartbeats; 250 ms unless told. */
   readonly heartbeatMs?: number
+  /** Silence after which the balancer gives a worker up. Less than two seconds, or left out, is two seconds here. */
+  readonly lostMs?: number
   /** For the jitter of the dials. */
   readonly rng: Rng
   /** While it says true no heartbeat is sent: an injected fault. */
@@ -40,9 +42,12 @@ export interface WorkerOptions {
 }
 
 const HEARTBEAT_MS = 250
-/** A balancer silent for so long is given up, and with it all the work it gave: by then it has given that work to others, or is gone. */
-const PING_MS = 500
+/**
+ * A balancer silent for so long, or for as long as it waits itself, is given up, and with it all the work it gave: by then it has given that
+ * work to others, or is gone.
+ */
 const SILENCE_MS = 2_000
+const PING_MS = 500
 /** The kernel would try for two minutes, ever more rarely: a balancer that is back meanwhile has to be found. */
 const CONNECT_MS = 2_000
 /** The dial after n failures in a row waits a random part of min(cap, base · 2ⁿ). */
@@ -73,9 +78,10 @@ export class Worker {
   private readonly watchers: Array<() => void> = []
 
   constructor(options: WorkerOptions) {
-    const { context } = options
+    const { context, lostMs = 0 } = options
+    const silenceMs = Math.max(SILENCE_MS, lostMs)
     this.options = options
-    this.context = { ...context, limits: { ...context.limits, pingMs: PING_MS, silenceMs: SILENCE_MS } }
+    this.context = { ...context, limits: { ...context.limits, pingMs: PING_MS, silenceMs } }
     this.state = new WorkerState(options.engine.capacity)
   }
 

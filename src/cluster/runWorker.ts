@@ -45,6 +45,7 @@ export const runWorker = (options: WorkerOptions): Effect.Effect<void, CliFailur
         role: options.role,
         rng: makeRng(randomU32()),
         heartbeatMs: options.heartbeatMs,
+        lostMs: options.lostMs,
         muted: () => engine.faults.loseHeartbeats,
         onState: (state, why) => {
           const balancer = state === "lost" ? ` the balancer at ${options.address}` : ""

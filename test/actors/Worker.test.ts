@@ -560,8 +560,12 @@ describe("a worker and its balancer", () => {
     expect(states).toEqual([expect.stringMatching(/^lost: (?!goodbye)/), refused])
   })
 
-  test("a balancer that is silent for two seconds is given up, and its work with it", () => {
-    const { world, balancer, engine } = makeRig()
+  test.each([
+    ["two seconds", {}, 0],
+    ["two seconds, though it waits less itself,", { lostMs: 500 }, 0],
+    ["as long as it waits itself", { lostMs: 5_000 }, 3_000]
+  ])("a balancer that is silent for %s is given up, and its work with it", (_, options, moreMs) => {
+    const { world, balancer, engine } = makeRig(options)
     balancer.assign(1)
     world.settle()
     // It answers PINGs: the lease holds.
@@ -569,7 +573,7 @@ describe("a worker and its balancer", () => {
     expect(engine.runs[0]!.cancels).toBe(0)
     // The last sign of life is at most a PING and a sweep old.
     Object.assign(balancer.connection!, { data: () => undefined })
-    world.advance(1_200)
+    world.advance(1_200 + moreMs)
     expect(engine.runs[0]!.cancels).toBe(0)
     world.advance(1_100)
     expect(engine.runs[0]!.cancels).toBe(1)

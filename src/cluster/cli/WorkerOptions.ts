@@ -18,6 +18,8 @@ export interface WorkerOptions {
   readonly credential: string | undefined
   readonly engine: EngineConfig
   readonly heartbeatMs: number
+  /** Silence after which the balancer gives it up. */
+  readonly lostMs: number
   readonly drainTimeoutMs: number
   readonly frameBytes: number
   readonly log: Config["log"]
@@ -27,10 +29,14 @@ export interface WorkerOptions {
 export const configured = (
   config: Config,
   { engine, name }: ModelConfig
-): Pick<WorkerOptions, "model" | "engine" | "heartbeatMs" | "drainTimeoutMs" | "frameBytes" | "log"> => ({
+): Pick<
+  WorkerOptions,
+  "model" | "engine" | "heartbeatMs" | "lostMs" | "drainTimeoutMs" | "frameBytes" | "log"
+> => ({
   model: name,
   engine,
   heartbeatMs: heartbeatMsOf(config),
+  lostMs: config.failure.lostAfterMs,
   drainTimeoutMs: config.drain.timeoutMs,
   frameBytes: config.limits.frameBytes,
   log: config.log
