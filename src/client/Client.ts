@@ -15,6 +15,8 @@ import { OpenRequest, type RequestListener } from "./OpenRequest.ts"
 import { type RandomU32, randomU32 } from "./randomU32.ts"
 import type { Reconnect } from "./Redial.ts"
 
+/** Each is a file descriptor of this process, and of the balancer's. */
+const CONNECTIONS_MAX = 1024
 /** How often deadlines are checked while requests are open. */
 const SWEEP_MS = 50
 
@@ -26,7 +28,7 @@ export interface ClientOptions {
   readonly credential?: string | undefined
   /** How this client calls itself; left out, a name with a random part. A credential of `config key` is for one name. */
   readonly identity?: string | undefined
-  /** TCP connections, used in turn; 1 is the default and enough for most. */
+  /** TCP connections, used in turn, 1,024 at most; 1 is the default and enough for most. */
   readonly connections?: number | undefined
   /** Most requests held at once, 65,536 by default; one more is rejected with `limit`. */
   readonly requestsMax?: number | undefined
@@ -111,9 +113,8 @@ export class Client {
       credential: options.credential
     }
     const reconnect = reconnectOf(options.reconnect)
-    const count = options.connections ?? 1
-    if (!Number.isInteger(count) || count < 1)
-      throw new RangeError("connections must be an integer of at least 1")
+    const count = within("connections", options.connections ?? 1, 1, CONNECTIONS_MAX)
+    if (!Number.isInteger(count)) throw new RangeError("connections must be an integer")
     this.links = Array.from(
       { length: count },
       () => new Link({ introduction, reconnect, randomU32: this.randomU32, violation })
