@@ -36,8 +36,9 @@ export interface Launcher {
 }
 
 /**
- * Workers as child processes of this one. Asked to end they get SIGTERM, and drain; killed they get SIGKILL. Their standard input is a pipe
- * from us: when we are gone, however we went, they read its end and leave.
+ * Workers as child processes of this one. Asked to end they get SIGTERM, and drain; killed they get SIGKILL, as they do when this process
+ * exits, for one that was stopped would stay. Their standard input is a pipe from us: when we are gone, however we went, they read its end and
+ * leave.
  */
 export const processLauncher: Launcher = {
   launch: (worker) =>
@@ -54,15 +55,24 @@ export const processLauncher: Launcher = {
     )
 }
 
+/** How to kill those that have not ended. */
+const living = new Set<() => void>()
+const killAll = (): void => {
+  for (const kill of living) kill()
+}
+
 const start = (worker: WorkerCommand): Process & { readonly kill: () => void } => {
   const watchers = new Watchers()
   const incarnation = nextIncarnation()
+  const kill = (): void => child.kill("SIGKILL")
   const child = Bun.spawn([...worker.command], {
     stdin: "pipe",
     stdout: "ignore",
     stderr: "inherit",
     env: { ...process.env, ...worker.env },
     onExit: ({ signalCode }, code) => {
+      living.delete(kill)
+      if (living.size === 0) process.off("exit", killAll)
       const exit =
         code === 0
           ? Exit.void
@@ -76,10 +86,12 @@ const start = (worker: WorkerCommand): Process & { readonly kill: () => void } =
       watchers.announce({ id: worker.name, incarnation, exit })
     }
   })
+  if (living.size === 0) process.on("exit", killAll)
+  living.add(kill)
   return {
     id: worker.name,
     interrupt: () => child.kill("SIGTERM"),
-    kill: () => child.kill("SIGKILL"),
+    kill,
     watch: (onDown) => watchers.watch(onDown)
   }
 }

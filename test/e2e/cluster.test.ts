@@ -127,6 +127,18 @@ describe("a cluster started from the command line", () => {
   }, 60_000)
 })
 
+const gone = async (pids: ReadonlyArray<number>): Promise<void> => {
+  for (const pid of pids)
+    await eventually("the worker is gone", () => {
+      try {
+        process.kill(pid, 0)
+        return undefined
+      } catch {
+        return true
+      }
+    })
+}
+
 describe("Ctrl-C", () => {
   // As a terminal sends it that is closed.
   test.each(["SIGINT", "SIGHUP"] as const)(
@@ -155,20 +167,30 @@ describe("Ctrl-C", () => {
     60_000
   )
 
+  test("a second one ends everything at once, a worker that was stopped included", async () => {
+    const own = await ClusterProcess.start(["--workers", "2"])
+    const pids = own.workerPids()
+    const user = await connect({ address: own.ready.tcp, reconnect: { attemptsMax: 1 } })
+    const { promise: streams, resolve } = Promise.withResolvers<void>()
+    const seen = consume(user.generate({ prompt: "long", maxTokens: 100_000 }), resolve)
+    await streams
+    process.kill(pids[0]!, "SIGSTOP")
+    own.child.kill("SIGINT")
+    await eventually("it drains", async () => {
+      const { status } = await fetch(`http://${own.ready.http}/readyz`)
+      return status === 503 || undefined
+    })
+    expect(await own.stop()).toBe(130)
+    await gone(pids)
+    expect((await seen).ending.outcome).toBe("error")
+    await user.close()
+  }, 60_000)
+
   test("kills with SIGKILL leave no worker behind either", async () => {
     const own = await ClusterProcess.start(["--workers", "2"])
     const pids = own.workerPids()
     await own.stop("SIGKILL")
-    for (const pid of pids) {
-      await eventually("the worker is gone", () => {
-        try {
-          process.kill(pid, 0)
-          return undefined
-        } catch {
-          return true
-        }
-      })
-    }
+    await gone(pids)
   }, 60_000)
 })
 
