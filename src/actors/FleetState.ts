@@ -128,10 +128,13 @@ export class FleetState {
     for (const { index, state, process } of seen) {
       if (state === "draining" && !this.leaving.has(index)) this.leaving.set(index, nowMs)
       const last = this.signs.get(index)
-      if (state !== "absent") this.signs.set(index, { process, absentMs: undefined, wasConnected: true })
-      else if (last === undefined || last.process !== process)
-        this.signs.set(index, { process, absentMs: nowMs, wasConnected: false })
-      else if (last.absentMs === undefined) this.signs.set(index, { ...last, absentMs: nowMs })
+      const known = last?.process === process ? last : undefined
+      const isAbsent = state === "absent"
+      this.signs.set(index, {
+        process,
+        absentMs: isAbsent ? (known?.absentMs ?? nowMs) : undefined,
+        wasConnected: !isAbsent || known?.wasConnected === true
+      })
     }
   }
 

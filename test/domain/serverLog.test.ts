@@ -29,11 +29,11 @@ const coloured = (text: string): string => `\u001B[32m${text}\u001B[0m`
 const versions: Readonly<Record<string, Version>> = {
   old: ({ answer, clock, id, prompt, text }) => [
     [
-      `INFO ${clock} logger.py:36] Received request cmpl-${id}-0: prompt: '${text}', params: SamplingParams(n=1, stop_token_ids=[]), prompt_token_ids: ${list(prompt)}, lora_request: None, prompt_adapter_request: None.`,
-      `INFO ${clock} engine.py:291] Added request cmpl-${id}-0.`
+      `INFO ${clock} [logger.py:41] Received request chatcmpl-${id}: prompt: '${text}', params: SamplingParams(n=1, stop_token_ids=[]), prompt_token_ids: ${list(prompt)}, prompt_embeds shape: None, lora_request: None.`,
+      `INFO ${clock} [async_llm.py:323] Added request chatcmpl-${id}.`
     ],
     [
-      `INFO ${clock} logger.py:63] Generated response cmpl-${id}: output: '${text}', output_token_ids: (${answer.map((each) => `${each},`).join(" ")}), finish_reason: stop`
+      `INFO ${clock} [logger.py:71] Generated response chatcmpl-${id}: output: '${text}', output_token_ids: (${answer.map((each) => `${each},`).join(" ")}), finish_reason: stop`
     ]
   ],
   new: ({ answer, clock, id, prompt, text }) => [
@@ -243,7 +243,7 @@ describe("the log of vllm serve", () => {
     expect(trace.requests).toHaveLength(1)
   })
 
-  test("gives every prompt of a request its own answer, and a request for two answers both", () => {
+  test("adds up the answers to a request that asked for two, and gives none to another one of the same id", () => {
     const line = (what: string): string => `INFO 02-13 11:33:33 [logger.py:39] ${what}`
     const came = (id: string): string =>
       line(`Received request ${id}: prompt: '', params: None, prompt_token_ids: [1], lora_request: None.`)
@@ -251,20 +251,18 @@ describe("the log of vllm serve", () => {
       line(`Generated response ${id}: output: '', output_token_ids: ${ids}, finish_reason: stop`)
     const { trace } = parsed(
       [
-        came("cmpl-a-0"),
-        came("cmpl-a-1"),
+        came("chatcmpl-a"),
         came("chatcmpl-b"),
         ended("chatcmpl-b", "[1]"),
-        ended("cmpl-a", "array('l', [1, 2])"),
-        ended("cmpl-a", "[1, 2, 3]"),
-        ended("cmpl-nobody", "[1]"),
+        ended("chatcmpl-a", "array('l', [1, 2])"),
+        ended("chatcmpl-nobody", "[1]"),
         ended("chatcmpl-b", "[1, 2, 3]"),
         // Its client gives the same id again.
         came("chatcmpl-b"),
         ended("chatcmpl-b", "[1]")
       ].join("\n")
     )
-    expect(trace.requests.map(({ outputTokens }) => outputTokens)).toEqual([2, 3, 4, 1])
+    expect(trace.requests.map(({ outputTokens }) => outputTokens)).toEqual([2, 4, 1])
   })
 
   test("says with what flags vLLM would have told, and leaves the request out when asked to", () => {

@@ -38,7 +38,7 @@ export interface TraceFormat {
 
 /** How the formats begin, to be read after "must be". */
 export const FIRST_LINES =
-  "an object with format (llm-trace/1), input_length (Mooncake) or input_lens (vllm bench serve), or the names of columns with TIMESTAMP, ContextTokens, GeneratedTokens (Azure) or Timestamp, Request tokens, Response tokens (BurstGPT), or of a log in which vllm serve tells of requests"
+  "an object with format (llm-trace/1), input_length (Mooncake) or input_lens (vllm bench serve), or the names of columns with TIMESTAMP, ContextTokens, GeneratedTokens (Azure) or Timestamp, Request tokens, Response tokens (BurstGPT), or a line of a log in which vllm serve tells of requests"
 
 /**
  * The format of a file, by its first line that is not empty, and a log by what stands somewhere in it; undefined when it is none that is

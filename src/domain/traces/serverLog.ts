@@ -1,5 +1,5 @@
 import type { NumberedText } from "./lines.ts"
-import { momentOf } from "./TraceLine.ts"
+import { momentOf } from "./moment.ts"
 
 /** Prompt tokens of a block: those of one in vLLM's own prefix cache. */
 export const LOG_BLOCK = 16
@@ -23,7 +23,7 @@ export interface LoggedRequest {
  * The requests in the log of `vllm serve`, in order of arrival. Lines that do not tell of a request are passed over. Times are whole seconds,
  * and requests spread evenly in each, unless who kept the log put finer ones in front. The year is made up.
  *
- * Memory: the token ids of all prompts, but for what they share. Source: vllm-project/vllm, RequestLogger, from 0.6 on.
+ * Memory: the token ids of all prompts, but for what they share. Source: vllm-project/vllm, RequestLogger, from 0.10.2 on.
  */
 export const requestsIn = (lines: Iterable<NumberedText>): ReadonlyArray<LoggedRequest> => {
   const logged: Array<Logged> = []
@@ -38,7 +38,7 @@ export const requestsIn = (lines: Iterable<NumberedText>): ReadonlyArray<LoggedR
     const [, kind, id = "", detail] = MESSAGE.exec(message) ?? []
     if (kind === undefined) continue
     if (kind === "Generated response") {
-      answered(latest, id)?.hear(message, detail)
+      latest.get(id)?.hear(message, detail)
       continue
     }
     let request = latest.get(id)
@@ -113,17 +113,6 @@ class Logged implements LoggedRequest {
     const all = detail === "complete" ? COMPLETE.exec(message)?.[1] : undefined
     if (all !== undefined) this.outputTokens ??= Number(all)
   }
-}
-
-/** Who is answered under an id. Of the prompts of one request to complete texts, `id-0`, `id-1`, …, the first that has no answer. */
-const answered = (latest: ReadonlyMap<string, Logged>, id: string): Logged | undefined => {
-  let request = latest.get(id)
-  for (let i = 0; request === undefined; i++) {
-    const prompt = latest.get(`${id}-${i}`)
-    if (prompt === undefined) return undefined
-    if (prompt.outputTokens === undefined) request = prompt
-  }
-  return request
 }
 
 /** The token ids behind a name, each as text. Texts that clients wrote come before it. */
