@@ -524,6 +524,28 @@ export const deratingLaws: ReadonlyArray<EstimatorLaw<DeratingMaker>> = [
       )
   },
   {
+    id: "derating-silence",
+    statement: "windows of which nobody says anything until a later one is over are windows without work",
+    check: (make) =>
+      holds(
+        fc.property(
+          fc.integer({ min: 3, max: 20 }),
+          fc.integer({ min: 1, max: 100 }),
+          (slowWindows, silent) => {
+            const [derating, reviewed] = [make(), make()]
+            let window = 0
+            for (; window < slowWindows; window++)
+              for (const each of [derating, reviewed]) pass(each, window, [1, 1, 1, 10])
+            for (let i = 0; i < silent; i++) pass(reviewed, window++, [])
+            expect(derating.review((window - 1) * 1000 + 999)).toBe(true)
+            expect([derating.factor(3), derating.ratio(3)]).toEqual([reviewed.factor(3), Number.NaN])
+            for (const each of [derating, reviewed]) pass(each, window, [1, 1, 1, 10])
+            expect(derating.factor(3)).toBe(reviewed.factor(3))
+          }
+        )
+      )
+  },
+  {
     id: "derating-common",
     statement: "a fleet that is slow together, or a lone worker, is not derated",
     check: (make) =>

@@ -246,6 +246,21 @@ const deratingDefects: ReadonlyArray<Planted<DeratingMaker>> = [
       })
     }
   ],
+  [
+    "ends one window at a time, however late",
+    "derating-silence",
+    (options) => {
+      const inner = new Derating(options)
+      let window = 0
+      return {
+        record: (...given) => inner.record(...given),
+        review: () => inner.review(1000 * window++),
+        factor: (worker) => inner.factor(worker),
+        ratio: (worker) => inner.ratio(worker),
+        left: (worker) => inner.left(worker)
+      }
+    }
+  ],
   ["compares with what is expected, not with the others", "derating-common", absolute]
 ]
 

@@ -20,6 +20,10 @@ const steps: fc.Arbitrary<ReadonlyArray<Step>> = fc.array(
   { maxLength: 200 }
 )
 
+/** Kinds of events, and one of them. */
+const KINDS = 4
+const LEFT_OUT = 0
+
 /** What so many events, each so long after the other, make of the length of a day. */
 const pasts = fc.record({
   events: fc.constantFrom(0, 1023, 1024, 3000),
@@ -49,7 +53,7 @@ const laws = [
             const [timeMs, added] = next
             expect([calendar.timeMs, calendar.kind, calendar.a, calendar.b]).toEqual([
               timeMs,
-              added % 256,
+              added % KINDS,
               added,
               1 - added
             ])
@@ -62,10 +66,12 @@ const laws = [
             } else {
               const timeMs = calendar.timeMs + step
               waiting = [...waiting, [timeMs, number]]
-              calendar.after(step, number % 256, number, 1 - number)
+              calendar.after(step, number % KINDS, number, 1 - number)
               number++
             }
             expect(calendar.size).toBe(waiting.length)
+            const others = waiting.filter(([, added]) => added % KINDS !== LEFT_OUT).map(([timeMs]) => timeMs)
+            expect(calendar.nextBut(1 << LEFT_OUT)).toBe(Math.min(...others))
           }
           while (calendar.size > 0) take()
           take()
@@ -119,11 +125,18 @@ class Coarse extends EventCalendar {
   }
 }
 
+class Inclusive extends EventCalendar {
+  override nextBut(): number {
+    return this.nextMs
+  }
+}
+
 const defects: ReadonlyArray<Planted<Maker>> = [
   ["last in, first out at one time", "replay-events", () => new Reversed()],
   ["does not tell years apart", "replay-events", () => new Yearless()],
   ["leaves events where they were when days get longer", "replay-events", () => new Unarranged()],
-  ["rounds times", "replay-events", () => new Coarse()]
+  ["rounds times", "replay-events", () => new Coarse()],
+  ["leaves out no kind", "replay-events", () => new Inclusive()]
 ]
 
 describe("events", () => {

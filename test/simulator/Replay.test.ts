@@ -3,7 +3,9 @@ import * as fc from "fast-check"
 import { Reason } from "../../src/domain/Outcome.ts"
 import type { WorkerLoad } from "../../src/domain/WorkerLoad.ts"
 import { presets } from "../../src/engines/simulated/CostModel.ts"
-import { choiceOf, pipelines } from "../../src/policies/pipelines.ts"
+import { choiceOf, type PipelineChoice, pipelines } from "../../src/policies/pipelines.ts"
+import type { PolicyFacts } from "../../src/policies/Policy.ts"
+import { admissions, batchings, orderings, placements, rescues, rivals } from "../../src/policies/registry.ts"
 import { audit } from "../../src/simulator/replay/audit.ts"
 import { generateTraffic } from "../../src/simulator/replay/generate.ts"
 import { Replay, type ReplayOptions, type ReplayResult } from "../../src/simulator/replay/Replay.ts"
@@ -36,6 +38,53 @@ const spy = (part: object, method: string, heard: (...args: Array<never>) => voi
     heard(...args)
     return original.apply(part, args)
   })
+}
+
+/** The preset `simple` with each policy there is in its place, and each preset. */
+const everyPipeline = (): ReadonlyArray<PipelineChoice> => {
+  const simple = choiceOf(pipelines.simple)
+  const each = (entries: ReadonlyArray<PolicyFacts>) =>
+    entries.map(({ name }) => ({ policy: name, options: {} }))
+  return [
+    ...Object.values(pipelines).map(choiceOf),
+    ...each(admissions).map((admission) => ({ ...simple, admission: [admission] })),
+    ...each(orderings).map((ordering) => ({ ...simple, ordering })),
+    ...each(batchings).map((batching) => ({ ...simple, batching })),
+    ...each([...placements, ...rivals]).map((placement) => ({ ...simple, placement })),
+    ...each(rescues).map((rescue) => ({ ...simple, rescue: [rescue] }))
+  ]
+}
+
+/** Bursts that make requests wait, minutes apart. */
+const bursts = workloadOf([
+  generateTraffic({
+    seed: 1,
+    requests: 120,
+    requestsPerSecond: 40,
+    promptTokens: { mean: 3000, variation: 1 },
+    outputTokens: { mean: 50, variation: 1 },
+    tenants: { count: 3, skew: 1 },
+    sharedPrefix: { count: 2, tokens: 2048, share: 0.5 }
+  })
+])
+const BURST = 30
+const SILENCE_MS = 300_123
+
+const withSilences: Omit<ReplayOptions, "pipeline"> = {
+  workload: {
+    ...bursts,
+    requests: bursts.requests.map((request, i) => ({
+      ...request,
+      arrivalMs: request.arrivalMs + Math.floor(i / BURST) * SILENCE_MS
+    }))
+  },
+  workers: [1, 2, 1].map((slowFactor, i) => ({
+    name: `worker-${i}`,
+    preset: presets["8b-h100"],
+    slowFactor,
+    maxNumSeqs: 4
+  })),
+  seed: 1
 }
 
 const laws = [
@@ -163,6 +212,23 @@ const laws = [
       })
   },
   {
+    id: "replay-silence",
+    check: (make: Maker) => {
+      for (const pipeline of everyPipeline()) {
+        const options = { ...withSilences, pipeline }
+        const result = make(options).run()
+        // Looking out for workers that fall silent is an event four times a second, so that no silence is left out.
+        const wakeful = make({ ...options, crashes: [{ worker: 0, atMs: 1e12, silent: true }] }).run()
+        const isSame = Bun.deepEquals(
+          bytesOf({ ...result, presentMs: 0 }),
+          bytesOf({ ...wakeful, presentMs: 0 })
+        )
+        expect([pipeline, isSame]).toEqual([pipeline, true])
+        expect(result.events).toBeLessThan(wakeful.events / 10)
+      }
+    }
+  },
+  {
     id: "replay-index",
     check: (make: Maker) =>
       holds((options) => {
@@ -286,6 +352,22 @@ const defects: ReadonlyArray<Planted<Maker>> = [
         Reflect.get(replay, "hear").call(replay, worker)
       }
     })
+  ],
+  [
+    "sleeps until a request comes",
+    "replay-silence",
+    changed((replay) => {
+      const againAfter = Reflect.get(Replay.prototype, "againAfter")
+      put(replay, "againAfter", (periodMs: number) => {
+        const [quietUntilMs, nowMs] = [Reflect.get(replay, "quietUntilMs"), Reflect.get(replay, "nowMs")]
+        return Math.max(againAfter.call(replay, periodMs), quietUntilMs + periodMs - nowMs)
+      })
+    })
+  ],
+  [
+    "never leaves a silence out",
+    "replay-silence",
+    changed((replay) => put(replay, "lookAhead", () => undefined))
   ],
   [
     "does not hear what left a cache",

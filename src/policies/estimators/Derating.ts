@@ -32,7 +32,10 @@ export class Derating {
   private readonly threshold: number
   private readonly recovery: number
   private readonly minimum: number
-  private closesAtMs = Number.NEGATIVE_INFINITY
+  /** The window under way: they follow each other from time 0 on. */
+  private window = Number.NEGATIVE_INFINITY
+  /** After so many windows without work nobody is derated any more. */
+  private readonly forgivenAfter: number
   /** Slots below this were written. */
   private slots = 0
   /** Of the window under way. */
@@ -61,6 +64,7 @@ export class Derating {
     this.threshold = threshold
     this.recovery = recovery
     this.minimum = minimum
+    this.forgivenAfter = Math.ceil(Math.log(WHOLE / minimum) / Math.log(IDLE_GROWTH)) + 1
   }
 
   /** `worker` did in `actualMs` what one like it does in `expectedMs` > 0. */
@@ -71,10 +75,18 @@ export class Derating {
     this.expectedMs[worker]! += expectedMs
   }
 
-  /** Ends the window when its time is over; whether it did, and factors may have changed. Cost O(N log N) then. */
+  /** Ends the windows whose time is over; whether there were any, and factors may have changed. Cost O(N log N) then. */
   review(nowMs: number): boolean {
-    if (nowMs < this.closesAtMs) return false
-    this.closesAtMs = nowMs + this.windowMs
+    const window = Math.floor(nowMs / this.windowMs)
+    const ended = window - this.window
+    if (ended < 1) return false
+    this.window = window
+    // Nobody has said anything of those behind the first.
+    for (let i = Math.min(ended, 1 + this.forgivenAfter); i > 0; i--) this.close()
+    return true
+  }
+
+  private close(): void {
     const { slots, ratios, sorted } = this
     let count = 0
     for (let worker = 0; worker < slots; worker++) {
@@ -87,7 +99,6 @@ export class Derating {
     sorted.subarray(0, count).sort()
     const median = sorted[(count - 1) >> 1]!
     for (let worker = 0; worker < slots; worker++) this.judge(worker, (ratios[worker]! /= median))
-    return true
   }
 
   /** Above 0, at most 1. */

@@ -88,6 +88,16 @@ export class EventCalendar {
     return true
   }
 
+  /** When the first event is due that is of none of these kinds, each a bit; infinite where there is none. O(events). */
+  nextBut(kinds: number): number {
+    const { behind, days, times } = this
+    let nextMs = Number.POSITIVE_INFINITY
+    for (let day = days; day < 2 * days; day++)
+      for (let place = behind[day]!; place < days; place = behind[place]!)
+        if (((kinds >> this.kinds[place]!) & 1) === 0 && times[place]! < nextMs) nextMs = times[place]!
+    return nextMs
+  }
+
   /** Puts an event that was added last into the ring of its day: of equal times the others come first. */
   private enter(place: number, timeMs: number): void {
     const { before, behind, days, times } = this

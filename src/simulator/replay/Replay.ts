@@ -114,6 +114,10 @@ const CHECK_MS = 250
 /** What randomness of the scaling policy is split off for: none of the other policies has as many. */
 const SCALING = 1_000
 const REQUESTS_MAX = 65_536
+/** What happens again and again and changes nothing while no request is there, each kind a bit. */
+const REGULAR = (1 << Event.tick) | (1 << Event.beat) | (1 << Event.heard)
+/** So many heartbeats before something else happens, at the latest, it does happen again. */
+const AWAKE_BEATS = 2
 
 /**
  * Replays a workload in virtual time: the very decision core that serves live traffic, over engine cores, with the delays between them.
@@ -179,6 +183,8 @@ export class Replay implements BalancerEffects {
   private readonly heard = new ChainBuffer()
   private readonly lives: Array<Life> = []
   private presentMs = 0
+  /** Until then nothing happens but what happens regularly. */
+  private quietUntilMs = 0
   private arrived = 0
   private ended = 0
   private eventCount = 0
@@ -225,6 +231,7 @@ export class Replay implements BalancerEffects {
       events: this.events,
       networkMs: this.networkMs,
       heartbeatMs: this.heartbeatMs,
+      beatAfterMs: () => this.againAfter(this.heartbeatMs),
       workers: this.workers,
       tellsCaches: made.usesPrefixes,
       leave: (worker) => this.leave(worker)
@@ -330,7 +337,8 @@ export class Replay implements BalancerEffects {
       case Event.tick:
         this.core.tick(this.nowMs)
         if (a !== 0) return
-        return this.events.after(TICK_MS, Event.tick)
+        this.lookAhead()
+        return this.events.after(this.againAfter(TICK_MS), Event.tick)
       case Event.crashed:
         return this.crash(this.options.crashes![a]!)
       case Event.slowed:
@@ -346,6 +354,18 @@ export class Replay implements BalancerEffects {
         if (worker !== undefined) this.handleOf(worker, kind, b)
       }
     }
+  }
+
+  private lookAhead(): void {
+    const { nextMs } = this.arrivals
+    if (this.arrived > this.ended || nextMs - this.nowMs < (AWAKE_BEATS + 1) * this.heartbeatMs) return
+    this.quietUntilMs = Math.min(nextMs, this.events.nextBut(REGULAR))
+  }
+
+  /** After how long what happens every `periodMs` is to happen again: in a trace of weeks, most of it is left out. */
+  private againAfter(periodMs: number): number {
+    const quietMs = this.quietUntilMs - this.nowMs - AWAKE_BEATS * this.heartbeatMs
+    return periodMs * Math.max(1, Math.floor(quietMs / periodMs))
   }
 
   /** What happens at one process, or is heard of it. */

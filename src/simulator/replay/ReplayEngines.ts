@@ -12,6 +12,8 @@ export interface EnginesPort {
   readonly events: EventCalendar
   readonly networkMs: number
   readonly heartbeatMs: number
+  /** How long until a worker that says now how it is does so again. */
+  readonly beatAfterMs: () => number
   /** By slot: the process there is, or was last. */
   readonly workers: ReadonlyArray<ReplayWorker>
   /** Whether the balancer wants to know what is in the caches. */
@@ -228,12 +230,11 @@ export class ReplayEngines {
 
   /** It says how it is, and will again. */
   beat(worker: ReplayWorker): void {
-    const { heartbeatMs } = this.port
     const { beats, serial } = worker
-    this.catchUp(worker, heartbeatMs)
+    this.catchUp(worker, this.port.heartbeatMs)
     this.forget(worker)
     beats.push(worker.load())
     this.events.after(this.networkMs, Event.heard, serial)
-    this.events.after(heartbeatMs, Event.beat, serial)
+    this.events.after(this.port.beatAfterMs(), Event.beat, serial)
   }
 }
