@@ -407,7 +407,7 @@ export class BalancerHost {
           links: this.links,
           limits,
           number: this.clientCount++,
-          modelIndex: (name) => this.models.find(name),
+          models: this.models,
           tenantOf: (name) => this.tenantOf(name),
           keepsChains: options.usesPrefixes || this.links.recorder !== undefined,
           requestTimeoutMs: options.requestTimeoutMs,

@@ -14,10 +14,12 @@ import {
 import { FIRST_CREDIT, FIRST_CREDIT_BYTES, type Limits } from "../protocol/Limits.ts"
 import { unpackExtras } from "../protocol/Message.ts"
 import type { Hash64 } from "../structures/hash.ts"
+import type { Names } from "../structures/Names.ts"
 import { saltChain } from "../structures/PrefixChain.ts"
 import { StreamIndex } from "../structures/StreamIndex.ts"
 import { News } from "./BalancerMessage.ts"
 import { failureFrame, type LinkedRequest, type Links, rejectedFrame } from "./Links.ts"
+import { notServed } from "./notServed.ts"
 import { Phase } from "./RequestTable.ts"
 
 /** Who is billed, and shares fairly. */
@@ -35,8 +37,8 @@ export interface ClientLinkOptions {
   readonly limits: Limits
   /** Different for each client link of the process. */
   readonly number: number
-  /** The index of a model served here, or -1. */
-  readonly modelIndex: (name: string) => number
+  /** The models served here. */
+  readonly models: Pick<Names, "find" | "all">
   /** A tenant by name; the name of nobody is "default". */
   readonly tenantOf: (name: string) => Tenant
   /** Whether requests are to carry their chains. */
@@ -74,7 +76,8 @@ export class ClientLink implements ConnectionHandler {
   private readonly links: Links
   /** Outstanding requests by the client's stream id. */
   private readonly streams = new StreamIndex()
-  private readonly models: Array<number> = []
+  /** By the client's numbers: the index of a model, or its name as long as it is not known to be served. */
+  private readonly models: Array<number | string> = []
   private readonly tenants: Array<Tenant> = []
   private readonly nobody: Tenant
   private cancelsLeft = CANCELS_AT_FIRST
@@ -132,10 +135,11 @@ export class ClientLink implements ConnectionHandler {
       return this.explain(stream, Reason.duplicateRequest, "stream: is in use")
     if (promptTokens === 0) return this.explain(stream, Reason.badRequest, "promptTokens: must be at least 1")
     if (maxTokens === 0) return this.explain(stream, Reason.badRequest, "maxTokens: must be at least 1")
-    const model = this.models[readU16(bytes, header + At.model)]
+    const model = this.modelOf(readU16(bytes, header + At.model))
     if (model === undefined)
       return this.explain(stream, Reason.badRequest, "model: this number was never given a name")
-    if (model < 0) return this.explain(stream, Reason.unknownModel, "no such model is served here")
+    if (typeof model === "string")
+      return this.explain(stream, Reason.unknownModel, notServed(model, options.models.all()))
     if (!options.isGateway && this.streams.size >= options.streamsMax)
       return this.explain(stream, Reason.limit, "too many requests on this connection")
     const idHigh = readU32(bytes, header + At.idHigh)
@@ -222,13 +226,21 @@ export class ClientLink implements ConnectionHandler {
     const tenant = readU16(bytes, header + At.tenant)
     if (extras.modelName !== null) {
       if (model >= NAMES_MAX) return false
-      this.models[model] = this.options.modelIndex(extras.modelName)
+      this.models[model] = extras.modelName
     }
     if (extras.tenantName !== null) {
       if (tenant >= NAMES_MAX) return false
       this.tenants[tenant] = this.options.tenantOf(extras.tenantName)
     }
     return true
+  }
+
+  /** The index of the model that the client gave this number, or its name where it is not served; undefined where it gave none. */
+  private modelOf(number: number): number | string | undefined {
+    const named = this.models[number]
+    if (typeof named !== "string") return named
+    const index = this.options.models.find(named)
+    return index < 0 ? named : (this.models[number] = index)
   }
 
   private explain(stream: number, reason: Reason, message: string): void {

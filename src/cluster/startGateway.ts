@@ -6,6 +6,7 @@ import { formatAddress } from "../client/address.ts"
 import { connect } from "../client/index.ts"
 import type { Config } from "../domain/Config.ts"
 import { makeHttpServer } from "../gateway/HttpServer.ts"
+import { HttpResponses } from "../observability/HttpResponses.ts"
 import { makeMetrics, type MetricSources } from "../observability/Metrics.ts"
 import type { Recorder } from "../observability/Recorder.ts"
 import { thisProcess } from "../observability/ProcessFacts.ts"
@@ -48,12 +49,14 @@ export const startGateway = Effect.fnUntraced(function* (
     }),
     (client) => Effect.promise(() => client.close())
   )
+  const httpResponses = new HttpResponses()
   const metrics = makeMetrics({
     snapshot: () => host.snapshot(),
     totals: host.totals,
     decisionMs: { admission: host.stopwatches.admission.ms, placement: host.stopwatches.placement.ms },
     desiredWorkers: host.desiredWorkers,
     protocolErrors: log.violations,
+    httpResponses,
     restarts: log.restarts,
     recordingLosses: options.recordingLosses,
     version: packageJson.version,
@@ -74,7 +77,8 @@ export const startGateway = Effect.fnUntraced(function* (
       return { ...explanation, recording: options.recordedIn?.(arrivedMs) ?? null }
     },
     ready: () => !host.draining && config.models.every(({ name }) => host.isServed(name)),
-    metrics
+    metrics,
+    answered: (path, status) => httpResponses.add(path, status)
   }).pipe(Effect.catchTag("BindFailed", (error) => unbound(error, "--http-port")))
   return formatAddress(bound)
 })

@@ -4,7 +4,7 @@ import type * as Scope from "effect/Scope"
 import { bind, type BindFailed } from "../protocol/bind.ts"
 import { decisions, DECISIONS_PATH, type DecisionsOptions, UNNAMED } from "./decisions.ts"
 import { generate, type GenerateOptions } from "./generate.ts"
-import { errorResponse, httpError } from "./HttpError.ts"
+import { errorResponse, type HttpError, httpError } from "./HttpError.ts"
 
 export interface HttpServerOptions extends GenerateOptions, DecisionsOptions {
   /** Always explicit: without one the listener would be open to every network. */
@@ -14,6 +14,8 @@ export interface HttpServerOptions extends GenerateOptions, DecisionsOptions {
   /** Whether every configured model has a ready worker and nothing is draining. */
   readonly ready: () => boolean
   readonly metrics: { readonly contentType: string; readonly render: () => Promise<string> }
+  /** A request has its answer, or the beginning of it; `path` is that of a route, or `other`. */
+  readonly answered: (path: string, status: number) => void
 }
 
 /** How long a connection may do nothing. Bun looks every four seconds, so it takes up to 12. */
@@ -42,10 +44,17 @@ export const makeHttpServer = (
           maxRequestBodySize: 2 * options.bodyBytesMax,
           // As is Bun's default: where nothing is said it warns about every request that it ends.
           idleTimeout: IDLE_S,
-          fetch: (request, server) => answer(request, server, options),
-          error: (error) => {
-            defect(error)
-            return errorResponse(httpError(500, "internal", "the request could not be handled"))
+          fetch: async (request, server) => {
+            const { path, route } = answererOf(request)
+            let response: Response
+            try {
+              response = await route(request, server, options)
+            } catch (error) {
+              defect(error)
+              response = errorResponse(httpError(500, "internal", "the request could not be handled"))
+            }
+            options.answered(path, response.status)
+            return response
           }
         })
       ),
@@ -86,19 +95,39 @@ const routes = new Map<string, readonly [methods: string, route: Route]>([
   [DECISIONS_PATH, ["GET, HEAD", decisionsRoute]]
 ])
 
-const answer: Route = (request, server, options) => {
+/** Who answers a request, and the path that it counts for. */
+interface Answerer {
+  readonly path: string
+  readonly route: Route
+}
+
+const refusal =
+  (error: HttpError): Route =>
+  () =>
+    errorResponse(error)
+
+/** Clients choose what they ask for, so all that is not there counts as one path. */
+const OTHER = "other"
+const badHost: Answerer = {
+  path: OTHER,
+  route: refusal(httpError(400, "bad_host", "the Host header must be one host"))
+}
+const unknownPath: Answerer = {
+  path: OTHER,
+  route: refusal(httpError(404, "unknown_path", "there is nothing at this path"))
+}
+
+const answererOf = (request: Request): Answerer => {
   const host = request.headers.get("host")
   // Who speaks HTTP/1.0 need not name one, and some probes do not.
   const url = URL.parse(request.url, host === null ? UNNAMED : undefined)
   // Two Host headers arrive joined by a comma; nothing of ours is reached by a name with any of these.
-  if (url === null || /[\s,/@]/.test(host ?? "")) {
-    return errorResponse(httpError(400, "bad_host", "the Host header must be one host"))
-  }
-  const { pathname } = url
-  const found = routes.get(pathname.startsWith(DECISIONS_PATH) ? DECISIONS_PATH : pathname)
-  if (found === undefined)
-    return errorResponse(httpError(404, "unknown_path", "there is nothing at this path"))
+  if (url === null || /[\s,/@]/.test(host ?? "")) return badHost
+  const path = url.pathname.startsWith(DECISIONS_PATH) ? DECISIONS_PATH : url.pathname
+  const found = routes.get(path)
+  if (found === undefined) return unknownPath
   const [allow, route] = found
-  if (allow.split(", ").includes(request.method)) return route(request, server, options)
-  return errorResponse(httpError(405, "method_not_allowed", `use ${allow}`, { headers: { allow } }))
+  if (allow.split(", ").includes(request.method)) return { path, route }
+  const refused = httpError(405, "method_not_allowed", `use ${allow}`, { headers: { allow } })
+  return { path, route: refusal(refused) }
 }

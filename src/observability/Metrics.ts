@@ -1,6 +1,7 @@
 import { Counter, Gauge, Registry } from "prom-client"
 import type { BalancerSnapshot, ModelSnapshot, WorkerSnapshot, WorkerState } from "../domain/Snapshot.ts"
 import type { Histogram } from "../structures/Histogram.ts"
+import type { HttpResponses } from "./HttpResponses.ts"
 import type { ProcessFacts } from "./ProcessFacts.ts"
 import type { RecordingLosses } from "./Recorder.ts"
 
@@ -22,6 +23,7 @@ export interface MetricSources {
   readonly desiredWorkers: ReadonlyMap<string, number>
   /** Broken protocol rules, by kind. */
   readonly protocolErrors: ReadonlyMap<string, number>
+  readonly httpResponses: HttpResponses
   /** Restarts by supervisors, by child. */
   readonly restarts: ReadonlyMap<string, number>
   /** Left out where nothing is recorded. */
@@ -181,6 +183,12 @@ export const makeMetrics = (sources: MetricSources): Metrics => {
   counter("protocol_errors_total", "Protocol rules broken by peers.", ["class"], () =>
     byKind("class", sources.protocolErrors)
   )
+  counter(
+    "http_responses_total",
+    "Answers of the HTTP listener, by path and status; a stream counts when it begins.",
+    ["path", "status"],
+    () => byAnswer(sources.httpResponses)
+  )
 
   counter(
     "recording_losses_total",
@@ -277,6 +285,10 @@ function* byState({ models, workers }: BalancerSnapshot): Iterable<Sample> {
   for (const model of new Set(labels.values())) for (const state of states) yield [{ model, state }, 0]
   for (const { models, state } of workers)
     for (const name of models) yield [{ model: labels.get(name) ?? "other", state }, 1]
+}
+
+function* byAnswer(responses: HttpResponses): Iterable<Sample> {
+  for (const [path, status, count] of responses.all()) yield [{ path, status: String(status) }, count]
 }
 
 /** Kinds past the bound are summed up. */

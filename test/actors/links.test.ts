@@ -4,6 +4,7 @@ import { idleLoad } from "../../src/domain/WorkerLoad.ts"
 import type { Placement } from "../../src/policies/Placement.ts"
 import { encodeFrame, pack } from "../../src/protocol/Codec.ts"
 import { Flag, Type } from "../../src/protocol/Header.ts"
+import { FAILURE_LENGTH_MAX } from "../../src/protocol/Message.ts"
 import { heartbeat, Peer, register, VirtualNode } from "./support/VirtualNode.ts"
 import { overload, scene } from "./support/scene.ts"
 
@@ -65,6 +66,65 @@ describe("a request", () => {
     expect(worker.of(Type.assign)).toEqual([])
     expect(client.closed).toBe(false)
     expect(node.host.snapshot()).toMatchObject({ accepted: 0, rejected: 1 })
+  })
+
+  describe("for a model that is not served", () => {
+    /** What REJECTED says where these models are served. */
+    const answer = (models: ReadonlyArray<string>, model: string): unknown => {
+      const client = new VirtualNode({ models }).client()
+      client.send(client.request({ stream: 1, model }))
+      return client.of(Type.rejected)[0]?.payload
+    }
+
+    test.each([
+      [1, 'only "m0"'],
+      [2, 'only "m0", "m1"'],
+      [5, 'only "m0", "m1", "m2", "m3", "m4"'],
+      [6, 'only "m0", "m1", "m2", "m3", "m4" and 1 other'],
+      [64, 'only "m0", "m1", "m2", "m3", "m4" and 59 others']
+    ])("where %i are, is told the first five of them", (count, named) => {
+      const models = Array.from({ length: count }, (_, i) => `m${i}`)
+      expect(answer(models, "gpt-9")).toEqual({ message: `model: "gpt-9" is not served here, ${named}` })
+    })
+
+    test("is told the beginning of long names, and no more than a message may hold, however they are quoted", () => {
+      const name = (character: string) => character.repeat(128)
+      const quotes = Array.from({ length: 64 }, (_, i) => `${'"'.repeat(124)}${i}`)
+      expect(answer([name("s")], name("a"))).toEqual({
+        message: `model: "${"a".repeat(64)}…" is not served here, only "${"s".repeat(64)}…"`
+      })
+      const { message } = answer(quotes, name("\\")) as { message: string }
+      expect(message).toEndWith(" and 59 others")
+      expect(message.length).toBeLessThanOrEqual(FAILURE_LENGTH_MAX)
+    })
+
+    test("is told its name also where that travelled with an earlier one, until it is served", () => {
+      const { client, node } = scene()
+      const unnamed = (stream: number, model: number) =>
+        encodeFrame(
+          Type.request,
+          { stream },
+          { payload: pack({ prompt: "hello" }) },
+          { idHigh: 0, idLow: stream, model, promptTokens: 1, maxTokens: 1 }
+        )
+      client.send(client.request({ stream: 1, model: "later" }), unnamed(2, 1))
+      const message = 'model: "later" is not served here, only "sim"'
+      expect(client.of(Type.rejected).map(({ stream, payload }) => [stream, payload])).toEqual([
+        [1, { message }],
+        [2, { message }]
+      ])
+      const worker = node.worker("w1", { models: ["later"] })
+      client.send(unnamed(3, 1))
+      expect(client.of(Type.rejected)).toHaveLength(2)
+      expect(worker.of(Type.assign)).toHaveLength(1)
+    })
+
+    test("has a name without control characters, or its connection ends", () => {
+      const { client } = scene()
+      client.send(client.request({ stream: 1, model: "\u001b[31m" }))
+      expect(client.of(Type.rejected)).toEqual([])
+      expect(client.of(Type.goodbye)).toMatchObject([{ payload: { code: "bad_message" } }])
+    })
   })
 
   test("F24: whose stream or id is in use is rejected as a duplicate; the first one goes on", () => {

@@ -38,6 +38,23 @@ live("the balancer knows the client that is its own HTTP listener", () =>
   })
 )
 
+live("a scrape says what was answered before it, by path and status", () =>
+  Effect.gen(function* () {
+    const { http } = yield* start({ listen: { httpPort: 0 } })
+    const get = (path: string, init?: RequestInit) =>
+      Effect.promise(async () => (await fetch(`http://${http}${path}`, init)).text())
+    for (const path of ["/livez", "/a", "/b", "/metrics"]) yield* get(path)
+    yield* get("/generate", { method: "POST", body: "{" })
+    const lines = (yield* get("/metrics")).matchAll(/^parallax_http_responses_total(.*)$/gm)
+    expect([...lines].map(([, line]) => line)).toEqual([
+      '{path="/livez",status="200"} 1',
+      '{path="other",status="404"} 2',
+      '{path="/metrics",status="200"} 1',
+      '{path="/generate",status="400"} 1'
+    ])
+  })
+)
+
 live("an address that cannot be bound is named, and what to do", () =>
   Effect.gen(function* () {
     const { port } = yield* start({ listen: { httpPort: 0 } })

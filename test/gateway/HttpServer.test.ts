@@ -90,7 +90,8 @@ describe("probes", () => {
       isOpen: true,
       explain: () => undefined,
       ready: () => true,
-      metrics: { contentType: "", render: () => Promise.resolve("") }
+      metrics: { contentType: "", render: () => Promise.resolve("") },
+      answered: () => undefined
     })
     expect(await Effect.runPromise(Effect.flip(Effect.scoped(again)))).toMatchObject({
       _tag: "BindFailed",
@@ -100,12 +101,13 @@ describe("probes", () => {
   })
 
   test("what breaks inside is 500 and tells nothing", async () => {
-    const { url } = await gateway({
+    const { answers, url } = await gateway({
       metrics: { contentType: "", render: () => Promise.reject(new Error("secret")) }
     })
     const response = await fetch(`${url}/metrics`)
     expect(response.status).toBe(500)
     expect(await response.text()).not.toContain("secret")
+    expect(answers).toEqual(["/metrics 500"])
   })
 })
 
@@ -350,6 +352,52 @@ describe("what is refused before the balancer hears of it", () => {
     expect(balancer.requests).toEqual([])
     for (const authorization of ["Bearer secret", "bearer secret", "Bearer   secret"])
       expect((await post({ prompt: "x" }, { headers: { authorization } })).status).toBe(200)
+  })
+})
+
+describe("an answer is counted by its path and status", () => {
+  test.each<readonly [name: string, path: string, init: RequestInit, counted: string]>([
+    ["a probe", "/livez?x=1", {}, "/livez 200"],
+    ["a probe that is told no", "/readyz", {}, "/readyz 503"],
+    ["no JSON", "/generate", { method: "POST", body: "{" }, "/generate 400"],
+    ["no credential", "/generate", { method: "POST", headers: { authorization: "" } }, "/generate 401"],
+    ["too much", "/generate", { method: "POST", body: "x".repeat(101) }, "/generate 413"],
+    ["another method", "/generate", { method: "PUT" }, "/generate 405"],
+    ["a rejection", "/generate", { method: "POST", body: '{"prompt":"x"}' }, "/generate 429"],
+    ["an id of its own", "/admin/decisions/0123456789abcdef", {}, "/admin/decisions/ 404"],
+    ["another path", "/wp-login.php", {}, "other 404"],
+    ["a path that every object has", "/constructor", {}, "other 404"]
+  ])("%s", async (_name, path, init, counted) => {
+    const { answers, url } = await gateway(
+      {
+        ready: () => false,
+        bodyBytesMax: 100,
+        authorised: (credential) => credential === "secret"
+      },
+      { onRequest: (received, balancer) => balancer.reject(received, Reason.queueFull) }
+    )
+    await (await fetch(url + path, { headers: { authorization: "Bearer secret" }, ...init })).text()
+    expect(answers).toEqual([counted])
+  })
+
+  test("a wrong Host header", async () => {
+    const { answers, raw } = await gateway()
+    await raw("GET /livez HTTP/1.1\r\nHost: a/b\r\nConnection: close\r\n\r\n")
+    expect(answers).toEqual(["other 400"])
+  })
+
+  test("once, and as 200, where it is a stream that breaks off", async () => {
+    const { answers, post } = await gateway(
+      {},
+      {
+        onRequest: (received, balancer) => {
+          balancer.token(received)
+          balancer.error(received, Reason.workerLost)
+        }
+      }
+    )
+    expect(await (await post({ prompt: "x", stream: true })).text()).toContain("event: error")
+    expect(answers).toEqual(["/generate 200"])
   })
 })
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import type { BalancerSnapshot, WorkerSnapshot } from "../../src/domain/Snapshot.ts"
 import { idleLoad } from "../../src/domain/WorkerLoad.ts"
+import { HttpResponses } from "../../src/observability/HttpResponses.ts"
 import { makeMetrics, type MetricSources } from "../../src/observability/Metrics.ts"
 import { thisProcess } from "../../src/observability/ProcessFacts.ts"
 import { Histogram } from "../../src/structures/Histogram.ts"
@@ -56,6 +57,10 @@ const facts = {
   startedAtSeconds: 1_700_000_000
 }
 
+const httpResponses = new HttpResponses()
+for (const status of [200, 400, 200]) httpResponses.add("/generate", status)
+httpResponses.add("other", 404)
+
 const sources = (over: Partial<MetricSources> = {}): MetricSources => ({
   snapshot,
   totals: {
@@ -68,6 +73,7 @@ const sources = (over: Partial<MetricSources> = {}): MetricSources => ({
   decisionMs: { admission: new Histogram(), placement: new Histogram() },
   desiredWorkers: new Map([["m", 2]]),
   protocolErrors: new Map([["bad_frame", 2]]),
+  httpResponses,
   restarts: new Map([["balancer", 1]]),
   recordingLosses: () => ({ unwritten: 7, overtaken: 2, crowded: 0 }),
   version: "1.2.3",
@@ -154,6 +160,9 @@ describe("the exposition", () => {
       'parallax_worker_kv_used_tokens{worker="w2"}': 0,
       'parallax_supervisor_restarts_total{child="balancer"}': 1,
       'parallax_protocol_errors_total{class="bad_frame"}': 2,
+      'parallax_http_responses_total{path="/generate",status="200"}': 2,
+      'parallax_http_responses_total{path="/generate",status="400"}': 1,
+      'parallax_http_responses_total{path="other",status="404"}': 1,
       'parallax_recording_losses_total{reason="unwritten"}': 7,
       'parallax_recording_losses_total{reason="overtaken"}': 2,
       'parallax_recording_losses_total{reason="crowded"}': 0,

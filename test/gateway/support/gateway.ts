@@ -8,6 +8,8 @@ import { type HttpServerOptions, makeHttpServer } from "../../../src/gateway/Htt
 import { FakeBalancer, type FakeBalancerOptions, type Received } from "../../client/support/FakeBalancer.ts"
 
 export interface Gateway {
+  /** What was counted, as `path status`. */
+  readonly answers: ReadonlyArray<string>
   readonly balancer: FakeBalancer
   readonly client: Client
   readonly port: number
@@ -33,6 +35,7 @@ export const gateway = async (
   const balancer = new FakeBalancer(fake)
   const client = await connect({ address: balancer.address })
   const scope = Scope.makeUnsafe()
+  const answers: Array<string> = []
   const { port } = await Effect.runPromise(
     makeHttpServer({
       host: "127.0.0.1",
@@ -45,6 +48,7 @@ export const gateway = async (
       explain: () => undefined,
       ready: () => true,
       metrics: { contentType: "text/plain; version=0.0.4", render: () => Promise.resolve("metric 1\n") },
+      answered: (path, status) => answers.push(`${path} ${status}`),
       ...options
     }).pipe(Scope.provide(scope), Effect.provide(Logger.layer([])))
   )
@@ -56,6 +60,7 @@ export const gateway = async (
     await balancer.close()
   })
   return {
+    answers,
     balancer,
     client,
     port,
