@@ -55,13 +55,13 @@ export interface BalancerHostOptions {
   readonly retryBudget: number
   readonly faultsEnabled: boolean
   /** Has requests recorded, under the names that tenants and models have here. */
-  readonly recorder?: (names: RecordedNames) => RequestRecorder
+  readonly recorder?: ((names: RecordedNames) => RequestRecorder) | undefined
   /** How many times faster than on the clock time passes for the core: for deadlines and whatever policies reckon with. 1 unless told. */
   readonly timeScale?: number
   /** Of how many requests decisions are kept, about, and the policies that make them; of none when left out. */
   readonly decisions?: { readonly kept: number; readonly choice: PipelineChoice } | undefined
-  /** A worker is connected; or is not any more, for a reason. */
-  readonly workerSeen?: (worker: string, gone: string | undefined) => void
+  /** A worker is connected; or is not any more, for a reason. `code` is how either side ended the connection, as it has it. */
+  readonly workerSeen?: (worker: string, gone?: string, code?: string) => void
   /** A pool without a manager has its first worker: one is to be started, which calls `poolStarted`. */
   readonly poolWanted: (pool: string, model: number) => void
 }
@@ -475,7 +475,7 @@ export class BalancerHost {
       this.options.poolWanted(pool, this.models.find(model))
     }
     this.tellPools(worker, { _tag: "Joined", worker, registration: this.records[worker].registration })
-    this.options.workerSeen?.(hello.identity, undefined)
+    this.options.workerSeen?.(hello.identity)
     return { worker, models }
   }
 
@@ -503,7 +503,8 @@ export class BalancerHost {
 
   private readonly workerClosed = (link: WorkerLink, why: string): void => {
     if (link.worker < 0 || this.links.workers[link.worker] !== link) return
-    this.options.workerSeen?.(this.workerNames.nameOf(link.worker), why)
+    const { ownCode, peerCode } = link.connection
+    this.options.workerSeen?.(this.workerNames.nameOf(link.worker), why, ownCode ?? peerCode)
     this.links.workers[link.worker] = undefined
     this.tellPools(link.worker, { _tag: "Left", worker: link.worker })
   }

@@ -37,8 +37,8 @@ export interface WorkerOptions {
   readonly rng: Rng
   /** While it says true no heartbeat is sent: an injected fault. */
   readonly muted?: () => boolean
-  /** Told of every change, with its reason or "", and again when a balancer is found that does not let it in. */
-  readonly onState?: (state: Lifecycle, why: string) => void
+  /** Told of every change, with its reason or "", and again when a balancer is found that does not let it in; `code` is how that ended it. */
+  readonly onState?: (state: Lifecycle, why: string, code?: string) => void
 }
 
 const HEARTBEAT_MS = 250
@@ -94,7 +94,7 @@ export class Worker {
   readonly drain = (): void => {
     if (this.state.draining || this.stopping) return
     this.state.draining = true
-    this.enter("draining", "")
+    this.enter("draining")
     this.link?.refuseWork()
     this.leaveIfDrained()
   }
@@ -126,9 +126,9 @@ export class Worker {
         this.sockets++
         return this.welcomed(connection)
       },
-      gone: (why) => {
+      gone: (why, code) => {
         if (greeted) this.sockets--
-        else this.lost(why, 0)
+        else this.lost(0, why, code)
         this.settle()
       }
     })
@@ -154,19 +154,19 @@ export class Worker {
       idle: () => this.leaveIfDrained(),
       closed: (why) => {
         this.link = undefined
-        this.lost(why, this.context.timers.nowMs() - openedMs)
+        this.lost(this.context.timers.nowMs() - openedMs, why, connection.peerCode)
       }
     })
     this.link = link
-    this.enter("ready", "")
+    this.enter("ready")
     return link
   }
 
   /** There is no link: dials again, unless it was on its way out. */
-  private lost(why: string, livedMs: number): void {
+  private lost(livedMs: number, why: string, code?: string): void {
     if (this.stopping) return
     if (this.state.draining) return this.leaveIfDrained()
-    this.enter("lost", why)
+    this.enter("lost", why, code)
     if (livedMs >= GOOD_LINK_MS) this.failures = 0
     const capMs = Math.min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** this.failures++)
     this.cancelRedial = this.context.timers.after(this.options.rng.next() * capMs, () => this.dial())
@@ -186,16 +186,17 @@ export class Worker {
 
   private settle(): void {
     if (!this.stopping || this.sockets > 0 || this.lifecycle === "stopped") return
-    this.enter("stopped", "")
+    this.enter("stopped")
     for (const run of this.watchers.splice(0)) run()
   }
 
-  private enter(lifecycle: Lifecycle, why: string): void {
-    const isNews = lifecycle !== this.lifecycle || (isRefusal(why) && why !== this.refusal)
+  private enter(lifecycle: Lifecycle, why = "", code?: string): void {
+    const refusal = isRefusal(code) ? why : ""
+    const isNews = lifecycle !== this.lifecycle || (refusal !== "" && refusal !== this.refusal)
     if (!isNews) return
     this.lifecycle = lifecycle
-    this.refusal = isRefusal(why) ? why : ""
-    this.options.onState?.(lifecycle, why)
+    this.refusal = refusal
+    this.options.onState?.(lifecycle, why, code)
   }
 }
 

@@ -77,7 +77,7 @@ export class WorkerLink implements ConnectionHandler {
     const { links, worker } = this
     if (worker >= 0) links.prefixes.cleared(worker)
     for (const request of links.table.all()) {
-      if (request.numberAt(this) >= 0) links.attemptFailed(request, this, this.lossOf(request, why))
+      if (request.numberAt(this) >= 0) links.attemptFailed(request, this, this.lossOf(request))
       else if (request.keeper === this) links.keeperLost(request)
     }
     this.options.closed(this, why)
@@ -88,9 +88,9 @@ export class WorkerLink implements ConnectionHandler {
   }
 
   /** Not begun is what was not sent, and what a worker that is drained has left open: it has answered all that reached it. */
-  private lossOf(request: LinkedRequest, why: string): Reason {
+  private lossOf(request: LinkedRequest): Reason {
     const isUnsent = this.unsent.get(request.stream) === request.numberAt(this)
-    const isDrained = why.startsWith("goodbye: drain")
+    const isDrained = this.connection.peerCode === "drain"
     return request.nextIndex === 0 && (isUnsent || isDrained) ? Reason.draining : Reason.workerLost
   }
 

@@ -136,7 +136,8 @@ export const connectAdmin = async (options: AdminOptions): Promise<AdminConnecti
           }
         }
       },
-      failed: (why) => connected.reject(new ConnectFailed({ address: formatAddress(address), why })),
+      failed: (failure) =>
+        connected.reject(new ConnectFailed({ address: formatAddress(address), ...failure })),
       gone: gone.resolve
     }
   )

@@ -9,6 +9,7 @@ import { type Address, addressIn, formatAddress } from "./address.ts"
 import { ConnectFailed } from "./ConnectFailed.ts"
 import { factsOf, type GenerateRequest } from "./GenerateRequest.ts"
 import { type Control, Generation } from "./Generation.ts"
+import type { FailedDial } from "./greet.ts"
 import { identityIn } from "./identityIn.ts"
 import { Link } from "./Link.ts"
 import { OpenRequest, type RequestListener } from "./OpenRequest.ts"
@@ -123,17 +124,17 @@ export class Client {
 
   /** Makes all connections that do not stand, at once. Rejects with `ConnectFailed` when one cannot be made: then the client is closed. */
   async open(): Promise<void> {
-    const whys = await Promise.all(
+    const failures = await Promise.all(
       this.links.map((link) => {
-        const { promise, resolve } = Promise.withResolvers<string | undefined>()
+        const { promise, resolve } = Promise.withResolvers<FailedDial | undefined>()
         link.open(resolve)
         return promise
       })
     )
-    const why = whys.find((each) => each !== undefined)
-    if (why === undefined) return
+    const failure = failures.find((each) => each !== undefined)
+    if (failure === undefined) return
     await this.close()
-    throw new ConnectFailed({ address: formatAddress(this.address), why })
+    throw new ConnectFailed({ address: formatAddress(this.address), ...failure })
   }
 
   /** Models the balancer served when it was last greeted. */

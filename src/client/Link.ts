@@ -1,11 +1,6 @@
 import { isRetryable, Reason } from "../domain/Outcome.ts"
 import { locate, parts, unpackPayload } from "../protocol/Codec.ts"
-import {
-  type Connection,
-  type ConnectionContext,
-  type ConnectionHandler,
-  isRefusal
-} from "../protocol/Connection.ts"
+import type { Connection, ConnectionContext, ConnectionHandler } from "../protocol/Connection.ts"
 import {
   At,
   Flag,
@@ -19,7 +14,7 @@ import {
 import { Failure, Finished, readPayload, unpackReader, type Welcome } from "../protocol/Message.ts"
 import type { Task } from "../protocol/Turn.ts"
 import type { OpenRequest } from "./OpenRequest.ts"
-import { Redial, type RedialOptions } from "./Redial.ts"
+import { type Heard, Redial, type RedialOptions } from "./Redial.ts"
 import { ConnectionNames, requestFrame } from "./requestFrame.ts"
 
 /** Lost connections one request survives, while it has no token. */
@@ -76,7 +71,7 @@ export class Link implements ConnectionHandler, Task {
   }
 
   /** Connects now, unless it is connected; `connected` hears undefined, or why it failed. */
-  open(connected: (why: string | undefined) => void): void {
+  open(connected: Heard): void {
     if (this.isOpen) connected(undefined)
     else this.redial.dialNow(connected)
   }
@@ -333,11 +328,7 @@ export class Link implements ConnectionHandler, Task {
   private lost(request: OpenRequest, why: string): void {
     if (request.ended) return
     if (request.cancelledMs !== Infinity) return request.fail(Reason.cancelled, "cancelled", this.nowMs())
-    const again =
-      request.tokens.next === 0 &&
-      request.facts.retry !== "none" &&
-      request.losses++ < LOSSES_MAX &&
-      !isRefusal(why)
+    const again = request.tokens.next === 0 && request.facts.retry !== "none" && request.losses++ < LOSSES_MAX
     if (again) this.submit(request)
     else request.fail(Reason.connectionLost, why, this.nowMs())
   }

@@ -39,7 +39,7 @@ export class OpenRequest {
   dueMs = 0
   /** When the caller gave up; Infinity while it has not. */
   cancelledMs = Infinity
-  /** Whether reading is reported by the listener's owner, by `Client.read`; otherwise a token counts as read when it is handed over. */
+  /** Whether reading is reported by the listener's owner, by `Control.read`; otherwise a token counts as read when it is handed over. */
   readonly paced: boolean
   private firstTokenMs = -1
   private delivered = 0

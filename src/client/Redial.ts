@@ -1,7 +1,7 @@
 import { type Connection, type ConnectionHandler, isRefusal } from "../protocol/Connection.ts"
 import type { Welcome } from "../protocol/Message.ts"
 import type { Timers } from "../protocol/Timers.ts"
-import { greet, type Introduction } from "./greet.ts"
+import { type FailedDial, greet, type Introduction } from "./greet.ts"
 import type { RandomU32 } from "./randomU32.ts"
 
 /**
@@ -28,7 +28,7 @@ export interface RedialOptions {
 /** A connection that lived as long was no failure: were every one lost then, a dial a second would be no load. */
 const GOOD_CONNECTION_MS = 1_000
 
-type Heard = (why: string | undefined) => void
+export type Heard = (failure: FailedDial | undefined) => void
 
 /** Makes one connection at a time, with a wait after each failure. */
 export class Redial {
@@ -110,10 +110,10 @@ export class Redial {
         this.tell(undefined)
         return handler
       },
-      failed: (why) => {
+      failed: (failure) => {
         this.phase = "idle"
-        if (this.hearers.length > 0) this.tell(why)
-        else this.failed(why)
+        if (this.hearers.length > 0) this.tell(failure)
+        else this.failed(failure)
       },
       gone: () => {
         this.sockets--
@@ -122,13 +122,13 @@ export class Redial {
     })
   }
 
-  private tell(why: string | undefined): void {
-    for (const heard of this.hearers.splice(0)) heard(why)
+  private tell(failure: FailedDial | undefined): void {
+    for (const heard of this.hearers.splice(0)) heard(failure)
   }
 
-  private failed(why: string): void {
+  private failed({ code, why }: FailedDial): void {
     this.failures++
-    if (this.failures < this.options.reconnect.attemptsMax && !isRefusal(why)) return this.rest()
+    if (this.failures < this.options.reconnect.attemptsMax && !isRefusal(code)) return this.rest()
     this.failures = 0
     this.options.gaveUp(why)
   }
@@ -141,5 +141,5 @@ export class Redial {
   }
 }
 
-const CLOSED = "the client is closed"
+const CLOSED: FailedDial = { why: "the client is closed" }
 const nothing = (): void => undefined

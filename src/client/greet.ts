@@ -8,6 +8,7 @@ import { dial } from "../protocol/dial.ts"
 import { type Hello, version, type Welcome } from "../protocol/Message.ts"
 import type { Transport } from "../protocol/Transport.ts"
 import type { Address } from "./address.ts"
+import type { ConnectFailed } from "./ConnectFailed.ts"
 
 /** Whom to greet, and as whom. */
 export interface Introduction {
@@ -20,10 +21,13 @@ export interface Introduction {
   readonly credential?: string | undefined
 }
 
+/** Why it came to nothing. */
+export type FailedDial = Pick<ConnectFailed, "why" | "code">
+
 /** One of `opened` and `failed` is called, once; `gone` follows `opened` when the socket is gone. */
 export interface Greeted {
   readonly opened: (connection: Connection, welcome: Welcome) => ConnectionHandler
-  readonly failed: (why: string) => void
+  readonly failed: (failure: FailedDial) => void
   readonly gone: () => void
 }
 
@@ -39,7 +43,7 @@ export const greet = (introduction: Introduction, greeted: Greeted): (() => void
     return true
   }
   const stopWaiting = context.timers.after(introduction.connectMs, () => {
-    if (decide()) greeted.failed(`no answer within ${introduction.connectMs} ms`)
+    if (decide()) greeted.failed({ why: `no answer within ${introduction.connectMs} ms` })
   })
   const cut = dial({
     transport: introduction.transport,
@@ -56,9 +60,9 @@ export const greet = (introduction: Introduction, greeted: Greeted): (() => void
       opened = true
       return greeted.opened(connection, welcome)
     },
-    gone: (why) => {
+    gone: (why, code) => {
       if (opened) greeted.gone()
-      else if (decide()) greeted.failed(why)
+      else if (decide()) greeted.failed({ why, code })
     }
   })
   return () => {

@@ -8,13 +8,13 @@ import type { RunningBalancer } from "./startBalancer.ts"
 
 /** Says on standard output that everything is up: one line for programs, or what a person wants to know first. */
 export const announce = (
-  { config, flags }: { readonly config: Config; readonly flags: { readonly json: boolean } },
-  { tcp, http }: RunningBalancer,
-  workers: number
+  config: Config,
+  { http, tcp, workers }: RunningBalancer,
+  json: boolean
 ): Effect.Effect<void, CliFailure, Shell> => {
   const { admission, ordering, placement, preset } = config.pipeline
   const models = config.models.map(({ name }) => name)
-  const text = flags.json
+  const text = json
     ? JSON.stringify({
         ready: true,
         tcp,

@@ -10,7 +10,7 @@ export interface EventLog {
   readonly defect: (error: unknown) => void
   readonly supervision: (event: SupervisionEvent) => void
   /** As `BalancerHostOptions.workerSeen`. */
-  readonly worker: (worker: string, gone: string | undefined) => void
+  readonly worker: (worker: string, gone?: string, code?: string) => void
   /** Broken protocol rules so far, by kind. */
   readonly violations: ReadonlyMap<string, number>
   /** Restarts by supervisors so far, by child. */
@@ -45,9 +45,10 @@ export const eventLog = Effect.gen(function* () {
     const level = isOrderly(event) ? Effect.logInfo : levels[event._tag]
     fork(level(line).pipe(Effect.annotateLogs({ supervisor })))
   }
-  const worker = (name: string, gone: string | undefined): void => {
+  const worker = (name: string, gone?: string, code?: string): void => {
     const line = `worker ${name} ${gone === undefined ? "is connected" : `is gone: ${gone}`}`
-    fork(gone === undefined || isFarewell(gone) ? Effect.logDebug(line) : Effect.logWarning(line))
+    const wasExpected = gone === undefined || code === "done" || code === "drain"
+    fork(wasExpected ? Effect.logDebug(line) : Effect.logWarning(line))
   }
   return { violation, defect, supervision, worker, violations, restarts } satisfies EventLog
 })
@@ -61,9 +62,6 @@ const verbs: Readonly<Record<SupervisionEvent["_tag"], string>> = {
   Abandoned: "did not stop and was abandoned",
   Escalated: "failed too often"
 }
-
-/** Whether a connection ended as one side said it would. */
-const isFarewell = (why: string): boolean => /^(?:goodbye: )?(?:done|drain)\b/.test(why)
 
 /** A child that was done and left. */
 const isOrderly = ({ _tag, exit }: SupervisionEvent): boolean =>

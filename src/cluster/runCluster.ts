@@ -1,20 +1,27 @@
 import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import type { Config } from "../domain/Config.ts"
-import type { CliFailure } from "./cli/CliFailure.ts"
-import type { Shell } from "./cli/Shell.ts"
 import { logging } from "../observability/Logging.ts"
 import { announce } from "./announce.ts"
+import type { CliFailure } from "./cli/CliFailure.ts"
+import type { Shell } from "./cli/Shell.ts"
+import { type RunningBalancer, startBalancer } from "./startBalancer.ts"
 import { startCluster } from "./startCluster.ts"
 
-/** Runs balancer, pool managers, autoscaler, workers and HTTP listener until it is interrupted; then drains them. */
-export const runCluster = (options: {
-  readonly config: Config
-  readonly flags: { readonly json: boolean }
-}): Effect.Effect<void, CliFailure, Shell> =>
-  Effect.scoped(
+/** Starts, says that it is up, and runs until it is interrupted. */
+const running =
+  (start: (config: Config) => Effect.Effect<RunningBalancer, CliFailure, Scope.Scope>) =>
+  (config: Config, json: boolean): Effect.Effect<void, CliFailure, Shell> =>
     Effect.gen(function* () {
-      const cluster = yield* startCluster(options.config)
-      yield* announce(options, cluster, cluster.workers)
-      return yield* cluster.ended
-    })
-  ).pipe(Effect.provide(logging(options.config.log)))
+      const balancer = yield* start(config)
+      yield* announce(config, balancer, json)
+      return yield* balancer.ended
+    }).pipe(Effect.scoped, Effect.provide(logging(config.log)))
+
+/** Runs balancer, pool managers, autoscaler, workers and HTTP listener until it is interrupted; then drains them. */
+export const runCluster = running(startCluster)
+
+/** Runs a balancer without workers of its own until it is interrupted; then drains it. */
+export const runBalancer = running((config) =>
+  Effect.tap(startBalancer(config), ({ drain }) => Effect.addFinalizer(() => drain))
+)

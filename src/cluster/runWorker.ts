@@ -47,10 +47,10 @@ export const runWorker = (options: WorkerOptions): Effect.Effect<void, CliFailur
         heartbeatMs: options.heartbeatMs,
         lostMs: options.lostMs,
         muted: () => engine.faults.loseHeartbeats,
-        onState: (state, why) => {
+        onState: (state, why, code) => {
           const balancer = state === "lost" ? ` the balancer at ${options.address}` : ""
           const line = `${state}${balancer}${why === "" ? "" : `: ${why}`}`
-          if (isRefusal(why)) complain(options, `${line}${remedyOf(why)}`)
+          if (isRefusal(code)) complain(options, `${line}${code === "unauthorized" ? REMEDY : ""}`)
           else say(options, line)
           if (state === "ready") announceOnce()
         }
@@ -99,10 +99,7 @@ const orphaned = Effect.callback<void>((resume) => {
   process.stdin.resume()
 })
 
-const remedyOf = (refusal: string): string =>
-  refusal.startsWith("goodbye: unauthorized")
-    ? "; the first credential of auth.workers (PARALLAX_AUTH_WORKERS) must be one of that balancer"
-    : ""
+const REMEDY = "; the first credential of auth.workers (PARALLAX_AUTH_WORKERS) must be one of that balancer"
 
 /** A worker is quiet: its parent, or the person who started it, hears when its state changes. */
 const say = (options: WorkerOptions, line: string): void => {

@@ -14,6 +14,8 @@ export interface RunningBalancer {
   /** `host:port`. */
   readonly tcp: string
   readonly http: string
+  /** Of its own, all of them ready. */
+  readonly workers: number
   readonly host: BalancerHost
   readonly dispatcher: Dispatcher
   /** What is asked of each model whose number of workers follows the load. */
@@ -31,17 +33,11 @@ export const startBalancer = Effect.fnUntraced(function* (
 ): Effect.fn.Return<RunningBalancer, CliFailure, Scope.Scope> {
   const log = yield* eventLog
   const node = yield* startNode(config, log)
-  const http = yield* startGateway({
-    config,
-    host: node.host,
-    tcp: node.address,
-    log,
-    recordingLosses: node.recordingLosses,
-    recordedIn: node.recordedIn
-  })
+  const http = yield* startGateway(config, node, log)
   return {
     tcp: node.address,
     http,
+    workers: 0,
     host: node.host,
     dispatcher: node.dispatcher,
     meters: node.meters,

@@ -16,11 +16,6 @@ import { configured, ownedCommand } from "./cli/WorkerOptions.ts"
 import { workerNameOf } from "./workerNames.ts"
 import { type RunningBalancer, startBalancer } from "./startBalancer.ts"
 
-/** A cluster whose workers are all ready. */
-export interface RunningCluster extends RunningBalancer {
-  readonly workers: number
-}
-
 /**
  * Restarts within 30 s that are taken calmly, of worker processes and of the autoscaler: their delays grow, a model without workers says
  * so by itself, and the workers there are serve on without an autoscaler.
@@ -37,7 +32,7 @@ const LEAVE_MS = 2_000
  */
 export const startCluster = Effect.fnUntraced(function* (
   config: Config
-): Effect.fn.Return<RunningCluster, CliFailure, Scope.Scope> {
+): Effect.fn.Return<RunningBalancer, CliFailure, Scope.Scope> {
   const balancer = yield* startBalancer(config)
   const { dispatcher, host, onEvent } = balancer
   const models = new Map(config.models.map((model) => [model.name, model]))

@@ -1,38 +1,27 @@
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import type { BalancerHost } from "../actors/BalancerHost.ts"
 import { formatAddress } from "../client/address.ts"
 import { connect } from "../client/index.ts"
 import type { Config } from "../domain/Config.ts"
 import { makeHttpServer } from "../gateway/HttpServer.ts"
 import { HttpResponses } from "../observability/HttpResponses.ts"
-import { makeMetrics, type MetricSources } from "../observability/Metrics.ts"
-import type { Recorder } from "../observability/Recorder.ts"
+import { makeMetrics } from "../observability/Metrics.ts"
 import { thisProcess } from "../observability/ProcessFacts.ts"
 import packageJson from "../../package.json" with { type: "json" }
 import { type CliFailure, failed, unbound } from "./cli/CliFailure.ts"
 import type { EventLog } from "./eventLog.ts"
+import type { RunningNode } from "./startNode.ts"
 
 /** Longest body of a request over HTTP. */
 const BODY_BYTES_MAX = 1024 * 1024
 
-export interface GatewayOptions {
-  readonly config: Config
-  readonly host: BalancerHost
-  /** `host:port` of the balancer, which the gateway uses as every client does. */
-  readonly tcp: string
-  readonly log: EventLog
-  readonly recordingLosses: MetricSources["recordingLosses"]
-  /** As `Recorder` has it, where requests are recorded. */
-  readonly recordedIn: Recorder["recordedIn"] | undefined
-}
-
-/** Starts the HTTP listener in front of a balancer; gives its `host:port`. It ends with the scope. */
+/** Starts the HTTP listener in front of a balancer, which it uses as every client does; gives its `host:port`. It ends with the scope. */
 export const startGateway = Effect.fnUntraced(function* (
-  options: GatewayOptions
+  config: Config,
+  { address, host, recording }: Pick<RunningNode, "address" | "host" | "recording">,
+  log: EventLog
 ): Effect.fn.Return<string, CliFailure, Scope.Scope> {
-  const { config, host, log } = options
   const credential = config.auth.clients[0]
   const identity = `gateway-${crypto.randomUUID()}`
   host.gateway = identity
@@ -40,12 +29,11 @@ export const startGateway = Effect.fnUntraced(function* (
     Effect.tryPromise({
       try: () =>
         connect({
-          address: options.tcp,
+          address,
           identity,
           credential: credential && Redacted.value(credential)
         }),
-      catch: (error) =>
-        failed(`The HTTP listener cannot reach the balancer at ${options.tcp}: ${String(error)}`)
+      catch: (error) => failed(`The HTTP listener cannot reach the balancer at ${address}: ${String(error)}`)
     }),
     (client) => Effect.promise(() => client.close())
   )
@@ -58,7 +46,7 @@ export const startGateway = Effect.fnUntraced(function* (
     protocolErrors: log.violations,
     httpResponses,
     restarts: log.restarts,
-    recordingLosses: options.recordingLosses,
+    recordingLosses: recording.losses,
     version: packageJson.version,
     process: thisProcess
   })
@@ -74,7 +62,7 @@ export const startGateway = Effect.fnUntraced(function* (
       const explanation = host.explain(idHigh, idLow)
       if (explanation === undefined) return undefined
       const arrivedMs = host.startedMs * host.timeScale + explanation.request.arrivedMs
-      return { ...explanation, recording: options.recordedIn?.(arrivedMs) ?? null }
+      return { ...explanation, recording: recording.recordedIn?.(arrivedMs) ?? null }
     },
     ready: () => !host.draining && config.models.every(({ name }) => host.isServed(name)),
     metrics,

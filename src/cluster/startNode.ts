@@ -47,7 +47,7 @@ export const startNode = Effect.fnUntraced(function* (config: Config, log: Event
   )
   const wallMs = yield* Clock.currentTimeMillis
   // Ends after the node, whose last requests it has then heard of.
-  const { losses: recordingLosses, recordedIn, ...recording } = yield* startRecording(config)
+  const recording = yield* startRecording(config)
   const node = yield* startBalancerNode({
     host: {
       name: config.cluster.name,
@@ -83,7 +83,7 @@ export const startNode = Effect.fnUntraced(function* (config: Config, log: Event
       decisions: keptDecisions(config),
       faultsEnabled: config.faults.enabled,
       workerSeen: log.worker,
-      ...recording
+      recorder: recording.recorder
     },
     dispatcher,
     transport: bunTransport,
@@ -100,9 +100,11 @@ export const startNode = Effect.fnUntraced(function* (config: Config, log: Event
       Escalated: (escalated) => Effect.die(escalated)
     })
   )
-  const address = formatAddress(node.server)
-  return { ...node, dispatcher, meters, recordingLosses, recordedIn, address }
+  return { ...node, dispatcher, meters, recording, address: formatAddress(node.server) }
 })
+
+/** The same with what was made for it. */
+export type RunningNode = Effect.Success<ReturnType<typeof startNode>>
 
 /** Of how many requests decisions are kept, if of any. */
 const keptDecisions = ({ observability: { decisions: kept }, pipeline: choice }: Config) =>

@@ -15,8 +15,8 @@ export interface GenerateBody {
 
 /** Deepest nesting of a body: parsing deeper ones costs more than they can be worth. */
 const DEPTH_MAX = 32
-const TIMEOUT_MS_MAX = 24 * 60 * 60 * 1000
-const TOKENS_MAX = 1_000_000
+export const TIMEOUT_MS_MAX = 24 * 60 * 60 * 1000
+export const TOKENS_MAX = 1_000_000
 
 interface Rule {
   readonly says: string

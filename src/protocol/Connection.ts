@@ -88,6 +88,10 @@ export class Connection implements SocketEvents {
   readonly outbox: Outbox
   /** The greeting of the other side; set once the phase is "open". */
   peer: Hello | Welcome | undefined
+  /** How the peer ended it: the code of its GOODBYE, or the kind of rule that it broke. For programs, as the reason is for people. */
+  peerCode: string | undefined
+  /** The code of our own GOODBYE. */
+  ownCode: GoodbyeCode | undefined
   readonly remoteAddress: string
   private readonly socket: TransportSocket
   private readonly context: ConnectionContext
@@ -203,6 +207,7 @@ export class Connection implements SocketEvents {
   goodbye(code: GoodbyeCode, message: string): void {
     if (this.phase === "leaving" || this.phase === "closed") return
     this.send(encodeFrame(Type.goodbye, {}, { payload: pack({ code, message }) }))
+    this.ownCode = code
     this.leave(code)
   }
 
@@ -217,9 +222,8 @@ export class Connection implements SocketEvents {
 
   /** Counts an offence, cuts the connection, and has the server refuse this identity for a while. */
   expel(kind: string, hint: string): void {
-    this.violate(kind, hint)
     this.outlaw = true
-    this.cut(hint)
+    this.stop(kind, hint)
   }
 
   /** Checks every deadline of this connection. */
@@ -393,7 +397,7 @@ export class Connection implements SocketEvents {
   private watched(type: number, bytes: Buffer, start: number, end: number): void {
     if (this.isFlood()) return
     if (type === Type.ping) this.outbox.control(pongFrame)
-    else if (type === Type.goodbye) this.leave(this.farewell(bytes, start, end))
+    else if (type === Type.goodbye) this.farewell(bytes, start, end)
     else if (type !== Type.pong) this.handler!.frame(type, bytes, start, end)
   }
 
@@ -403,10 +407,12 @@ export class Connection implements SocketEvents {
     return true
   }
 
-  private farewell(bytes: Buffer, start: number, end: number): string {
+  private farewell(bytes: Buffer, start: number, end: number): void {
     const said = readPayload(Goodbye, bytes, start, end, this.context.limits)
-    if (said === undefined) return "goodbye"
-    return said.message === "" ? `goodbye: ${said.code}` : `goodbye: ${said.code} (${said.message})`
+    if (said === undefined) return this.leave("goodbye")
+    const { code, message } = said
+    this.peerCode = code
+    this.leave(message === "" ? `goodbye: ${code}` : `goodbye: ${code} (${message})`)
   }
 
   private unknown(type: number, bytes: Buffer, start: number): void {
@@ -420,7 +426,7 @@ export class Connection implements SocketEvents {
   private greeting(type: number, bytes: Buffer, start: number, end: number): void {
     if (this.judge !== undefined) return this.proof(this.judge, type, bytes, start, end)
     if (this.greet !== undefined) return this.hello(this.greet, type, bytes, start, end)
-    if (type === Type.goodbye) return this.leave(this.farewell(bytes, start, end))
+    if (type === Type.goodbye) return this.farewell(bytes, start, end)
     const { limits } = this.context
     if (type === Type.challenge && this.introduction !== undefined)
       return this.prove(this.introduction, bytes, start, end)
@@ -491,6 +497,7 @@ export class Connection implements SocketEvents {
   /** Counts a broken rule and ends the connection with no word: to strangers, and to who does not read. */
   private stop(kind: string, hint: string): void {
     this.violate(kind, hint)
+    this.peerCode = kind
     this.cut(hint)
   }
 
@@ -503,20 +510,17 @@ export class Connection implements SocketEvents {
   }
 }
 
-/** Whether a connection ended because the peer does not let this side in as it is: coming back is of no use. */
-export const isRefusal = (why: string): boolean => /^goodbye: (?:unauthorized|version)/.test(why)
+/** Whether a peer ended a connection because it does not let this side in as it is: coming back is of no use. */
+export const isRefusal = (code: string | undefined): boolean => code === "unauthorized" || code === "version"
 
 const rethrow = (error: unknown): never => {
   throw error
 }
 
-/** How the reason ends when what was dialled speaks another protocol. */
-export const WRONG_PORT = "use the TCP address of the cluster"
-
 /** What speaks when the first bytes are no frame, guessed from the four that should be a length. */
 const stranger = (length: number, isDialled: boolean): string => {
   if (isDialled)
-    return `${length === HTTP ? "an HTTP server" : "something else than a balancer"} answers there, ${WRONG_PORT}`
+    return `${length === HTTP ? "an HTTP server" : "something else than a balancer"} answers there, use the TCP address of the cluster`
   if (length >>> 16 === 0x1603) return "TLS client on a plaintext port"
   const isText = [24, 16, 8, 0].every((shift) => isPrintable((length >>> shift) & 0xff))
   return isText ? "text on this port: an HTTP client?" : "the first bytes are not a HELLO frame"

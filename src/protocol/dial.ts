@@ -18,8 +18,8 @@ export interface DialOptions {
   readonly introduction: Introduction
   /** The greeting is over: returns who handles what comes. */
   readonly welcomed: (connection: Connection, welcome: Welcome) => ConnectionHandler
-  /** The connection could not be made, or is gone. Called exactly once, last. */
-  readonly gone: (why: string) => void
+  /** The connection could not be made, or is gone; `code` is as `Connection.peerCode`. Called exactly once, last. */
+  readonly gone: (why: string, code?: string) => void
 }
 
 /** Connects and greets. The connection's deadlines are kept until it is gone. Returns what cuts it, also before it is made. */
@@ -27,11 +27,11 @@ export const dial = (options: DialOptions): (() => void) => {
   const { connectMs, context } = options
   let dialled: Connection | undefined
   let over = false
-  const gone = (why: string): void => {
+  const gone = (why: string, code?: string): void => {
     if (over) return
     over = true
     stopWaiting()
-    options.gone(why)
+    options.gone(why, code)
   }
   const stopWaiting =
     connectMs === undefined
@@ -47,9 +47,9 @@ export const dial = (options: DialOptions): (() => void) => {
         context,
         options.introduction,
         options.welcomed,
-        (_, why) => {
+        ({ peerCode }, why) => {
           stopSweeping()
-          gone(why)
+          gone(why, peerCode)
         }
       )
       const stopSweeping = context.timers.every(SWEEP_MS, () => connection.sweep(context.timers.nowMs()))

@@ -376,13 +376,18 @@ describe("a worker", () => {
     const leaver = node.worker("w1")
     leaver.send(encodeFrame(Type.goodbye, {}, { payload: pack({ code: "drain", message: "drained" }) }))
     node.worker("w2").drop()
+    node.worker("w3")
+    node.worker("w3")
     expect(node.workersSeen).toEqual([
-      ["w0", undefined],
-      ["w0", "lost: no heartbeat"],
-      ["w1", undefined],
-      ["w1", "goodbye: drain (drained)"],
-      ["w2", undefined],
-      ["w2", "closed"]
+      ["w0"],
+      ["w0", "lost: no heartbeat", undefined],
+      ["w1"],
+      ["w1", "goodbye: drain (drained)", "drain"],
+      ["w2"],
+      ["w2", "closed", undefined],
+      ["w3"],
+      ["w3", "done", "done"],
+      ["w3"]
     ])
   })
 

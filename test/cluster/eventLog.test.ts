@@ -29,11 +29,12 @@ test.each<readonly [string, SupervisionEvent["_tag"], Exit.Exit<unknown, unknown
 )
 
 test.each([
-  [undefined, "DEBUG", "worker sim-0 is connected"],
-  ["goodbye: drain (drained)", "DEBUG", "worker sim-0 is gone: goodbye: drain (drained)"],
-  ["drain", "DEBUG", "worker sim-0 is gone: drain"],
-  ["lost: no heartbeat", "WARN", "worker sim-0 is gone: lost: no heartbeat"],
-  ["closed", "WARN", "worker sim-0 is gone: closed"]
-])("a worker that is gone (%s) is logged, as a warning unless it said so", (gone, level, message) =>
-  expect(linesOf(({ worker }) => worker("sim-0", gone))).toMatchObject([{ level, message }])
+  [undefined, undefined, "DEBUG", "worker sim-0 is connected"],
+  ["goodbye: drain (drained)", "drain", "DEBUG", "worker sim-0 is gone: goodbye: drain (drained)"],
+  ["goodbye: flood (drained)", "flood", "WARN", "worker sim-0 is gone: goodbye: flood (drained)"],
+  ["done", "done", "DEBUG", "worker sim-0 is gone: done"],
+  ["lost: no heartbeat", undefined, "WARN", "worker sim-0 is gone: lost: no heartbeat"],
+  ["closed", undefined, "WARN", "worker sim-0 is gone: closed"]
+])("a worker that is gone (%s) is logged, as a warning unless it said so", (gone, code, level, message) =>
+  expect(linesOf(({ worker }) => worker("sim-0", gone, code))).toMatchObject([{ level, message }])
 )

@@ -20,14 +20,8 @@ const start = Effect.fnUntraced(function* (config: object) {
     Effect.sync(() => new FakeBalancer()),
     (balancer) => Effect.promise(() => balancer.close())
   )
-  const http = yield* startGateway({
-    config: configOf(config),
-    host,
-    tcp: `127.0.0.1:${balancer.address.port}`,
-    log: yield* eventLog,
-    recordingLosses: undefined,
-    recordedIn: undefined
-  })
+  const node = { host, address: `127.0.0.1:${balancer.address.port}`, recording: {} }
+  const http = yield* startGateway(configOf(config), node, yield* eventLog)
   return { balancer, host, http, port: Number(http.split(":").at(-1)) }
 })
 

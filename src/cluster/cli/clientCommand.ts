@@ -1,10 +1,8 @@
 import * as Effect from "effect/Effect"
 import { Argument, Command } from "effect/cli"
+import { TOKENS_MAX } from "../../gateway/GenerateBody.ts"
 import { addressFlag, countFlag, jsonFlag, nameFlag, textFlag } from "./flags.ts"
 import type { ClientFlags } from "./runClient.ts"
-
-/** As POST /generate takes. */
-const TOKENS_MAX = 1_000_000
 
 /** `parallax client`: one request, its answer streamed to standard output. */
 export const clientCommand = Command.make(

@@ -21,7 +21,7 @@ export const clusterCommand = Command.make(
     const flags = [...port, ...httpPort, ...record, ...workers]
     const { config } = yield* loadConfig({ file, insecure, flags })
     const { runCluster } = yield* Effect.promise(() => import("../runCluster.ts"))
-    yield* runCluster({ config, flags: { json } })
+    yield* runCluster(config, json)
   })
 ).pipe(
   Command.withDescription(
@@ -39,7 +39,7 @@ export const balancerCommand = Command.make(
   listening,
   Effect.fnUntraced(function* ({ config: file, json, port, httpPort, insecure, record }) {
     const { config } = yield* loadConfig({ file, insecure, flags: [...port, ...httpPort, ...record] })
-    const { runBalancer } = yield* Effect.promise(() => import("../runBalancer.ts"))
-    yield* runBalancer({ config, flags: { json } })
+    const { runBalancer } = yield* Effect.promise(() => import("../runCluster.ts"))
+    yield* runBalancer(config, json)
   })
 ).pipe(Command.withDescription("Run a balancer alone, until Ctrl-C. Workers are started elsewhere."))

@@ -2,9 +2,9 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type AdminConnection, connectAdmin } from "../../client/index.ts"
 import { readAddress } from "../readAddress.ts"
+import { opened } from "./attempt.ts"
 import type { CliFailure } from "./CliFailure.ts"
 import { credentialIn } from "./credentialIn.ts"
-import { failureOf } from "./failureOf.ts"
 import { Shell } from "./Shell.ts"
 
 /** What `adminFlags` give. */
@@ -23,12 +23,5 @@ export const openAdmin = Effect.fnUntraced(function* ({
   const shell = yield* Shell
   yield* readAddress(address)
   const secret = credential ?? credentialIn(shell, "ADMINS")
-  return yield* Effect.acquireRelease(
-    attempt(() => connectAdmin({ address, identity: name, credential: secret })),
-    (admin) => Effect.promise(() => admin.close())
-  )
+  return yield* opened(() => connectAdmin({ address, identity: name, credential: secret }))
 })
-
-/** Asks the balancer. */
-export const attempt = <A>(run: () => Promise<A>): Effect.Effect<A, CliFailure> =>
-  Effect.tryPromise({ try: run, catch: failureOf })

@@ -1,11 +1,12 @@
 import * as Effect from "effect/Effect"
 import { connect, type Client, type Done, type Ending } from "../../client/index.ts"
 import { parseDuration } from "../../domain/config/duration.ts"
+import { TIMEOUT_MS_MAX } from "../../gateway/GenerateBody.ts"
 import { counted } from "../../structures/counted.ts"
 import { readAddress } from "../readAddress.ts"
+import { attempt } from "./attempt.ts"
 import { type CliFailure, failed, misused } from "./CliFailure.ts"
 import { credentialIn } from "./credentialIn.ts"
-import { failureOf } from "./failureOf.ts"
 import { jsonLine } from "./jsonLine.ts"
 import { Shell, type Surroundings, write } from "./Shell.ts"
 
@@ -21,8 +22,6 @@ export interface ClientFlags {
   readonly credential: string | undefined
   readonly json: boolean
 }
-
-const TIMEOUT_MS_MAX = 24 * 60 * 60 * 1000
 
 /**
  * Sends one request and shows its answer. Fails unless the answer is complete, or nobody reads it any more, which calls it off; with `json`
@@ -43,9 +42,8 @@ export const runClient = Effect.fnUntraced(function* (
   if (flags.prompt === "") return yield* misused("The prompt is empty.")
   yield* readAddress(flags.address)
   const answer = Effect.acquireUseRelease(
-    Effect.tryPromise({ try: () => open(flags, shell), catch: failureOf }),
-    (client) =>
-      Effect.tryPromise({ try: (signal) => ask(client, flags, timeoutMs, shell, signal), catch: failureOf }),
+    attempt(() => open(flags, shell)),
+    (client) => attempt((signal) => ask(client, flags, timeoutMs, shell, signal)),
     (client) => Effect.promise(() => client.close())
   )
   const { id, text, ending, isRead } = yield* flags.json

@@ -5,9 +5,10 @@ import type { AdminConnection } from "../../client/index.ts"
 import { didYouMean } from "../../domain/config/Option.ts"
 import type { WorkerSnapshot } from "../../domain/Snapshot.ts"
 import { counted } from "../../structures/counted.ts"
+import { attempt } from "./attempt.ts"
 import { type CliFailure, failed, misused } from "./CliFailure.ts"
 import { jsonLine } from "./jsonLine.ts"
-import { type AdminFlags, attempt, openAdmin } from "./openAdmin.ts"
+import { type AdminFlags, openAdmin } from "./openAdmin.ts"
 import { type Shell, write } from "./Shell.ts"
 
 export interface DrainFlags extends AdminFlags {

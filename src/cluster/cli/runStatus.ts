@@ -1,9 +1,10 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { statusText } from "../statusText.ts"
+import { attempt } from "./attempt.ts"
 import type { CliFailure } from "./CliFailure.ts"
 import { jsonLine } from "./jsonLine.ts"
-import { type AdminFlags, attempt, openAdmin } from "./openAdmin.ts"
+import { type AdminFlags, openAdmin } from "./openAdmin.ts"
 import { type Shell, write } from "./Shell.ts"
 
 export interface StatusFlags extends AdminFlags {

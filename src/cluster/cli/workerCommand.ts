@@ -54,7 +54,7 @@ export const workerCommand = Command.make(
       address: address ?? formatAddress(config.listen),
       owned: false,
       json,
-      credential: credential === undefined ? undefined : Redacted.value(credential)
+      credential: credential && Redacted.value(credential)
     })
   })
 ).pipe(

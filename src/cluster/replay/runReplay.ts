@@ -4,9 +4,9 @@ import { type AdminConnection, type Client, connect, connectAdmin } from "../../
 import type { Assignment } from "../../domain/config/assign.ts"
 import type { BalancerSnapshot } from "../../domain/Snapshot.ts"
 import type { Targets } from "../../simulator/report/bounds.ts"
+import { attempt, opened } from "../cli/attempt.ts"
 import { type CliFailure, failed, misused } from "../cli/CliFailure.ts"
 import { jsonLine } from "../cli/jsonLine.ts"
-import { attempt } from "../cli/openAdmin.ts"
 import { write, Shell } from "../cli/Shell.ts"
 import { readAddress } from "../readAddress.ts"
 import { readTrace } from "../readTrace.ts"
@@ -67,8 +67,8 @@ export const runReplay = Effect.fnUntraced(function* (
     return yield* misused("--against-replay is for a configuration with one model.")
   const target = own ?? runningTarget(flags.address!, shell)
   const { address } = target
-  const client = yield* closing(() => connect({ address, credential: target.client }))
-  const admin = yield* closing(() => connectAdmin({ address, credential: target.admin }))
+  const client = yield* opened(() => connect({ address, credential: target.client }))
+  const admin = yield* opened(() => connectAdmin({ address, credential: target.admin }))
   const modelOf = yield* modelChoice(client, flags.model)
   const slo = { ttftMs: flags.sloTtft, tpotMs: flags.sloTpot }
   const tally = new Tally(timeScale, slo)
@@ -138,8 +138,3 @@ const counters = Effect.fnUntraced(function* (admin: AdminConnection) {
     }
   })
 })
-
-const closing = <A extends { readonly close: () => Promise<void> }>(
-  open: () => Promise<A>
-): Effect.Effect<A, CliFailure, Scope.Scope> =>
-  Effect.acquireRelease(attempt(open), (opened) => Effect.promise(() => opened.close()))

@@ -35,13 +35,11 @@ export class Thread {
   private constructor(program: URL) {
     this.worker = new Worker(program)
     this.worker.on("message", (answer: ThreadAnswer) =>
-      this.resume?.(
-        "failure" in answer ? Effect.fail(new CliFailure(answer.failure)) : Effect.succeed(answer)
-      )
+      this.resume?.("failure" in answer ? new CliFailure(answer.failure) : Effect.succeed(answer))
     )
     this.worker.on("error", (error) => this.end(Effect.die(error)))
     this.worker.on("exit", (code) =>
-      this.end(Effect.fail(failed(`A thread that replays ended on its own, with exit code ${code}.`)))
+      this.end(failed(`A thread that replays ended on its own, with exit code ${code}.`))
     )
   }
 

@@ -71,10 +71,7 @@ export const concludeAll = <Found>(
     const runner = yield* openRunner(flags, Math.min(flags.jobs, atOnce))
     const showing = new Showing(yield* Shell, total)
     const shown: Runner = (job) =>
-      Effect.tap(runner(job), (run) => {
-        const refusal = refuse?.(run)
-        return refusal === undefined ? Effect.sync(() => showing.after(job, run)) : Effect.fail(refusal)
-      })
+      Effect.tap(runner(job), (run) => refuse?.(run) ?? Effect.sync(() => showing.after(job, run)))
     const found = yield* Effect.forEach(studies, (study) => conclude(study, shown), {
       concurrency: "unbounded"
     })

@@ -85,10 +85,8 @@ const crashesOf = (
     const [, worker, at, gone] = crashForm.exec(item) ?? []
     const most = mostWorkers(flags)
     if (worker === undefined || Number(worker) >= most)
-      return Effect.fail(
-        misused(
-          `--${flag}: "${item}" must be worker@second, and +seconds where the worker comes back after so many, as in ${most - 1}@60+30. ${countText(most)}`
-        )
+      return misused(
+        `--${flag}: "${item}" must be worker@second, and +seconds where the worker comes back after so many, as in ${most - 1}@60+30. ${countText(most)}`
       )
     return Effect.succeed({
       worker: Number(worker),
@@ -103,10 +101,8 @@ const slowDownsOf = (flags: WorldFlags): Effect.Effect<ReadonlyArray<SlowDown>, 
     const [worker = Number.NaN, from, to, factor] = (slowForm.exec(item)?.slice(1) ?? []).map(Number)
     const most = mostWorkers(flags)
     if (!(worker < most && from! < to! && factor! >= 1))
-      return Effect.fail(
-        misused(
-          `--slow: "${item}" must be worker@second-second*factor, the factor at least 1, as in ${most - 1}@30-90*4. ${countText(most)}`
-        )
+      return misused(
+        `--slow: "${item}" must be worker@second-second*factor, the factor at least 1, as in ${most - 1}@30-90*4. ${countText(most)}`
       )
     return Effect.succeed({ worker, fromMs: SECOND_MS * from!, toMs: SECOND_MS * to!, factor: factor! })
   })

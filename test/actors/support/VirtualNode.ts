@@ -213,7 +213,9 @@ export class VirtualNode {
   nowMs = 0
   readonly violations: Array<string> = []
   /** Workers that came, and why they went. */
-  readonly workersSeen: Array<readonly [worker: string, gone: string | undefined]> = []
+  readonly workersSeen: Array<
+    readonly [worker: string, gone?: string | undefined, code?: string | undefined]
+  > = []
   readonly host: BalancerHost
   readonly context: ConnectionContext
   /** By pool: the manager that was started last. */
@@ -235,7 +237,7 @@ export class VirtualNode {
     this.context = { turn, timers, limits, violation: (kind) => this.violations.push(kind) }
     this.host = new BalancerHost({
       ...hostOptions(this.context, options),
-      workerSeen: (worker, gone) => this.workersSeen.push([worker, gone]),
+      workerSeen: (...seen) => this.workersSeen.push(seen),
       poolWanted: (pool, model) => this.startManager(pool, model)
     })
     this.startBalancer()
