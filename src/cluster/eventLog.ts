@@ -2,7 +2,9 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { SupervisionEvent } from "../actors/runtime/Supervisor.ts"
-import { systemTimers } from "../protocol/Timers.ts"
+import { systemTimers, type Timers } from "../protocol/Timers.ts"
+import { counted } from "../structures/counted.ts"
+import { LineLimit } from "./LineLimit.ts"
 
 /** What the synchronous parts of a process tell its log. */
 export interface EventLog {
@@ -21,14 +23,14 @@ export interface EventLog {
 const QUIET_MS = 10_000
 
 /** Turns events into counts and log lines of the fiber that made it. */
-export const eventLog = Effect.gen(function* () {
+export const eventLog = Effect.fnUntraced(function* (timers: Timers = systemTimers) {
   const fork = Effect.runForkWith(yield* Effect.context())
   const violations = new Map<string, number>()
   const restarts = new Map<string, number>()
   const saidMs = new Map<string, number>()
   const violation = (kind: string, hint: string): void => {
     violations.set(kind, (violations.get(kind) ?? 0) + 1)
-    const nowMs = systemTimers.nowMs()
+    const nowMs = timers.nowMs()
     if (nowMs - (saidMs.get(kind) ?? -QUIET_MS) < QUIET_MS) return
     saidMs.set(kind, nowMs)
     fork(Effect.logWarning(`a peer broke the protocol: ${hint}`).pipe(Effect.annotateLogs({ kind })))
@@ -45,10 +47,22 @@ export const eventLog = Effect.gen(function* () {
     const level = isOrderly(event) ? Effect.logInfo : levels[event._tag]
     fork(level(line).pipe(Effect.annotateLogs({ supervisor })))
   }
+  /** Says of workers what is important to one degree. */
+  const teller = (level: (line: string) => Effect.Effect<void>): ((name: string, line: string) => void) => {
+    const limit = new LineLimit(timers, (lines) =>
+      fork(level(`left out: ${counted(lines, "more line")} about workers that come and go`))
+    )
+    return (name, line) => {
+      if (limit.allows(name)) fork(level(line))
+    }
+  }
+  const orderly = teller(Effect.logDebug)
+  const alarming = teller(Effect.logWarning)
   const worker = (name: string, gone?: string, code?: string): void => {
     const line = `worker ${name} ${gone === undefined ? "is connected" : `is gone: ${gone}`}`
     const wasExpected = gone === undefined || code === "done" || code === "drain"
-    fork(wasExpected ? Effect.logDebug(line) : Effect.logWarning(line))
+    const tell = wasExpected ? orderly : alarming
+    tell(name, line)
   }
   return { violation, defect, supervision, worker, violations, restarts } satisfies EventLog
 })

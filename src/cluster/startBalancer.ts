@@ -31,7 +31,7 @@ export interface RunningBalancer {
 export const startBalancer = Effect.fnUntraced(function* (
   config: Config
 ): Effect.fn.Return<RunningBalancer, CliFailure, Scope.Scope> {
-  const log = yield* eventLog
+  const log = yield* eventLog()
   const node = yield* startNode(config, log)
   const http = yield* startGateway(config, node, log)
   return {

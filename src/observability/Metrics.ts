@@ -2,6 +2,7 @@ import { Counter, Gauge, Registry } from "prom-client"
 import type { BalancerSnapshot, ModelSnapshot, WorkerSnapshot, WorkerState } from "../domain/Snapshot.ts"
 import type { Histogram } from "../structures/Histogram.ts"
 import type { HttpResponses } from "./HttpResponses.ts"
+import { LastingSum, NamedWorkers } from "./OtherWorkers.ts"
 import type { ProcessFacts } from "./ProcessFacts.ts"
 import type { RecordingLosses } from "./Recorder.ts"
 
@@ -40,7 +41,6 @@ export interface Metrics {
 }
 
 /** Label values told apart, per family; the others share the value `other`. Keeps a process below 2,000 series. */
-const WORKERS_MAX = 100
 const KINDS_MAX = 32
 
 /** Upper bounds of buckets, in seconds. */
@@ -69,6 +69,7 @@ export const makeMetrics = (sources: MetricSources): Metrics => {
   const registry = new Registry()
   let now: BalancerSnapshot = sources.snapshot()
   let facts: ProcessFacts = sources.process()
+  const named = new NamedWorkers()
 
   const family =
     (Kind: typeof Counter | typeof Gauge) =>
@@ -174,8 +175,21 @@ export const makeMetrics = (sources: MetricSources): Metrics => {
     ["model"],
     () => byKind("model", sources.desiredWorkers)
   )
-  for (const [name, help, read] of workerGauges) gauge(name, help, ["worker"], () => byWorker(now, read))
-  for (const [name, help, read] of workerCounters) counter(name, help, ["worker"], () => byWorker(now, read))
+  for (const [name, help, read] of workerGauges)
+    gauge(name, help, ["worker"], () =>
+      now.workers.map((worker) => [{ worker: named.has(worker) ? worker.name : "other" }, read(worker)])
+    )
+  for (const [name, help, read] of workerCounters) {
+    const sum = new LastingSum(read)
+    counter(name, help, ["worker"], () => {
+      const others = now.workers.filter((worker) => !named.has(worker))
+      const total = sum.of(others)
+      const apart = now.workers
+        .filter(named.has)
+        .map((worker): Sample => [{ worker: worker.name }, read(worker)])
+      return others.length === 0 && total === 0 ? apart : [...apart, [{ worker: "other" }, total]]
+    })
+  }
 
   counter("supervisor_restarts_total", "Children restarted by their supervisors.", ["child"], () =>
     byKind("child", sources.restarts)
@@ -205,6 +219,7 @@ export const makeMetrics = (sources: MetricSources): Metrics => {
     contentType: registry.contentType,
     render: () => {
       now = sources.snapshot()
+      named.update(now.workers)
       facts = sources.process()
       return registry.metrics()
     }
@@ -268,10 +283,6 @@ const workerCounters: ReadonlyArray<OfWorker> = [
   ],
   ["worker_output_tokens_total", "Tokens the worker produced.", ({ load }) => load.outputTokens]
 ]
-
-/** Workers past the bound are summed up. */
-const byWorker = (snapshot: BalancerSnapshot, read: OfWorker[2]): Iterable<Sample> =>
-  snapshot.workers.map((worker, i) => [{ worker: i < WORKERS_MAX ? worker.name : "other" }, read(worker)])
 
 /** Models past the bound are summed up. */
 const modelLabel = (name: string, index: number): string => (index < KINDS_MAX ? name : "other")

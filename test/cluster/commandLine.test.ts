@@ -18,7 +18,7 @@ import { Reason } from "../../src/domain/Outcome.ts"
 import { resolveConfig } from "../../src/domain/config/resolveConfig.ts"
 import { nodeCredential } from "../../src/protocol/credentials.ts"
 import { assert } from "../../src/structures/assert.ts"
-import { run, spawn } from "./support/commands.ts"
+import { noInput, run, spawn } from "./support/commands.ts"
 
 describe("the command line", () => {
   test.each([
@@ -202,6 +202,7 @@ describe("the command line", () => {
     const shell = {
       environment: {},
       directory: root,
+      input: noInput,
       out: async () => {
         begun.resolve()
         return true
@@ -235,6 +236,7 @@ describe("the command line", () => {
     const shell = {
       environment: {},
       directory: root,
+      input: noInput,
       out: async (text: string) => read.push(text) < 1,
       err: (text: string) => void (err += text),
       errColumns: undefined

@@ -8,6 +8,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Shell } from "../../src/cluster/cli/Shell.ts"
 import { it } from "../support/effectTest.ts"
+import { noInput } from "./support/commands.ts"
 import { type ConfigSources, loadConfig } from "../../src/cluster/loadConfig.ts"
 
 const SECRET = "0123456789abcdef0123"
@@ -45,6 +46,7 @@ const loading = (sources: ConfigSources, environment: Record<string, string>, at
   const shell = {
     environment,
     directory: at,
+    input: noInput,
     out: async () => true,
     err: () => undefined,
     errColumns: undefined

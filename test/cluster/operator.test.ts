@@ -9,7 +9,7 @@ import { idleLoad } from "../../src/domain/WorkerLoad.ts"
 import { FakeBalancer } from "../client/support/FakeBalancer.ts"
 import { it } from "../support/effectTest.ts"
 import { root } from "../support/repository.ts"
-import { run } from "./support/commands.ts"
+import { noInput, run } from "./support/commands.ts"
 
 const workerOf = (name: string, more: Partial<WorkerSnapshot> = {}): WorkerSnapshot => ({
   name,
@@ -162,6 +162,7 @@ describe("drain", () => {
       const shell = {
         environment: {},
         directory: root,
+        input: noInput,
         out: async (text: string) => {
           out += text
           return true

@@ -9,7 +9,7 @@ import { commandLine } from "../../src/cluster/cli/commandLine.ts"
 import { Thread } from "../../src/cluster/simulate/Thread.ts"
 import type { Job } from "../../src/simulator/report/Study.ts"
 import { root } from "../support/repository.ts"
-import { run } from "./support/commands.ts"
+import { noInput, run } from "./support/commands.ts"
 
 const traffic = ["--generate", "rate=40,requests=120,prompt=800,shared=0.5,tenants=2", "--workers", "2"]
 const policies = ["--policies", "simple,random"]
@@ -105,6 +105,29 @@ describe("a page", () => {
   )
 })
 
+test("standard input is replayed in threads as in none, and is one of several traces at most", async () => {
+  const bytes = await Bun.file(join(root, "test/fixtures/small.jsonl")).bytes()
+  const simulated = (trace: string, jobs: string, ...more: ReadonlyArray<string>) => {
+    const args = ["simulate", "--trace", trace, "--policies", "random", "--jobs", jobs, ...more]
+    return run(args, {}, () => Promise.resolve(bytes))
+  }
+  await inDirectory(async (directory) => {
+    const page = join(directory, "out.html")
+    const { err, exitCode, out } = await simulated("-", "2", "--report", page)
+    expect({ err, exitCode }).toMatchObject({ err: expect.stringContaining("replays"), exitCode: 0 })
+    expect(out).toStartWith("standard input at speed 1: ")
+    expect(out).toBe((await simulated("-", "1")).out)
+    const file = (await simulated("test/fixtures/small.jsonl", "1")).out
+    expect(out.replace("standard input", "test/fixtures/small.jsonl")).toBe(file)
+    expect(await Bun.file(page).text()).toContain(new Bun.CryptoHasher("sha256").update(bytes).digest("hex"))
+  })
+  expect((await simulated("test/fixtures/conversations.jsonl.gz,-", "2", "--limit", "50")).exitCode).toBe(0)
+  expect(await simulated("small,-, -", "2")).toMatchObject({
+    exitCode: 2,
+    err: expect.stringContaining("- once at most")
+  })
+})
+
 test("a signal ends a command that replays in no thread, at once", async () => {
   await inDirectory(async (directory) => {
     const trace = join(directory, "long.jsonl")
@@ -126,7 +149,7 @@ test("a signal ends a command that replays in no thread, at once", async () => {
 })
 
 describe("a thread", () => {
-  const options = { flags: {} as never, directory: root }
+  const options = { flags: {} as never, directory: root, input: undefined }
   const job: Job = { contender: undefined, seed: 1, speed: 1, plots: false }
   /** A thread that is ready at once, and does this when there is a job. */
   const doing = (program: string) => {
@@ -165,6 +188,7 @@ describe("a thread", () => {
     const shell = {
       environment: {},
       directory: root,
+      input: noInput,
       out: async () => true,
       err: () => started.resolve(),
       errColumns: 80

@@ -21,7 +21,7 @@ const start = Effect.fnUntraced(function* (config: object) {
     (balancer) => Effect.promise(() => balancer.close())
   )
   const node = { host, address: `127.0.0.1:${balancer.address.port}`, recording: {} }
-  const http = yield* startGateway(configOf(config), node, yield* eventLog)
+  const http = yield* startGateway(configOf(config), node, yield* eventLog())
   return { balancer, host, http, port: Number(http.split(":").at(-1)) }
 })
 

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { root } from "../support/repository.ts"
-import { run } from "./support/commands.ts"
+import { run, spawn } from "./support/commands.ts"
 
 const directory = mkdtempSync(join(tmpdir(), "trace-"))
 afterAll(() => rmSync(directory, { recursive: true }))
@@ -111,6 +111,79 @@ describe("a file", () => {
       })
     }
   )
+})
+
+describe("standard input", () => {
+  const bytes = readFileSync(join(root, small))
+  const packed = Bun.gzipSync(bytes)
+  const given = (bytes: Uint8Array<ArrayBuffer>, args: ReadonlyArray<string>) =>
+    run(args, {}, () => Promise.resolve(bytes))
+
+  test("is a trace named -, compressed or not", async () => {
+    const whole = await run(["trace", "summary", small])
+    for (const input of [bytes, packed]) expect(spawn(["trace", "summary", "-"], {}, input)).toEqual(whole)
+    expect(await given(packed, ["trace", "convert", "-", at("input.jsonl")])).toMatchObject({ exitCode: 0 })
+    expect((await run(["trace", "summary", at("input.jsonl")])).out).toBe(whole.out)
+    expect((await given(packed, ["policies", "recommend", "--trace=-"])).out).toStartWith("fixture: ")
+  })
+
+  test("has a name where it says none", async () => {
+    const line = '{"timestamp":0,"input_length":1,"output_length":1}'
+    expect((await given(Buffer.from(line), ["trace", "summary", "-"])).out).toStartWith(
+      "standard-input (real)\n"
+    )
+  })
+
+  test("of 2 GiB is refused, as no text is so long", async () => {
+    expect(await given(new Uint8Array(2 ** 31), ["trace", "summary", "-"])).toMatchObject({
+      exitCode: 2,
+      err: expect.stringMatching(/^standard input has 2 GiB of text or more/)
+    })
+  })
+
+  test.each([
+    ["", 1, "standard input:1: there is nothing to read\n"],
+    ['{"format":"llm-trace/1","blockSize":null}\n{"t":0}\n', 1, /^standard input:2:in: must be /],
+    [
+      "\u001f\u008b",
+      2,
+      "standard input is compressed, and damaged or cut short. Copy or compress it again.\n"
+    ],
+    ['{"format":"llm-trace/1","blockSize":null}\n', 2, "standard input has no requests.\n"]
+  ])("of %j is refused as a file would be", async (text, exitCode, said) => {
+    const ran = await given(Buffer.from(text, "latin1"), ["replay-live", "-"])
+    expect(ran).toMatchObject({ exitCode, out: "" })
+    expect(ran.err).toMatch(said)
+  })
+
+  test("that is no file is refused", () => {
+    const { exitCode, stderr } = Bun.spawnSync(
+      ["sh", "-c", 'exec "$0" src/cluster/main.ts trace summary - < test', process.execPath],
+      { cwd: root }
+    )
+    expect(stderr.toString()).toStartWith("standard input cannot be read: ")
+    expect(exitCode).toBe(2)
+  })
+
+  test("is not waited for at a terminal", async () => {
+    let shown = ""
+    const decoder = new TextDecoder()
+    const told = Promise.withResolvers<void>()
+    const child = Bun.spawn([process.execPath, "src/cluster/main.ts", "trace", "summary", "-"], {
+      cwd: root,
+      terminal: {
+        cols: 200,
+        data: (_, bytes) => {
+          shown += decoder.decode(bytes, { stream: true })
+          if (shown.includes("\n")) told.resolve()
+        }
+      }
+    })
+    await Promise.all([child.exited, told.promise])
+    child.terminal?.close()
+    expect(shown).toStartWith("Standard input is a terminal. Give the path of a file, or send one: ")
+    expect(child.exitCode).toBe(2)
+  })
 })
 
 describe("trace summary", () => {

@@ -278,6 +278,53 @@ describe("series", () => {
   })
 })
 
+describe("workers past the bound", () => {
+  const output = "parallax_worker_output_tokens_total"
+  const producing = (name: string, outputTokens: number, incarnation = 1): WorkerSnapshot =>
+    worker(name, { incarnation, load: { ...idleLoad, outputTokens } })
+  const hundred = Array.from({ length: 100 }, (_, i) => producing(`w${i}`, i))
+  /** What a scraper gets of these workers, one time after the other. */
+  const scraped = async (times: ReadonlyArray<ReadonlyArray<WorkerSnapshot>>) => {
+    let workers = times[0]!
+    const metrics = makeMetrics(sources({ snapshot: () => snapshot({ workers }) }))
+    const got: Array<ReadonlyMap<string, number>> = []
+    for (workers of times) got.push(samples(await metrics.render()))
+    return got
+  }
+  const othersIn = async (...times: ReadonlyArray<ReadonlyArray<WorkerSnapshot>>) =>
+    (await scraped(times.map((others) => [...hundred, ...others]))).map((got) =>
+      got.get(`${output}{worker="other"}`)
+    )
+
+  test("have counters that never fall: the sum keeps what those counted who left", async () => {
+    const a = producing("a", 50)
+    expect(await othersIn([a, producing("b", 70)], [a], [producing("a", 60)], [])).toEqual([
+      120, 120, 130, 130
+    ])
+    expect(await othersIn([])).toEqual([undefined])
+  })
+
+  test("are counted on when they begin anew, and not twice when they connect again", async () => {
+    const anew = [producing("a", 50), producing("a", 0, 2), producing("a", 8, 2)]
+    expect(await othersIn(...anew.map((each) => [each]))).toEqual([50, 50, 58])
+    const again = [producing("a", 50), producing("a", 0), producing("a", 55)]
+    expect(await othersIn(...again.map((each) => [each]))).toEqual([50, 50, 55])
+  })
+
+  test("get names of their own when there is room, and keep them whoever joins", async () => {
+    const late = producing("late", 50)
+    const [first, second, third] = await scraped([
+      [...hundred, late],
+      [...hundred.slice(1), late],
+      [...hundred, late]
+    ])
+    expect(first!.has(`${output}{worker="late"}`)).toBe(false)
+    for (const got of [second!, third!]) expect(got.get(`${output}{worker="late"}`)).toBe(50)
+    expect([first, second, third].map((got) => got!.get(`${output}{worker="other"}`))).toEqual([50, 50, 50])
+    expect(third!.has(`${output}{worker="w0"}`)).toBe(false)
+  })
+})
+
 test("the facts of this process are in the stated units", () => {
   const { cpuSeconds, heapUsedBytes, maxFds, openFds, residentBytes, startedAtSeconds } = thisProcess()
   expect(cpuSeconds).toBeGreaterThan(0)

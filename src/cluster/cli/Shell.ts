@@ -1,12 +1,15 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import { type CliFailure, failed } from "./CliFailure.ts"
+import { isatty } from "node:tty"
+import { type CliFailure, failed, misused } from "./CliFailure.ts"
 
 /** What a command sees of the process it runs in: tests bring their own. */
 export interface Surroundings {
   readonly environment: Readonly<Record<string, string | undefined>>
   /** Working directory, absolute. */
   readonly directory: string
+  /** All of standard input: the same bytes each time. Rejects with a `CliFailure` when a person sits there. */
+  readonly input: () => Promise<Uint8Array<ArrayBuffer>>
   /**
    * Data, for other programs and for people. Resolves to true when it is on its way, to false when its reader went away; rejects with a
    * `CliFailure` when it cannot be written.
@@ -29,20 +32,36 @@ export const write = (text: string): Effect.Effect<void, CliFailure, Shell> =>
 /** Of a terminal that says 0, as one does that nobody has told its size. */
 const COLUMNS_DEFAULT = 80
 
+/** Descriptor of standard input. */
+const STDIN = 0
+
+/** Whoever gave no input would wait for a program that waits for them. */
+const readInput = async (): Promise<Uint8Array<ArrayBuffer>> => {
+  if (isatty(STDIN))
+    throw misused(
+      "Standard input is a terminal. Give the path of a file, or send one: zcat trace.csv.gz | bun run trace summary -"
+    )
+  return Bun.stdin.bytes()
+}
+
 /** The process itself. */
-export const processShell = (): Surroundings => ({
-  environment: process.env,
-  directory: process.cwd(),
-  out: async (text) => {
-    try {
-      await Bun.write(Bun.stdout, text)
-      return true
-    } catch (cause) {
-      const { code, message } = cause as NodeJS.ErrnoException
-      if (code === "EPIPE") return false
-      throw failed(`Standard output cannot be written: ${message}`)
-    }
-  },
-  err: (text) => void process.stderr.write(text),
-  errColumns: process.stderr.isTTY ? process.stderr.columns || COLUMNS_DEFAULT : undefined
-})
+export const processShell = (): Surroundings => {
+  let input: Promise<Uint8Array<ArrayBuffer>> | undefined
+  return {
+    environment: process.env,
+    directory: process.cwd(),
+    input: () => (input ??= readInput()),
+    out: async (text) => {
+      try {
+        await Bun.write(Bun.stdout, text)
+        return true
+      } catch (cause) {
+        const { code, message } = cause as NodeJS.ErrnoException
+        if (code === "EPIPE") return false
+        throw failed(`Standard output cannot be written: ${message}`)
+      }
+    },
+    err: (text) => void process.stderr.write(text),
+    errColumns: process.stderr.isTTY ? process.stderr.columns || COLUMNS_DEFAULT : undefined
+  }
+}

@@ -93,7 +93,7 @@ export const speedFlag = within(Flag.Finite, 0.001, "at least 0.001")(
 
 /** The files that `readTrace` reads. */
 export const traceFormats =
-  "llm-trace/1, Mooncake's JSON lines, the CSV of Azure's or BurstGPT's traces, the result of vllm bench serve, or the log of vllm serve, gzipped or not"
+  "llm-trace/1, Mooncake's JSON lines, the CSV of Azure's or BurstGPT's traces, the result of vllm bench serve, or the log of vllm serve, gzipped or not, or - for standard input"
 
 export const skipBadFlag = switchFlag(
   "skip-bad",

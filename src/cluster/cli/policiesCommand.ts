@@ -8,7 +8,7 @@ import { recommend } from "../../policies/recommend.ts"
 import { decisionPoints } from "../../policies/registry.ts"
 import { describePolicy, optionRange } from "../describePolicy.ts"
 import { misused } from "./CliFailure.ts"
-import { readTrace } from "../readTrace.ts"
+import { readTrace, saidOf } from "../readTrace.ts"
 import { countFlag, factorFlag, jsonFlag, skipBadFlag, speedFlag, switchFlag, traceFormats } from "./flags.ts"
 import { jsonLine } from "./jsonLine.ts"
 import { write } from "./Shell.ts"
@@ -101,7 +101,7 @@ const recommendation = Command.make(
   },
   Effect.fnUntraced(function* ({ json, latencyTarget, skipBad, speed, speedRatio, trace: name, workers }) {
     const { header, requests } = yield* readTrace(name, { limit: Number.POSITIVE_INFINITY, skipBad })
-    if (requests.length === 0) return yield* misused(`${name} has no requests.`)
+    if (requests.length === 0) return yield* misused(`${saidOf(name)} has no requests.`)
     const traffic = summarize({
       header,
       requests: requests.map((request) => ({ ...request, arrivalMs: request.arrivalMs / speed }))

@@ -3,6 +3,7 @@ import * as Option from "effect/Option"
 import { Command, Flag } from "effect/cli"
 import { isRequestId } from "../../domain/requestId.ts"
 import { presets } from "../../engines/simulated/CostModel.ts"
+import { STANDARD_INPUT } from "../readTrace.ts"
 import { presetNames } from "../simulate/contenders.ts"
 import { generatedHelp } from "../simulate/generated.ts"
 import type { Asked } from "../simulate/runExplain.ts"
@@ -46,6 +47,11 @@ const setting = {
     "trace",
     `Files with commas between, each in the format ${traceFormats}; several are laid over each other.`,
     "path"
+  ).pipe(
+    Flag.filter(
+      (names) => (names ?? "").split(",").filter((name) => name.trim() === STANDARD_INPUT).length <= 1,
+      () => "- once at most: standard input is read once"
+    )
   ),
   generate: textFlag(
     "generate",

@@ -9,7 +9,7 @@ import { type CliFailure, failed, misused } from "../cli/CliFailure.ts"
 import { jsonLine } from "../cli/jsonLine.ts"
 import { write, Shell } from "../cli/Shell.ts"
 import { readAddress } from "../readAddress.ts"
-import { readTrace } from "../readTrace.ts"
+import { readTrace, saidOf } from "../readTrace.ts"
 import { SLOW_START_MS } from "../../policies/estimators/SlowStart.ts"
 import { agreement } from "./agreement.ts"
 import { comparison, type Comparison, pathOf } from "./comparison.ts"
@@ -53,7 +53,7 @@ export const runReplay = Effect.fnUntraced(function* (
   const shell = yield* Shell
   const { speed, timeScale } = flags
   const trace = yield* readTrace(flags.trace, flags)
-  if (trace.requests.length === 0) return yield* misused(`${flags.trace} has no requests.`)
+  if (trace.requests.length === 0) return yield* misused(`${saidOf(flags.trace)} has no requests.`)
   if (flags.againstReplay && flags.address !== undefined)
     return yield* misused(
       "--against-replay is for a cluster started for the purpose, whose configuration is known: leave --address out."

@@ -10,6 +10,8 @@ export interface ThreadOptions {
   readonly flags: SettingFlags
   /** Working directory, absolute. */
   readonly directory: string
+  /** Standard input, where the traffic is of it: it can be read but once. Shared, since what is copied for each thread must be smaller. */
+  readonly input: Uint8Array<SharedArrayBuffer> | undefined
 }
 
 /** What it answers: to the options that it has the traffic, and what is to be said of it; to a job what came of it. */

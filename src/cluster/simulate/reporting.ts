@@ -7,6 +7,7 @@ import { messageOf } from "../../structures/messageOf.ts"
 import { jsonLine } from "../cli/jsonLine.ts"
 import { Shell } from "../cli/Shell.ts"
 import { checkWritable } from "../checkWritable.ts"
+import { rawTrace } from "../readTrace.ts"
 import type { SettingFlags } from "./setting.ts"
 import { tracesOf } from "./traffic.ts"
 
@@ -31,9 +32,12 @@ export const writeReport = Effect.fnUntraced(function* (
   const { report } = flags
   if (report === undefined) return
   const { directory, err } = yield* Shell
+  const traces = yield* Effect.forEach(tracesOf(flags), (name) =>
+    Effect.map(rawTrace(name), (bytes) => [name, sha256Of(bytes)] as const)
+  )
   const page = yield* Effect.promise(async () => {
     const pages = await import("../../simulator/report/page/pages.ts")
-    return pageOf(pages, await provenanceOf(flags, told, directory))
+    return pageOf(pages, provenanceOf(flags, told, traces))
   })
   yield* Effect.tryPromise({
     try: () => Bun.write(resolve(directory, report), page),
@@ -45,11 +49,11 @@ export const writeReport = Effect.fnUntraced(function* (
 /** Flags that change nothing in what comes out. */
 const FORM = new Set(["jobs", "report", "json", "csv"])
 
-const provenanceOf = async (
+const provenanceOf = (
   flags: SettingFlags,
   { document, lead, title }: Told,
-  directory: string
-): Promise<Pages.Provenance> => {
+  traces: ReadonlyArray<readonly [name: string, sha256: string]>
+): Pages.Provenance => {
   const asked = Object.entries(flags)
     .filter(([name, value]) => !FORM.has(name) && value !== undefined && value !== Infinity)
     .map(([name, value]) => [name, String(value)] as const)
@@ -58,9 +62,6 @@ const provenanceOf = async (
     ["commit", commit()],
     ["Bun", Bun.version]
   ] as const
-  const traces = await Promise.all(
-    tracesOf(flags).map(async (name) => [name, await sha256Of(resolve(directory, name))] as const)
-  )
   return {
     title,
     lead,
@@ -78,8 +79,7 @@ const provenanceOf = async (
   }
 }
 
-const sha256Of = async (path: string): Promise<string> =>
-  new Bun.CryptoHasher("sha256").update(await Bun.file(path).bytes()).digest("hex")
+const sha256Of = (bytes: Uint8Array): string => new Bun.CryptoHasher("sha256").update(bytes).digest("hex")
 
 /** Of the program, where it runs from a checkout. */
 const commit = (): string => {

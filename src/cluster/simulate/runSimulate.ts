@@ -8,6 +8,7 @@ import { write, type Shell } from "../cli/Shell.ts"
 import { openReport, writeReport } from "./reporting.ts"
 import { concludeAll } from "./runners.ts"
 import { competitionOf, factsOf, type SettingFlags, settingText, targetsOf } from "./setting.ts"
+import { trafficName } from "./traffic.ts"
 
 export interface SimulateFlags extends SettingFlags {
   readonly speed: number
@@ -27,7 +28,7 @@ export const runSimulate = Effect.fnUntraced(function* (
   const comparison = (yield* concludeAll(flags, [study], { atOnce: total, total }))[0]!
   const document = { ...factsOf(flags), speed, ...documentOf(comparison) }
   const lead = leadOf(flags, comparison)
-  const title = `${flags.trace ?? flags.generate}: policies compared`
+  const title = `${trafficName(flags)}: policies compared`
   yield* writeReport(flags, { title, lead, document }, (pages, provenance) =>
     pages.comparisonPage(comparison, targetsOf(flags), provenance)
   )
@@ -40,9 +41,9 @@ export const runSimulate = Effect.fnUntraced(function* (
 })
 
 const leadOf = (flags: SimulateFlags, { repeatedShare, requests }: Comparison): ReadonlyArray<string> => {
-  const { generate, seeds, speed, trace, warmUp } = flags
+  const { seeds, speed, warmUp } = flags
   return [
-    `${trace ?? generate} at speed ${speed}: ${requests.toLocaleString("en-US")} requests counted after the first ${percent(warmUp)} %; ` +
+    `${trafficName(flags)} at speed ${speed}: ${requests.toLocaleString("en-US")} requests counted after the first ${percent(warmUp)} %; ` +
       `${percent(repeatedShare)} % of their prompt tokens came before`,
     `${settingText(flags)}${seeds === 1 ? "" : ", ± to the farther end of the 95 % interval"}`
   ]

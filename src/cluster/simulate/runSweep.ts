@@ -9,6 +9,7 @@ import { write, type Shell } from "../cli/Shell.ts"
 import { openReport, writeReport } from "./reporting.ts"
 import { concludeAll } from "./runners.ts"
 import { competitionOf, factsOf, type SettingFlags, settingText } from "./setting.ts"
+import { trafficName } from "./traffic.ts"
 import { mostWorkers } from "./world.ts"
 
 export interface SweepFlags extends SettingFlags {
@@ -19,7 +20,7 @@ export interface SweepFlags extends SettingFlags {
 export const runSweep = Effect.fnUntraced(function* (
   flags: SweepFlags
 ): Effect.fn.Return<void, CliFailure, Shell> {
-  const { generate, goal, json, trace } = flags
+  const { goal, json } = flags
   const workers = mostWorkers(flags)
   const competition = yield* competitionOf(flags)
   yield* openReport(flags)
@@ -29,7 +30,7 @@ export const runSweep = Effect.fnUntraced(function* (
   const results = sweep.results.map(({ found }) => found)
   const bounds = { bound: sweep.bounds.bound.found, sharedCache: sweep.bounds.sharedCache.found }
   const document = { ...factsOf(flags), goal, results, bounds }
-  const title = `${trace ?? generate}: the highest rate at which ${percent(goal)} % of all requests meet the targets`
+  const title = `${trafficName(flags)}: the highest rate at which ${percent(goal)} % of all requests meet the targets`
   yield* writeReport(flags, { title, lead: [settingText(flags)], document }, (pages, provenance) =>
     pages.sweepPage(sweep, goal, workers, provenance)
   )

@@ -4,10 +4,11 @@ import type * as Scope from "effect/Scope"
 import { type Job, type Run, runnerOf, type Study } from "../../simulator/report/Study.ts"
 import type { CliFailure } from "../cli/CliFailure.ts"
 import { Shell } from "../cli/Shell.ts"
+import { rawTrace, STANDARD_INPUT } from "../readTrace.ts"
 import { settingOf, type SettingFlags } from "./setting.ts"
 import { Showing } from "./showing.ts"
 import { Thread } from "./Thread.ts"
-import { trafficOf } from "./traffic.ts"
+import { tracesOf, trafficOf } from "./traffic.ts"
 import { checkTenants } from "./weights.ts"
 
 /** Does one job, when its turn comes. */
@@ -25,7 +26,7 @@ export const runnerFor = Effect.fnUntraced(function* (
 
 /**
  * Does jobs in so many threads, in the order of asking; with one, in this thread, other fibers between them. Each thread reads or makes the
- * traffic itself. They end with the scope, whatever they are doing. A thread that ends before is a failure.
+ * traffic itself, but for what comes from standard input. They end with the scope, whatever they are doing. A thread that ends before is a failure.
  */
 const openRunner = Effect.fnUntraced(function* (
   flags: SettingFlags,
@@ -36,7 +37,8 @@ const openRunner = Effect.fnUntraced(function* (
     return (job) => Effect.map(Effect.yieldNow, () => run(job))
   }
   const { directory, err } = yield* Shell
-  const open = Thread.open({ flags, directory })
+  const input = tracesOf(flags).includes(STANDARD_INPUT) ? shared(yield* rawTrace(STANDARD_INPUT)) : undefined
+  const open = Thread.open({ flags, directory, input })
   const threads = yield* Effect.all(
     Array.from({ length: threadCount }, () => open),
     { concurrency: "unbounded" }
@@ -51,6 +53,12 @@ const openRunner = Effect.fnUntraced(function* (
     return run
   })
 })
+
+const shared = (bytes: Uint8Array): Uint8Array<SharedArrayBuffer> => {
+  const copy = new Uint8Array(new SharedArrayBuffer(bytes.length))
+  copy.set(bytes)
+  return copy
+}
 
 interface Concluding {
   /** Jobs that can be done at a time, at most. */

@@ -10,11 +10,12 @@ import type { ThreadAnswer, ThreadOptions } from "./Thread.ts"
 /** The other side of a `Thread`. What is thrown here ends the thread, and is its owner's error. */
 let run: ((job: Job) => Run) | undefined
 
-const start = async ({ directory, flags }: ThreadOptions): Promise<ThreadAnswer> => {
+const start = async ({ directory, flags, input }: ThreadOptions): Promise<ThreadAnswer> => {
   let said = ""
   const shell = {
     environment: {},
     directory,
+    input: async () => new Uint8Array(input!),
     out: async () => true,
     err: (text: string) => void (said += text),
     errColumns: undefined

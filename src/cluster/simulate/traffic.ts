@@ -7,14 +7,14 @@ import { boundsOf } from "../../simulator/report/bounds.ts"
 import { memoized } from "../../structures/memoized.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import type { Shell } from "../cli/Shell.ts"
-import { readTrace } from "../readTrace.ts"
+import { readTrace, saidOf } from "../readTrace.ts"
 import { generatedTraffic } from "./generated.ts"
 
 /** Generated traffic that is kept, by its seed: a sweep comes back to each. */
 const SEEDS_MAX = 8
 
 export interface TrafficFlags {
-  /** Files, separated by commas. */
+  /** Names of traces, separated by commas. */
   readonly trace: string | undefined
   readonly generate: string | undefined
   readonly limit: number
@@ -27,9 +27,13 @@ export interface TrafficFlags {
   readonly networkMs: number
 }
 
-/** The files of recorded traffic. */
+/** The names of recorded traffic. */
 export const tracesOf = ({ trace }: TrafficFlags): ReadonlyArray<string> =>
   trace === undefined ? [] : trace.split(",").map((name) => name.trim())
+
+/** What people are told of the traffic by. */
+export const trafficName = (flags: TrafficFlags): string =>
+  flags.generate ?? tracesOf(flags).map(saidOf).join(",")
 
 /** The traffic that was asked for, at any speed: what was recorded is the same for all seeds. */
 export const trafficOf = Effect.fnUntraced(function* (
@@ -41,7 +45,7 @@ export const trafficOf = Effect.fnUntraced(function* (
   if (trace !== undefined) {
     const traces = yield* Effect.forEach(tracesOf(flags), (name) => readTrace(name, flags))
     if (traces.every(({ requests }) => requests.length === 0))
-      return yield* misused(`${trace} has no requests.`)
+      return yield* misused(`${trafficName(flags)} has no requests.`)
     const recorded = workloadOf(traces)
     return (_, speed) => looped(faster(recorded, speed), flags)
   }

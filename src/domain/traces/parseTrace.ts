@@ -29,7 +29,7 @@ export const parseTrace = (
 ): ParsedTrace | ReadonlyArray<string> => {
   const problems: Array<string> = []
   const first = linesOf(text).next().value
-  if (first === undefined) return ["1: the file is empty"]
+  if (first === undefined) return ["1: there is nothing to read"]
   const format = formatOf(first.text, text)
   const lines = format?.rowsIn(linesOf(text))[Symbol.iterator]()
   let next = lines?.next()

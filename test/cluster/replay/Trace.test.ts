@@ -82,7 +82,7 @@ describe("a trace", () => {
   })
 
   test.each([
-    ["", ["1: the file is empty"]],
+    ["", ["1: there is nothing to read"]],
     ["{", [`1: must be ${FIRST_LINES}`]],
     [textOf({ ...header, format: "csv" }), ['1:format: must be "llm-trace/1"']],
     [textOf(header, { t: 1, in: 0, out: 1 }), ["2:in: must be a whole number from 1 to 4294967295"]],

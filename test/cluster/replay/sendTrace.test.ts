@@ -7,6 +7,7 @@ import { FakeBalancer } from "../../client/support/FakeBalancer.ts"
 import { live } from "../../support/effectTest.ts"
 import { root } from "../../support/repository.ts"
 import { traceOf } from "../../support/traceOf.ts"
+import { noInput } from "../support/commands.ts"
 
 live("the line of the progress is wiped when all requests have ended", () =>
   Effect.gen(function* () {
@@ -19,6 +20,7 @@ live("the line of the progress is wiped when all requests have ended", () =>
     const shell = {
       environment: {},
       directory: root,
+      input: noInput,
       out: async () => true,
       err: (text: string) => void (shown += text),
       errColumns: 40

@@ -10,12 +10,20 @@ interface Ran {
   readonly err: string
 }
 
-/** Runs a command as a process. */
-export const spawn = (args: ReadonlyArray<string>, environment: Record<string, string> = {}): Ran => {
+/** For a shell in which nobody reads standard input. */
+export const noInput = (): Promise<Uint8Array<ArrayBuffer>> =>
+  Promise.reject(new Error("standard input is not to be read"))
+
+/** Runs a command as a process, with nothing in standard input unless something is given. */
+export const spawn = (
+  args: ReadonlyArray<string>,
+  environment: Record<string, string> = {},
+  input: Uint8Array<ArrayBuffer> | "ignore" = "ignore"
+): Ran => {
   const { exitCode, stdout, stderr } = Bun.spawnSync([process.execPath, "src/cluster/main.ts", ...args], {
     cwd: root,
     env: { PATH: "", ...environment },
-    stdin: "ignore"
+    stdin: input
   })
   return { exitCode, out: stdout.toString(), err: stderr.toString() }
 }
@@ -23,13 +31,15 @@ export const spawn = (args: ReadonlyArray<string>, environment: Record<string, s
 /** Runs a command in this process, which is a tenth of the work. */
 export const run = async (
   args: ReadonlyArray<string>,
-  environment: Record<string, string> = {}
+  environment: Record<string, string> = {},
+  input: () => Promise<Uint8Array<ArrayBuffer>> = noInput
 ): Promise<Ran> => {
   let out = ""
   let err = ""
   const shell = {
     environment,
     directory: root,
+    input,
     out: async (text: string) => {
       out += text
       return true
