@@ -36,6 +36,9 @@ class Averages {
   }
 }
 
+/** A double below this is rounded so coarsely that steps which take a little off it take nothing: what is left would stay for ever. */
+const LEAST = 2 ** -1022
+
 const never = (length: number): Float64Array<ArrayBuffer> =>
   new Float64Array(length).fill(Number.NEGATIVE_INFINITY)
 
@@ -50,8 +53,8 @@ export class Ewma extends Averages {
   }
 
   record(slot: number, sample: number, nowMs: number): void {
-    const left = this.left(slot, nowMs)
-    this.put(slot, sample + (this.at(slot) - sample) * left, nowMs)
+    const rest = (this.at(slot) - sample) * this.left(slot, nowMs)
+    this.put(slot, Math.abs(rest) < LEAST ? sample : sample + rest, nowMs)
   }
 }
 

@@ -680,18 +680,51 @@ export const ttftRatioLaws: ReadonlyArray<EstimatorLaw<RatioMaker>> = [
         fc.property(fc.array(fc.tuple(fc.nat(5000), fc.nat(300)), { minLength: 1 }), (records) => {
           const ratio = make({ windowMs: 1000 })
           ratio.review(0)
-          let [nowMs, changedMs, last] = [0, 0, ratio.value]
+          let [nowMs, changed, last] = [0, 0, ratio.value]
           for (const [actualMs, pauseMs] of records) {
             nowMs += pauseMs
             ratio.record(100, actualMs, nowMs)
             expect(ratio.value).toBe(last)
             ratio.review(nowMs)
             if (ratio.value === last) continue
-            expect(nowMs - changedMs).toBeGreaterThanOrEqual(1000)
-            changedMs = nowMs
+            const window = Math.floor(nowMs / 1000)
+            expect(window).toBeGreaterThan(changed)
+            changed = window
             last = ratio.value
           }
         })
+      )
+  },
+  {
+    id: "ttft-ratio-silence",
+    statement:
+      "calls that are left out while nothing is recorded change nothing later, if the last ones are not",
+    check: (make) =>
+      holds(
+        fc.property(
+          fc.array(
+            fc.record({
+              actualMs: fc.nat(5000),
+              pauseMs: fc.integer({ min: 1, max: 20_000 }),
+              beatMs: fc.integer({ min: 1, max: 300 })
+            }),
+            { minLength: 2 }
+          ),
+          (records) => {
+            const [ratio, reviewed] = [make({ windowMs: 1000 }), make({ windowMs: 1000 })]
+            let nowMs = 0
+            for (const { actualMs, beatMs, pauseMs } of records) {
+              const untilMs = nowMs + pauseMs
+              for (nowMs += beatMs; nowMs < untilMs; nowMs += beatMs) {
+                reviewed.review(nowMs)
+                if (nowMs + beatMs >= untilMs) ratio.review(nowMs)
+              }
+              nowMs = untilMs
+              expect(ratio.value).toBe(reviewed.value)
+              for (const each of [ratio, reviewed]) each.record(100, actualMs, nowMs)
+            }
+          }
+        )
       )
   }
 ]

@@ -306,7 +306,25 @@ const ratioDefects: ReadonlyArray<Planted<RatioMaker>> = [
     "ttft-ratio-fades",
     (options) => new TtftRatio({ ...options, halfLifeMs: Number.POSITIVE_INFINITY })
   ],
-  ["changes with every request", "ttft-ratio-window", (options) => new TtftRatio({ ...options, windowMs: 0 })]
+  [
+    "changes with every request",
+    "ttft-ratio-window",
+    (options) => new TtftRatio({ ...options, windowMs: 1 })
+  ],
+  [
+    "begins a window when somebody calls",
+    "ttft-ratio-silence",
+    ratio((inner) => {
+      let reviewedMs = Number.NEGATIVE_INFINITY
+      return {
+        review: (nowMs) => {
+          if (nowMs - reviewedMs < 1000) return
+          reviewedMs = nowMs
+          inner.review(nowMs)
+        }
+      }
+    })
+  ]
 ]
 
 describe("lengths of answers", () => {

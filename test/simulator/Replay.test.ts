@@ -87,6 +87,16 @@ const withSilences: Omit<ReplayOptions, "pipeline"> = {
   seed: 1
 }
 
+/** A worker comes back before a burst, and what it says until then is under way for long. */
+const farAway: ReplayOptions = {
+  ...withSilences,
+  pipeline: choiceOf(pipelines.default),
+  networkMs: 900,
+  heartbeatMs: 50,
+  crashes: [{ worker: 0, atMs: SILENCE_MS - 6000, goneMs: 1000 }]
+}
+const never = { worker: 0, atMs: 1e12, silent: true }
+
 const laws = [
   {
     id: "replay-deterministic",
@@ -214,11 +224,12 @@ const laws = [
   {
     id: "replay-silence",
     check: (make: Maker) => {
-      for (const pipeline of everyPipeline()) {
-        const options = { ...withSilences, pipeline }
+      const cases = [...everyPipeline().map((pipeline) => ({ ...withSilences, pipeline })), farAway]
+      for (const options of cases) {
+        const { crashes = [], pipeline } = options
         const result = make(options).run()
         // Looking out for workers that fall silent is an event four times a second, so that no silence is left out.
-        const wakeful = make({ ...options, crashes: [{ worker: 0, atMs: 1e12, silent: true }] }).run()
+        const wakeful = make({ ...options, crashes: [...crashes, never] }).run()
         const isSame = Bun.deepEquals(
           bytesOf({ ...result, presentMs: 0 }),
           bytesOf({ ...wakeful, presentMs: 0 })

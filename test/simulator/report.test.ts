@@ -40,6 +40,8 @@ const laws = [
             ])
           const { failedShare, goodput, rejectedShare, tenantJain } = figures
           expect(goodput + failedShare + rejectedShare).toBeLessThanOrEqual(1 + 1e-9)
+          if (from === 0)
+            expect(rejectedShare * result.outcomes.reasons.length).toBeCloseTo(result.totals.rejected, 6)
           if (!Number.isNaN(tenantJain))
             expect(tenantJain).toBeWithin(1 / options.workload.tenants.length - 1e-9, 1 + 1e-9)
         }),
@@ -179,8 +181,11 @@ const naiveFigures = ({ options, outcomes, workers }: ReplayResult, from: number
       mean(done.map((i) => outcomes.cachedTokens[i]!)) / mean(done.map((i) => request(i).promptTokens)),
     imbalanceMaxOverMean: mean(work) > 0 ? Math.max(...work) / mean(work) : 1,
     failedShare:
-      numbers.filter((i) => outcomes.reasons[i] !== 0 && outcomes.endedMs[i]! > outcomes.arrivedMs[i]!)
-        .length / numbers.length
+      numbers.filter(
+        (i) =>
+          outcomes.reasons[i] !== 0 &&
+          (outcomes.endedMs[i]! > outcomes.arrivedMs[i]! || outcomes.placedMs[i]! >= 0)
+      ).length / numbers.length
   }
 }
 

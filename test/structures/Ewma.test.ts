@@ -55,6 +55,18 @@ const laws = [
           })
         })
       )
+  },
+  {
+    id: "ewma-forgets",
+    check: (average: () => Average) => {
+      for (const pauseMs of [20, 250, TAU_MS]) {
+        const forgetful = average()
+        forgetful.record(3, 7, 0)
+        let nowMs = 0
+        while (nowMs < 800 * TAU_MS) forgetful.record(3, 0, (nowMs += pauseMs))
+        expect(forgetful.at(3, nowMs)).toBe(0)
+      }
+    }
   }
 ]
 
@@ -128,7 +140,8 @@ const defects: ReadonlyArray<Planted<() => Average>> = [
     "starts from 0",
     "ewma-weights",
     averageBy((a, b, left) => a * Math.min(left, 0.5) + b * (1 - left), false)
-  ]
+  ],
+  ["keeps the least there is", "ewma-forgets", averageBy((a, b, left) => b + (a - b) * left, false)]
 ]
 
 const peakDefects: ReadonlyArray<Planted<() => Average>> = [

@@ -27,7 +27,9 @@ export class TtftRatio {
   private readonly histograms: DecayingHistograms
   private readonly quantile: number
   private readonly windowMs: number
-  private reviewedMs = Number.NEGATIVE_INFINITY
+  /** The window under way: they follow each other from time 0 on, whoever comes and whoever is silent. */
+  private window = Number.NEGATIVE_INFINITY
+  private recordedMs = Number.NEGATIVE_INFINITY
   /** Changes at `review` alone. */
   value = 1
 
@@ -41,15 +43,17 @@ export class TtftRatio {
   record(predictedMs: number, actualMs: number, nowMs: number): void {
     assert(predictedMs >= 0 && actualMs >= 0, "times are not negative")
     if (predictedMs === 0 || !Number.isFinite(predictedMs)) return
+    this.recordedMs = nowMs
     this.histograms.advance(nowMs)
     this.histograms.record(OBSERVED, Math.min(Math.max(actualMs / predictedMs, 1 / RATIO_MAX), RATIO_MAX))
   }
 
-  /** Brings `value` up to date, once a window. Call it whether or not anything was recorded. */
+  /** Brings `value` up to the beginning of a window, once in it. Call it whether or not anything was recorded. */
   review(nowMs: number): void {
-    if (nowMs - this.reviewedMs < this.windowMs) return
-    this.reviewedMs = nowMs
-    this.histograms.advance(nowMs)
+    const window = Math.floor(nowMs / this.windowMs)
+    if (window === this.window) return
+    this.window = window
+    this.histograms.advance(Math.max(window * this.windowMs, this.recordedMs))
     this.histograms.clear(PRIOR)
     this.histograms.record(PRIOR, 1)
     this.value = this.histograms.quantile(OBSERVED, this.quantile, PRIOR, PRIOR_REQUESTS) / ONE

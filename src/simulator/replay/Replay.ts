@@ -116,7 +116,7 @@ const SCALING = 1_000
 const REQUESTS_MAX = 65_536
 /** What happens again and again and changes nothing while no request is there, each kind a bit. */
 const REGULAR = (1 << Event.tick) | (1 << Event.beat) | (1 << Event.heard)
-/** So many heartbeats before something else happens, at the latest, it does happen again. */
+/** So many heartbeats are heard before something else happens, at least: then it happens again. */
 const AWAKE_BEATS = 2
 
 /**
@@ -179,6 +179,8 @@ export class Replay implements BalancerEffects {
   private readonly streams: Array<Sequence<Attempt>> = []
   private readonly networkMs: number
   private readonly heartbeatMs: number
+  /** What happens regularly does so for that long before something else does. */
+  private readonly awakeMs: number
   private readonly timeoutMs: number
   private readonly heard = new ChainBuffer()
   private readonly lives: Array<Life> = []
@@ -203,6 +205,7 @@ export class Replay implements BalancerEffects {
     this.options = options
     this.networkMs = options.networkMs ?? NETWORK_MS
     this.heartbeatMs = options.heartbeatMs ?? HEARTBEAT_MS
+    this.awakeMs = AWAKE_BEATS * this.heartbeatMs + this.networkMs
     this.timeoutMs = options.requestTimeoutMs ?? TIMEOUT_MS
     this.outcomes = {
       arrivedMs: nans(),
@@ -358,13 +361,13 @@ export class Replay implements BalancerEffects {
 
   private lookAhead(): void {
     const { nextMs } = this.arrivals
-    if (this.arrived > this.ended || nextMs - this.nowMs < (AWAKE_BEATS + 1) * this.heartbeatMs) return
+    if (this.arrived > this.ended || nextMs - this.nowMs < this.awakeMs + this.heartbeatMs) return
     this.quietUntilMs = Math.min(nextMs, this.events.nextBut(REGULAR))
   }
 
   /** After how long what happens every `periodMs` is to happen again: in a trace of weeks, most of it is left out. */
   private againAfter(periodMs: number): number {
-    const quietMs = this.quietUntilMs - this.nowMs - AWAKE_BEATS * this.heartbeatMs
+    const quietMs = this.quietUntilMs - this.nowMs - this.awakeMs
     return periodMs * Math.max(1, Math.floor(quietMs / periodMs))
   }
 

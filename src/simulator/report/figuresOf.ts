@@ -26,7 +26,7 @@ export const figuresOf = (played: Played, yardstick: Yardstick): Figures => {
   const { lives, options, outcomes, workers } = played
   const { bounds, from, goodputMax, targets } = yardstick
   const { requests } = options.workload
-  const { arrivedMs, cachedTokens, endedMs, readers, reasons } = outcomes
+  const { arrivedMs, cachedTokens, endedMs, placedMs, readers, reasons } = outcomes
   const count = requests.length - from
   const ttfts: Array<number> = []
   const tpots: Array<number> = []
@@ -35,7 +35,8 @@ export const figuresOf = (played: Played, yardstick: Yardstick): Figures => {
   for (let number = from; number < requests.length; number++) {
     const request = requests[number]!
     if (reasons[number] !== Reason.none) {
-      if (endedMs[number] === arrivedMs[number]) refused++
+      // Whoever was placed was let in, also where the network takes no time.
+      if (endedMs[number] === arrivedMs[number] && Number.isNaN(placedMs[number])) refused++
       continue
     }
     ttfts.push(ttftMsOf(outcomes, number))
