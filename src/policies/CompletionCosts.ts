@@ -1,12 +1,21 @@
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
 import { floats, grow } from "../structures/grow.ts"
-import { chunks, externalityMs, leavingShare, prefillMs, roomMs, stepsMs, waitMs } from "./costs.ts"
+import {
+  chunks,
+  decodeStepMs,
+  externalityMs,
+  leavingShare,
+  prefillMs,
+  roomMs,
+  stepsMs,
+  waitMs
+} from "./costs.ts"
 import { mostCached } from "./mostCached.ts"
 
 /**
  * What a request costs on each worker of a pool: its predicted time to first token, and a share `externality` of the delay of those who
- * are there, as far as it is avoidable or lasts. Prompts are computed in chunks of `chunkTokens`. Two columns, grown to the largest slot
+ * are there, as far as it is avoidable or lasts. Prompts are computed in chunks of `chunkTokens`. Three columns, grown to the largest slot
  * seen; nothing else is allocated.
  */
 export class CompletionCosts {
@@ -17,6 +26,8 @@ export class CompletionCosts {
   mostCached = 0
   /** By slot, of the workers that were asked about last: what a decode step takes. */
   stepMs = new Float64Array(0)
+  /** And what of the cost would be saved if as much of the prompt were cached there as where most is. */
+  copyMs = new Float64Array(0)
   private costMs = new Float64Array(0)
 
   /** Without an externality it is the time to first token alone. */
@@ -47,8 +58,9 @@ export class CompletionCosts {
     if (inFlight.length > this.costMs.length) {
       this.costMs = grow(this.costMs, inFlight.length - 1, floats)
       this.stepMs = grow(this.stepMs, inFlight.length - 1, floats)
+      this.copyMs = grow(this.copyMs, inFlight.length - 1, floats)
     }
-    const { absorbedMs, chunkTokens, costMs, externality } = this
+    const { absorbedMs, chunkTokens, copyMs, costMs, externality } = this
     const decodeMs = this.stepMs
     const { promptTokens } = request
     const cachedTokens = pool.cachedTokens(request)
@@ -79,16 +91,36 @@ export class CompletionCosts {
       }
       if (held + allTokens > kvCapacityTokens[worker]! || others >= maxSequences[worker]!)
         aheadMs += leavingShare(workers, worker, promptTokens, cached, outputTokens) * outputTokens * stepMs
+      const againMs = again * (tokenMs + attentionMs * (cached + again / 2))
+      const lastingMs = (ownMs * ownMs) / (ownMs + absorbedMs)
       costMs[worker] =
-        aheadMs +
-        ownMs +
-        steps * stepMs +
+        aheadMs + ownMs + steps * stepMs + externality * others * (againShare * againMs + lastingMs)
+      copyMs[worker] = 0
+      if (again === 0) continue
+      const leastMs = ownMs - againMs
+      copyMs[worker] =
+        againMs +
+        (chunks(n, chunkTokens) - chunks(n - again, chunkTokens)) * stepMs +
         externality *
           others *
-          (againShare * again * (tokenMs + attentionMs * (cached + again / 2)) +
-            (ownMs * ownMs) / (ownMs + absorbedMs))
+          (againShare * againMs + lastingMs - (leastMs * leastMs) / (leastMs + absorbedMs))
     }
     return costMs
+  }
+
+  /** `copyMs` of any worker, with what has most cached of those that were asked about last. */
+  copyAt(request: RequestView, pool: PoolView, worker: number, againShare: number): number {
+    const { absorbedMs, chunkTokens, externality, mostCached: most } = this
+    const { workers } = pool
+    const { promptTokens } = request
+    const cached = Math.min(pool.cachedTokens(request)[worker]!, most)
+    const againMs = prefillMs(workers, worker, most - cached, cached)
+    const againSteps = chunks(promptTokens - cached, chunkTokens) - chunks(promptTokens - most, chunkTokens)
+    const sparedMs = (held: number): number =>
+      externalityMs(workers, worker, promptTokens, held, most, againShare, absorbedMs)
+    return (
+      againMs + againSteps * decodeStepMs(workers, worker) + externality * (sparedMs(cached) - sparedMs(most))
+    )
   }
 
   /** What the cost on one of the eligible workers is made of, in seconds, when all of them may be picked. */

@@ -4,6 +4,7 @@ import { CompletionCosts } from "../CompletionCosts.ts"
 import { CHUNK_TOKENS, decodeStepMs, prefillMs, spacedMs } from "../costs.ts"
 import { leastOf } from "../leastOf.ts"
 import { definePlacement } from "../Placement.ts"
+import { PrefixDebts } from "../PrefixDebts.ts"
 import { RecentPrefill } from "../RecentPrefill.ts"
 
 /**
@@ -11,6 +12,11 @@ import { RecentPrefill } from "../RecentPrefill.ts"
  * that is held somewhere, a long prompt ahead in the queue, a slow worker and a full KV cache thus outweigh each other by what they cost.
  *
  * What is computed again counts by the share of time that goes to prefill: where there is time to spare, nobody misses what it takes.
+ *
+ * Each request alone would follow its prefix to where all who want it wait, and none would pay for a second copy, from which all who come
+ * later are better off. So what they lose is summed up, and pays for the copy once it is as much: as skis are bought when the rent that
+ * was paid comes to their price.
+ *
  * Speeds enter through the step costs. Dividing by `speed` too would count them twice.
  */
 export const predictedCompletion = definePlacement(
@@ -19,7 +25,7 @@ export const predictedCompletion = definePlacement(
     summary:
       "The worker where the first token is predicted soonest, counting the delay inflicted on those already there and what the answer suffers from them.",
     definition:
-      "Least TTFT + externality·E + A + recent·u³·R over the eligible workers, with step costs fitted to each worker; where there are more " +
+      "Least TTFT + externality·E + A + recent·u³·R + D over the eligible workers, with step costs fitted to each worker; where there are more " +
       "than compared, over so many: those that hold most of the prefix, an eighth at most, and others from a random place in the order of " +
       "keys. TTFT = the prefill of " +
       "the prompts pending there, with a decode step for every chunkTokens of them, less what was done of those that were pending at the " +
@@ -30,12 +36,15 @@ export const predictedCompletion = definePlacement(
       "would be spared, + P · P / (P + absorbed), with P the prefill of all that is not cached there: short delays are absorbed). A = the " +
       "tokens of the expected answer · d³ / spacing², with d what the sequences that decode there, and their context, add to a step. R = " +
       "prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves; u = mean of R " +
-      "over these workers / memory, at most 1: the share of time that goes to prefill. Cached are blocks the worker reported or was " +
+      "over these workers / memory, at most 1: the share of time that goes to prefill. D = max(0, debt − K), with K what would be saved there of TTFT + " +
+      "externality·E if as much of the prompt were cached there as where most is: so debt pays for computing it again. Each prefix, as long as what is " +
+      "cached where most is, has its own debt, which fades by e^(−age / patience). A request that is placed takes K of its worker off it, and adds (1 − u) " +
+      "times what its cost without D and K is above the least of these costs, that at most K / copyAfter of the worker with the least. Cached are blocks the worker reported or was " +
       "sent before; the expected answer is the tenant's mean. Ties go to the highest rendezvous score of (session or, without one, request " +
       "id; worker key).",
     cost: "O(N)",
     source:
-      "completion-time placement; the marginal delay is that of what a better choice would not compute, which keeps prefixes in one place (cf. LMetric, arXiv 2603.15202)",
+      "completion-time placement; the marginal delay is that of what a better choice would not compute, which keeps prefixes in one place (cf. LMetric, arXiv 2603.15202); copies as in Karlin et al., Competitive snoopy caching, Algorithmica 3, 1988",
     stability: "stable",
     family: "argmin",
     unit: "seconds",
@@ -87,6 +96,24 @@ export const predictedCompletion = definePlacement(
       summary:
         "After this time a placement counts e times less. Longer evens out slower swings, and counts what is long done."
     },
+    copyAfter: {
+      kind: "integer",
+      default: 8,
+      minimum: 1,
+      maximum: 65_536,
+      unit: "requests",
+      summary:
+        "Fewest requests that must have been better off elsewhere before their prefix is computed there too. Fewer spread a prefix sooner that many want, and " +
+        "compute more prefixes again that nobody comes back for."
+    },
+    patience: {
+      kind: "duration",
+      default: 30_000,
+      minimum: 1,
+      unit: "ms",
+      summary:
+        "After this time what a prefix has cost those who follow it counts e times less. Longer copies prefixes that are wanted more rarely."
+    },
     chunkTokens: {
       kind: "integer",
       default: CHUNK_TOKENS,
@@ -108,10 +135,13 @@ export const predictedCompletion = definePlacement(
         "are drawn. More find an idle worker among many busy ones more often, and take longer."
     }
   },
-  ({ externality, absorbed, spacing, recent, memory, chunkTokens, compared }, rng) => {
+  ({ externality, absorbed, spacing, recent, memory, copyAfter, patience, chunkTokens, compared }, rng) => {
     const candidates = new Candidates(compared, rng)
     const costs = new CompletionCosts(chunkTokens, externality, absorbed)
     const lately = new RecentPrefill(memory)
+    const debts = new PrefixDebts(patience)
+    /** Of the prefix of the request that was placed last. */
+    let debtMs = 0
     return {
       pick: (request, pool, nowMs) => {
         const { workers } = pool
@@ -130,7 +160,27 @@ export const predictedCompletion = definePlacement(
             spacedMs(stepMs[worker]!, baseMs[worker]!, outputTokens, spacing) +
             (worker < sums.length ? weight * sums[worker]! : 0)
         }
-        return leastOf(workers, slots, count, costMs, sessionOrRequestState(request))
+        const state = sessionOrRequestState(request)
+        const { copyMs, mostCached } = costs
+        debtMs = 0
+        if (mostCached === 0) return leastOf(workers, slots, count, costMs, state)
+        debtMs = debts.of(request, mostCached, pool.blockTokens, nowMs)
+        // Where it would go if the prefix were everywhere.
+        let ideal = slots[0]!
+        for (let i = 1; i < count; i++) {
+          const worker = slots[i]!
+          if (costMs[worker]! - copyMs[worker]! < costMs[ideal]! - copyMs[ideal]!) ideal = worker
+        }
+        const idealMs = costMs[ideal]! - copyMs[ideal]!
+        for (let i = 0; i < count; i++) costMs[slots[i]!]! += Math.max(0, debtMs - copyMs[slots[i]!]!)
+        const picked = leastOf(workers, slots, count, costMs, state)
+        const copiedMs = copyMs[picked]!
+        const lostMs = costMs[picked]! - Math.max(copiedMs, debtMs) - idealMs
+        debts.set(
+          Math.max(0, debtMs - copiedMs) + (1 - share) * Math.min(lostMs, copyMs[ideal]! / copyAfter),
+          nowMs
+        )
+        return picked
       },
       terms: (request, worker, pool, nowMs) => {
         const { workers } = pool
@@ -141,7 +191,8 @@ export const predictedCompletion = definePlacement(
         return {
           ...costs.terms(request, pool, worker, outputTokens, nowMs, share),
           answer: spacedMs(stepMs, workers.baseMs[worker]!, outputTokens, spacing) / 1000,
-          recent: (recent * share ** 3 * lately.at(worker, nowMs)) / 1000
+          recent: (recent * share ** 3 * lately.at(worker, nowMs)) / 1000,
+          debt: debtMs === 0 ? 0 : Math.max(0, debtMs - costs.copyAt(request, pool, worker, share)) / 1000
         }
       },
       placed: ({ promptTokens, uncachedTokens }, worker, { workers }, nowMs) => {

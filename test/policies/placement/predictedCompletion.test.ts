@@ -54,6 +54,15 @@ const onlyPrompts = (rows: ReadonlyArray<Candidate>): ReadonlyArray<Candidate> =
     decodeContextMs: 0
   }))
 
+/** Nothing changes as time passes, and prompts take as long as they have tokens. */
+const nonePending = (rows: ReadonlyArray<Candidate>): ReadonlyArray<Candidate> =>
+  rows.map((row) => ({
+    ...row,
+    pendingPrefillTokens: 0,
+    pendingPrefillAttention: 0,
+    prefillAttentionMs: 0
+  }))
+
 /** After prompts were placed at every worker that take it a multiple of ten seconds, which is the memory. */
 const filled = (
   placement: ReturnType<Subject>,
@@ -222,6 +231,60 @@ const laws = [
       )
   },
   {
+    // What requests lose by following a prefix pays for copies of it, once eight of them have; it fades, and counts by the time there is to spare.
+    id: "completion-copies",
+    check: (subject: Subject) =>
+      holds(
+        fc.property(
+          eligible.map(nonePending),
+          request,
+          weight,
+          chunk,
+          fc.constantFrom(0, 0.5),
+          fc.array(fc.record({ prefix: fc.nat(1), pauseMs: fc.constantFrom(0, 0, 1000, 20_000) }), {
+            maxLength: 40
+          }),
+          (rows, found, externality, chunkTokens, busy, asked) => {
+            const pool = poolOf(rows)
+            const placement = filled(subject(externality, chunkTokens), rows, busy)
+            const owed = [0, 1].map(() => ({ debtMs: 0, sinceMs: 0 }))
+            let nowMs = 0
+            for (const { pauseMs, prefix } of asked) {
+              nowMs += pauseMs
+              const chain = chainOf(
+                Array.from({ length: found.chain.count }, (_, i) => 1000 * prefix + i + 1)
+              )
+              const one = { ...found, chain }
+              const most = mostOf(rows, one)
+              const share = busy * Math.exp(-nowMs / 10_000)
+              const work = (row: Candidate, cached: number): number =>
+                naive.ownMs(row, one.promptTokens, cached) +
+                naive.chunkSteps(one.promptTokens - cached, chunkTokens) * naive.stepMs(row) +
+                externality * naive.externalityMs(row, one.promptTokens, cached, most, share)
+              const copies = rows.map((row) => work(row, cachedOf(row, one)) - work(row, most))
+              const copied = rows.map((row, i) => {
+                const cached = cachedOf(row, one)
+                const delayMs = naive.externalityMs(row, one.promptTokens, cached, most, share)
+                return costOf(row, one, 0, chunkTokens, rows) + externality * delayMs - copies[i]!
+              })
+              const { debtMs, sinceMs } = owed[prefix]!
+              const leftMs = debtMs * Math.exp((sinceMs - nowMs) / 30_000)
+              const costs = copied.map((ms, i) => ms + Math.max(copies[i]!, leftMs))
+              const picked = placement.pick(one, pool, nowMs)
+              expect(costs[picked]!).toBeLessThanOrEqual(Math.min(...costs) * (1 + 1e-9) + 1e-9)
+              if (most === 0) continue
+              const ideal = copied.indexOf(Math.min(...copied))
+              const lostMs = Math.min(copied[picked]! - copied[ideal]!, copies[ideal]! / 8)
+              owed[prefix] = {
+                debtMs: Math.max(0, leftMs - copies[picked]!) + (1 - share) * lostMs,
+                sinceMs: nowMs
+              }
+            }
+          }
+        )
+      )
+  },
+  {
     id: "completion-ties",
     check: (subject: Subject) =>
       holds(
@@ -325,6 +388,39 @@ const defects: ReadonlyArray<Planted<Subject>> = [
     "completion-spacing",
     (one, chunkTokens) => real(one, chunkTokens)
   ],
+  [
+    "copies a prefix as soon as one request would be better off elsewhere",
+    "completion-copies",
+    (externality, chunkTokens) =>
+      entry.make({ externality, chunkTokens, spacing: 1e12, copyAfter: 1 }, makeRng(1))
+  ],
+  [
+    "never copies",
+    "completion-copies",
+    (externality, chunkTokens) =>
+      entry.make({ externality, chunkTokens, spacing: 1e12, copyAfter: 65_536 }, makeRng(1))
+  ],
+  [
+    "remembers what was lost for an hour",
+    "completion-copies",
+    (externality, chunkTokens) =>
+      entry.make({ externality, chunkTokens, spacing: 1e12, patience: 3_600_000 }, makeRng(1))
+  ],
+  [
+    "takes all prefixes for one",
+    "completion-copies",
+    (externality, chunkTokens) => {
+      const placement = real(externality, chunkTokens)
+      return {
+        placed: placement.placed!,
+        pick: (one, pool, nowMs) => {
+          const cachedTokens = pool.cachedTokens(one)
+          const chain = chainOf(Array.from({ length: one.chain.count }, (_, i) => i + 1))
+          return placement.pick({ ...one, chain }, { ...pool, cachedTokens: () => cachedTokens }, nowMs)
+        }
+      }
+    }
+  ],
   ["does not see whom a long prompt delays", "completion-long", (_, chunkTokens) => real(0, chunkTokens)],
   [
     "never forgets",
@@ -395,7 +491,16 @@ describe("three workers, by hand", () => {
     [
       "idle",
       0,
-      { waitingPrompts: 0, ownPrefill: 0.105, steps: 0.02, room: 0, externality: 0, answer: 0, recent: 0 }
+      {
+        waitingPrompts: 0,
+        ownPrefill: 0.105,
+        steps: 0.02,
+        room: 0,
+        externality: 0,
+        answer: 0,
+        recent: 0,
+        debt: 0
+      }
     ],
     // 232 of its tokens are not cached; 3 sequences decode in steps of 10.65 ms, of which one is under way and one goes along with the 300 tokens that are
     // pending; nobody has more of it, and 23.2 ms hardly last; 100 tokens come 0.65 ms later each.
@@ -409,7 +514,8 @@ describe("three workers, by hand", () => {
         room: 0,
         externality: 4 * 0.0232 * (0.0232 / 150.0232),
         answer: (0.065 * 0.65 ** 2) / 200 ** 2,
-        recent: 0
+        recent: 0,
+        debt: 0
       }
     ],
     // Two steps of 10.1 ms after the one under way; 500 tokens too many of 6000 that go within 100 of them; the 768 tokens that the busy one has count for
@@ -424,7 +530,8 @@ describe("three workers, by hand", () => {
         room: 1.01 / 12,
         externality: 2 * 0.1 * (0.1 / 150.1),
         answer: (0.01 * 0.1 ** 2) / 200 ** 2,
-        recent: 0
+        recent: 0,
+        debt: 0
       }
     ]
   ])("the terms of the worker that is %s", (_, worker, terms) => {
@@ -465,7 +572,8 @@ describe("an idle worker", () => {
       room: 0,
       externality: 0,
       answer: 0,
-      recent: 0
+      recent: 0,
+      debt: 0
     })
   })
 
@@ -482,6 +590,27 @@ describe("an idle worker", () => {
   })
 })
 
+test("a prefix that all want is computed at a second worker once eight of them would have been better off there", () => {
+  const rows = equalWorkers(2).map((row, worker) => ({
+    ...row,
+    inFlight: worker === 0 ? 30 : 0,
+    cachedTokens: worker === 0 ? 20 * BLOCK_TOKENS : 0
+  }))
+  const pool = poolOf(rows)
+  const placement = entry.make({}, makeRng(1))
+  const chain = chainOf(Array.from({ length: 20 }, (_, i) => i + 1))
+  const picks = Array.from({ length: 100 }, (_, n) => {
+    const asked = { ...oneRequest, idLow: n, promptTokens: 20 * BLOCK_TOKENS + 100, chain }
+    const picked = placement.pick(asked, pool, 10 * n)
+    const [first, second] = [0, 1].map((worker) => sumOf(placement.terms!(asked, worker, pool, 10 * n)))
+    expect(picked).toBe(first! <= second! ? 0 : 1)
+    return picked
+  })
+  const copied = picks.indexOf(1)
+  expect(copied).toBeGreaterThanOrEqual(8)
+  expect(picks[copied + 1]).toBe(0)
+})
+
 test("of a large pool so many are compared, the one that holds the prompt among them, and one of least terms is picked", () => {
   const { make } = entry
   const compared = 64
@@ -493,8 +622,9 @@ test("of a large pool so many are compared, the one that holds the prompt among 
   }))
   const pool = poolOf(rows)
   const placement = make({ compared }, makeRng(1))
-  const chain = chainOf(Array.from({ length: 20 }, (_, i) => i + 1))
   for (let n = 0; n < 100; n++) {
+    // Nobody else wants it, or others would get it too.
+    const chain = chainOf(Array.from({ length: 20 }, (_, i) => 1000 * n + i + 1))
     const asked = {
       ...oneRequest,
       idLow: n,
