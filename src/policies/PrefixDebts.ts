@@ -33,7 +33,7 @@ export class PrefixDebts {
     return this.prefixes[row] === prefix ? this.leftMs : 0
   }
 
-  /** From now on that is what the prefix that was asked about last has lost. */
+  /** From now on so much was lost by the prefix that was asked about last. */
   set(lostMs: number, nowMs: number): void {
     const { prefix } = this
     const row = prefix & (ROWS - 1)

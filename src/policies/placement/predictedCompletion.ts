@@ -149,37 +149,35 @@ export const predictedCompletion = definePlacement(
         const outputTokens = pool.forecast.meanOutputTokens(request)
         const share = lately.share(slots, count, nowMs)
         const costMs = costs.of(request, pool, slots, count, outputTokens, nowMs, share)
-        const { stepMs } = costs
+        const { copyMs, mostCached, stepMs } = costs
         const { baseMs } = workers
         const { sums } = lately
         // The cube: where prompts are a small part of the work, what they cost those who decode is no reason to place by them.
         const weight = recent * share ** 3 * lately.factor(nowMs)
+        debtMs = mostCached === 0 ? 0 : debts.of(request, mostCached, pool.blockTokens, nowMs)
+        // Where it would go if its prefix were everywhere.
+        let ideal = -1
+        let idealMs = Number.POSITIVE_INFINITY
         for (let i = 0; i < count; i++) {
           const worker = slots[i]!
-          costMs[worker]! +=
-            spacedMs(stepMs[worker]!, baseMs[worker]!, outputTokens, spacing) +
-            (worker < sums.length ? weight * sums[worker]! : 0)
+          const aloneMs =
+            costMs[worker]! +
+            (spacedMs(stepMs[worker]!, baseMs[worker]!, outputTokens, spacing) +
+              (worker < sums.length ? weight * sums[worker]! : 0))
+          const copiedMs = aloneMs - copyMs[worker]!
+          if (copiedMs < idealMs) {
+            ideal = worker
+            idealMs = copiedMs
+          }
+          costMs[worker] = aloneMs + Math.max(0, debtMs - copyMs[worker]!)
         }
-        const state = sessionOrRequestState(request)
-        const { copyMs, mostCached } = costs
-        debtMs = 0
-        if (mostCached === 0) return leastOf(workers, slots, count, costMs, state)
-        debtMs = debts.of(request, mostCached, pool.blockTokens, nowMs)
-        // Where it would go if the prefix were everywhere.
-        let ideal = slots[0]!
-        for (let i = 1; i < count; i++) {
-          const worker = slots[i]!
-          if (costMs[worker]! - copyMs[worker]! < costMs[ideal]! - copyMs[ideal]!) ideal = worker
+        const picked = leastOf(workers, slots, count, costMs, sessionOrRequestState(request))
+        if (mostCached > 0) {
+          const paidMs = copyMs[picked]!
+          const lostMs = costMs[picked]! - Math.max(paidMs, debtMs) - idealMs
+          const addedMs = (1 - share) * Math.min(lostMs, copyMs[ideal]! / copyAfter)
+          debts.set(Math.max(0, debtMs - paidMs) + addedMs, nowMs)
         }
-        const idealMs = costMs[ideal]! - copyMs[ideal]!
-        for (let i = 0; i < count; i++) costMs[slots[i]!]! += Math.max(0, debtMs - copyMs[slots[i]!]!)
-        const picked = leastOf(workers, slots, count, costMs, state)
-        const copiedMs = copyMs[picked]!
-        const lostMs = costMs[picked]! - Math.max(copiedMs, debtMs) - idealMs
-        debts.set(
-          Math.max(0, debtMs - copiedMs) + (1 - share) * Math.min(lostMs, copyMs[ideal]! / copyAfter),
-          nowMs
-        )
         return picked
       },
       terms: (request, worker, pool, nowMs) => {
