@@ -38,8 +38,9 @@ export const predictedCompletion = definePlacement(
       "prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves; u = mean of R " +
       "over these workers / memory, at most 1: the share of time that goes to prefill. D = max(0, debt − K), with K what would be saved there of TTFT + " +
       "externality·E if as much of the prompt were cached there as where most is: so debt pays for computing it again. Each prefix, as long as what is " +
-      "cached where most is, has its own debt, which fades by e^(−age / patience). A request that is placed takes K of its worker off it, and adds (1 − u) " +
-      "times what its cost without D and K is above the least of these costs, that at most K / copyAfter of the worker with the least. Cached are blocks the worker reported or was " +
+      "cached where most is, has its own debt, which fades by e^(−age / patience). A request that is placed takes K of its worker off it, and adds " +
+      "(1 − u) times what it would have saved at one of the other workers if that had cached as much: the mean over them of how far the cost there, without " +
+      "D and K, is below its own, of each at most K / copyAfter. Cached are blocks the worker reported or was " +
       "sent before; the expected answer is the tenant's mean. Ties go to the highest rendezvous score of (session or, without one, request " +
       "id; worker key).",
     cost: "O(N)",
@@ -98,13 +99,13 @@ export const predictedCompletion = definePlacement(
     },
     copyAfter: {
       kind: "integer",
-      default: 8,
+      default: 2,
       minimum: 1,
       maximum: 65_536,
       unit: "requests",
       summary:
-        "Fewest requests that must have been better off elsewhere before their prefix is computed there too. Fewer spread a prefix sooner that many want, and " +
-        "compute more prefixes again that nobody comes back for."
+        "Fewest requests that must have been better off elsewhere before their prefix is computed there too. Fewer spread a prefix sooner, and compute more " +
+        "prefixes again that nobody comes back for."
     },
     patience: {
       kind: "duration",
@@ -155,29 +156,28 @@ export const predictedCompletion = definePlacement(
         // The cube: where prompts are a small part of the work, what they cost those who decode is no reason to place by them.
         const weight = recent * share ** 3 * lately.factor(nowMs)
         debtMs = mostCached === 0 ? 0 : debts.of(request, mostCached, pool.blockTokens, nowMs)
-        // Where it would go if its prefix were everywhere.
-        let ideal = -1
-        let idealMs = Number.POSITIVE_INFINITY
         for (let i = 0; i < count; i++) {
           const worker = slots[i]!
           const aloneMs =
             costMs[worker]! +
             (spacedMs(stepMs[worker]!, baseMs[worker]!, outputTokens, spacing) +
               (worker < sums.length ? weight * sums[worker]! : 0))
-          const copiedMs = aloneMs - copyMs[worker]!
-          if (copiedMs < idealMs) {
-            ideal = worker
-            idealMs = copiedMs
-          }
           costMs[worker] = aloneMs + Math.max(0, debtMs - copyMs[worker]!)
         }
         const picked = leastOf(workers, slots, count, costMs, sessionOrRequestState(request))
-        if (mostCached > 0) {
-          const paidMs = copyMs[picked]!
-          const lostMs = costMs[picked]! - Math.max(paidMs, debtMs) - idealMs
-          const addedMs = (1 - share) * Math.min(lostMs, copyMs[ideal]! / copyAfter)
-          debts.set(Math.max(0, debtMs - paidMs) + addedMs, nowMs)
+        if (mostCached === 0) return picked
+        // What it would have saved if any one of the others had cached as much, on average.
+        const paidMs = copyMs[picked]!
+        const copiedMs = costMs[picked]! - Math.max(paidMs, debtMs)
+        let lostMs = 0
+        for (let i = 0; i < count; i++) {
+          const worker = slots[i]!
+          const copyAtMs = copyMs[worker]!
+          const savedMs = copiedMs + Math.max(copyAtMs, debtMs) - costMs[worker]!
+          if (savedMs > 0) lostMs += Math.min(savedMs, copyAtMs / copyAfter)
         }
+        const addedMs = ((1 - share) * lostMs) / Math.max(1, count - 1)
+        debts.set(Math.max(0, debtMs - paidMs) + addedMs, nowMs)
         return picked
       },
       terms: (request, worker, pool, nowMs) => {
