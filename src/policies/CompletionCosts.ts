@@ -67,6 +67,7 @@ export class CompletionCosts {
     const allTokens = promptTokens + outputTokens
     const most = mostCached(slots, count, cachedTokens)
     this.mostCached = most
+    const leastSteps = chunks(promptTokens - most, chunkTokens)
     for (let i = 0; i < count; i++) {
       const worker = slots[i]!
       const cached = cachedTokens[worker]!
@@ -82,7 +83,8 @@ export class CompletionCosts {
       const ownMs = tokenMs * n + attentionMs * n * (cached + n / 2)
       const stepMs = baseMs[worker]! + sequenceMs * (others - prefilling[worker]!) + contextMs * held
       decodeMs[worker] = stepMs
-      const steps = (others > 0 ? 1 : 0) + chunks(n, chunkTokens)
+      const ownSteps = chunks(n, chunkTokens)
+      const steps = (others > 0 ? 1 : 0) + ownSteps
       let aheadMs = 0
       if (pending > 0) {
         const doneMs = Math.min(nowMs, prefillDueMs[worker]!) - prefillSinceMs[worker]!
@@ -100,7 +102,7 @@ export class CompletionCosts {
       const leastMs = ownMs - againMs
       copyMs[worker] =
         againMs +
-        (chunks(n, chunkTokens) - chunks(n - again, chunkTokens)) * stepMs +
+        (ownSteps - leastSteps) * stepMs +
         externality *
           others *
           (againShare * againMs + lastingMs - (leastMs * leastMs) / (leastMs + absorbedMs))
