@@ -125,6 +125,7 @@ class Coarse extends EventCalendar {
   }
 }
 
+/** Takes every kind for one that is asked about. */
 class Inclusive extends EventCalendar {
   override nextBut(): number {
     return this.nextMs

@@ -23,7 +23,7 @@ export const predictedCompletion = definePlacement(
   {
     name: "predicted-completion",
     summary:
-      "The worker where the first token is predicted soonest, counting the delay inflicted on those already there and what the answer suffers from them.",
+      "The worker where the first token is predicted soonest, counting the delay inflicted on those already there and what the answer suffers from them; a prefix that many want is computed again elsewhere.",
     definition:
       "Least TTFT + externality·E + A + recent·u³·R + D over the eligible workers, with step costs fitted to each worker; where there are more " +
       "than compared, over so many: those that hold most of the prefix, an eighth at most, and others from a random place in the order of " +
@@ -141,7 +141,7 @@ export const predictedCompletion = definePlacement(
     const costs = new CompletionCosts(chunkTokens, externality, absorbed)
     const lately = new RecentPrefill(memory)
     const debts = new PrefixDebts(patience)
-    /** Of the prefix of the request that was placed last. */
+    /** Of the prefix of the request that was picked for last. */
     let debtMs = 0
     return {
       pick: (request, pool, nowMs) => {
