@@ -10,7 +10,8 @@ import { retryAfterMs, retryAfterRule } from "../retryAfter.ts"
  * An engine reads prompts before it goes on with answers, so prompts that arrive faster than the targets of the answers allow make all
  * of them late, long before the prompts themselves are. A token bucket at each worker, in time of prefill, holds them to what decoding
  * leaves. A long prompt needs a budget that is nearly empty: under pressure the requests with the most work for one met target go first.
- * Where nobody decodes, prompts delay no answer, and take all the time there is.
+ * Where nobody decodes, prompts delay no answer, and take all the time there is. Where most budgets are empty there is no pressure: who
+ * comes next finds room elsewhere, so a prompt too long for any budget is let in rather than refused beside workers with little to do.
  *
  * Memory: about 70 bytes a worker, 60 a request slot.
  */
@@ -24,7 +25,8 @@ export const prefillBudget = defineAdmission(
       "there. A worker's budget is min(ttft, burst · room · mean answer · itl), with the mean of the answers expected there, this one " +
       "included. It fills with the prefill of the uncached tokens of each request that is placed there, and drains by rate · room ms each " +
       "ms, by 1 while no answer is produced there; who leaves before its first token takes its part along. Lets the request in where what is in the budget, its own prefill, and its equal share of " +
-      "the prompts that are queued fit in at one worker. Also where a worker has nothing on it, the queue is empty, and nobody would save more than ttft of " +
+      "the prompts that are queued fit in at one worker. Also where what does not fit at the worker where least is missing is less than spare · free · free / all, with " +
+      "free the room left in the budgets of all workers, after their shares of the queue, and all those budgets; where a worker has nothing on it, the queue is empty, and nobody would save more than ttft of " +
       "the prefill by what it has cached; and where no worker may be picked that does whole requests. Else rejects with slo_infeasible. " +
       `${ceilingRule} Retry-after is the shortest time until there is room, ${retryAfterRule}.`,
     cost: "O(N)",
@@ -63,9 +65,17 @@ export const prefillBudget = defineAdmission(
       summary:
         "Share of the time that a mean answer has to spare that prompts may take at once. Larger lets longer prompts and bursts in, and makes " +
         "short answers late."
+    },
+    spare: {
+      kind: "number",
+      default: 0.1,
+      minimum: 0,
+      summary:
+        "Share of the room in all budgets by which a prompt may exceed that at one worker, where all of them are empty; the less the fuller they are. " +
+        "Larger serves long prompts late rather than not at all, and slows the answers beside them. At 0 each worker is asked alone."
     }
   },
-  ({ burst, itl, rate, ttft }, rng) => {
+  ({ burst, itl, rate, spare, ttft }, rng) => {
     const budgets: Array<Budget | undefined> = []
     const placements: Array<Placed | undefined> = []
     const budgetOf = (worker: number): Budget => (budgets[worker] ??= new Budget())
@@ -94,7 +104,8 @@ export const prefillBudget = defineAdmission(
         const outputTokens = forecast.meanOutputTokens(request)
         const ceiling = queue.ceiling(request)
         const aheadTokens = queue.queuedPromptTokens / eligibleCount
-        let waitMs = Number.POSITIVE_INFINITY
+        let [waitMs, leastMs] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY]
+        let [freeMs, allMs] = [0, 0]
         for (let i = 0; i < eligibleCount; i++) {
           const worker = eligible[i]!
           const cached = cachedTokens[worker]!
@@ -110,15 +121,17 @@ export const prefillBudget = defineAdmission(
           const budget = budgetOf(worker)
           const moreMs = decodeSequenceMs[worker]! + decodeContextMs[worker]! * (promptTokens + outputTokens)
           const room = roomAt(workers, worker, moreMs)
-          const budgetMs = Math.min(ttft, burst * room * budget.meanAnswer(outputTokens) * itl)
-          const neededMs =
-            usedMs(budget, workers, worker, nowMs) +
-            prefillMs(workers, worker, aheadTokens, 0) +
-            prefillMs(workers, worker, promptTokens - cached, cached)
-          const missingMs = neededMs - budgetMs * ceiling
+          const budgetMs = Math.min(ttft, burst * room * budget.meanAnswer(outputTokens) * itl) * ceiling
+          const leftMs =
+            budgetMs - usedMs(budget, workers, worker, nowMs) - prefillMs(workers, worker, aheadTokens, 0)
+          const missingMs = prefillMs(workers, worker, promptTokens - cached, cached) - leftMs
           if (missingMs <= 0) return null
           waitMs = Math.min(waitMs, missingMs / drainAt(budget, room))
+          leastMs = Math.min(leastMs, missingMs)
+          freeMs += Math.max(0, leftMs)
+          allMs += budgetMs
         }
+        if (leastMs * allMs < spare * freeMs * freeMs) return null
         return { reason: Reason.sloInfeasible, retryAfterMs: retryAfterMs(waitMs, rng) }
       },
       placed: (request, worker, { forecast, workers }, nowMs) => {

@@ -19,8 +19,9 @@ import {
   poolOf
 } from "../../support/pools.ts"
 
-const options = { ttft: 5000, itl: 100, rate: 0.8, burst: 0.3 }
-const make = (): Admission => findAdmission("prefill-budget").make(options, makeRng(1))
+const options = { ttft: 5000, itl: 100, rate: 0.8, burst: 0.3, spare: 0.5 }
+const make = (some: Partial<typeof options> = {}): Admission =>
+  findAdmission("prefill-budget").make({ ...options, ...some }, makeRng(1))
 
 /** Two workers on which somebody is already: what they compute costs the same at any time, whoever else comes. */
 const steady: ReadonlyArray<Candidate> = equalWorkers(2, {
@@ -84,15 +85,19 @@ class Life {
 
   fits(one: RequestView, queuedPromptTokens: number): boolean {
     const ceiling = [1, 0.9, 0.7][Math.min(one.class, 2)]!
-    return rows.some((row, worker) => {
+    const budgets = rows.map((row, worker) => {
       const there = this.live.filter((placed) => placed.worker === worker)
       const answers = [...there.map(({ request }) => answerOf(request)), answerOf(one)]
       const meanAnswer = answers.reduce((sum, tokens) => sum + tokens, 0) / answers.length
-      const budgetMs = Math.min(options.ttft, options.burst * roomOf(row) * meanAnswer * options.itl)
+      const allMs = ceiling * Math.min(options.ttft, options.burst * roomOf(row) * meanAnswer * options.itl)
       const aheadMs = naive.ownMs(row, queuedPromptTokens / rows.length, 0)
-      const ownMs = naive.ownMs(row, one.promptTokens, cachedOf(row, one))
-      return this.usedMs(worker) + aheadMs + ownMs <= budgetMs * ceiling
+      const leftMs = allMs - this.usedMs(worker) - aheadMs
+      return { allMs, leftMs, missingMs: naive.ownMs(row, one.promptTokens, cachedOf(row, one)) - leftMs }
     })
+    const freeMs = budgets.reduce((total, { leftMs }) => total + Math.max(0, leftMs), 0)
+    const allMs = budgets.reduce((total, budget) => total + budget.allMs, 0)
+    const leastMs = Math.min(...budgets.map(({ missingMs }) => missingMs))
+    return leastMs <= 0 || leastMs < (options.spare * freeMs ** 2) / allMs
   }
 
   asked({ promptTokens, maxTokens, class: rank }: Pick<RequestView, "promptTokens" | "maxTokens" | "class">) {
@@ -140,7 +145,7 @@ const laws = [
   {
     id: "prefill-budget-rule",
     statement:
-      "lets in exactly what fits into the budget of some worker, whatever was placed, started and ended before",
+      "lets in exactly what fits into a worker's budget, or lacks less than all have to spare, whatever was placed, started and ended before",
     check: (given: Make) => {
       let [admitted, refused] = [0, 0]
       holds(
@@ -170,7 +175,7 @@ const laws = [
   {
     id: "prefill-budget-window",
     statement:
-      "in any time T the prefill placed at a worker is at most ttft + rate · room · T where an answer is produced, and ttft + T where none is",
+      "at a lone worker the prefill placed in any time T is at most (1 + spare) · ttft + rate · room · T, or with no answer produced (1 + spare) · ttft + T",
     check: (given: Make) =>
       holds(
         fc.property(
@@ -202,7 +207,7 @@ const laws = [
               let sumMs = 0
               for (const one of placed.slice(from)) {
                 sumMs += one.ownMs
-                const mostMs = options.ttft + share * (one.atMs - atMs)
+                const mostMs = (1 + options.spare) * options.ttft + share * (one.atMs - atMs)
                 expect(sumMs).toBeLessThanOrEqual(mostMs * (1 + 1e-9))
               }
             }
@@ -222,6 +227,8 @@ const defects: ReadonlyArray<Planted<Make>> = [
       return { ...inner, decide: (one, pool, queue, nowMs) => inner.decide(one, bare(pool), queue, nowMs) }
     }
   ],
+  ["asks each worker alone", "prefill-budget-rule", () => make({ spare: 0 })],
+  ["lends twice what is to spare", "prefill-budget-window", () => make({ spare: 1 })],
   ["keeps what was never read", "prefill-budget-rule", () => ({ ...make(), released: () => undefined })],
   ["gives back what was read", "prefill-budget-rule", () => ({ ...make(), started: () => undefined })],
   [
@@ -258,7 +265,7 @@ describe("planted defects", () => findsAll(laws, defects))
 describe("where the line is", () => {
   /** Steps of 20 ms, so 4/5 of the time is room; a prompt token takes 1/32 ms. */
   const ask = (row: Partial<Candidate>, one: Partial<RequestView>, queuedCount = 0) =>
-    make().decide(
+    make({ spare: 0 }).decide(
       { ...oneRequest, ...one },
       poolOf(equalWorkers(1, { baseMs: 20, decodeSequenceMs: 0, ...row })),
       { ...emptyQueue, queuedCount },
@@ -279,6 +286,24 @@ describe("where the line is", () => {
     expect(ask(row, one) === null).toBe(admitted)
   })
 
+  // Each of ten budgets is 2400 ms.
+  test.each([
+    ["beside empty budgets, as much again as a tenth of their sum", 0, 153_500, true],
+    ["and no more", 0, 153_700, false],
+    ["beside half of them full, a quarter of it", 5, 95_900, true],
+    ["and no more then", 5, 96_100, false],
+    ["beside full ones, what one has room for", 9, 77_500, true],
+    ["and little more", 9, 77_700, false]
+  ])("%s", (_, full, promptTokens, admitted) => {
+    const pool = poolOf(equalWorkers(10, { baseMs: 20, decodeSequenceMs: 0 }))
+    const admission = make({ spare: 0.1 })
+    const one = { ...oneRequest, maxTokens: 200 }
+    for (let slot = 0; slot < full; slot++)
+      admission.placed!(charge(pool, slot, { ...one, slot, promptTokens: 76_800 }), slot, pool, 0)
+    const asked = { ...one, slot: full, promptTokens }
+    expect(admission.decide(asked, pool, emptyQueue, 0) === null).toBe(admitted)
+  })
+
   test("not where nobody is but somebody waits", () => {
     expect(ask({ inFlight: 0 }, { promptTokens: 1e6 }, 1)?.reason).toBe(Reason.sloInfeasible)
   })
@@ -293,7 +318,7 @@ describe("where the line is", () => {
       ])
     }
     const one = { ...oneRequest, promptTokens: 256_001, chain }
-    const asked = (cachedTokens: number) => make().decide(one, pool(cachedTokens), emptyQueue, 0)
+    const asked = (cachedTokens: number) => make({ spare: 0 }).decide(one, pool(cachedTokens), emptyQueue, 0)
     expect(asked(159_744)).toBeNull()
     expect(asked(160_256)?.reason).toBe(Reason.sloInfeasible)
   })
