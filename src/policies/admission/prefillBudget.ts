@@ -25,8 +25,8 @@ export const prefillBudget = defineAdmission(
       "there. A worker's budget is min(ttft, burst · room · mean answer · itl), with the mean of the answers expected there, this one " +
       "included. It fills with the prefill of the uncached tokens of each request that is placed there, and drains by rate · room ms each " +
       "ms, by 1 while no answer is produced there; who leaves before its first token takes its part along. Lets the request in where what is in the budget, its own prefill, and its equal share of " +
-      "the prompts that are queued fit in at one worker. Also where what does not fit at the worker where least is missing is less than spare · free · free / all, with " +
-      "free the room left in the budgets of all workers, after their shares of the queue, and all those budgets; where a worker has nothing on it, the queue is empty, and nobody would save more than ttft of " +
+      "the prompts that are queued fit in at one worker. Also where less than spare · free · free / all is missing at some worker, with free what is left of the budgets of all " +
+      "workers, after their shares of the queue, and all the sum of these budgets; where a worker has nothing on it, the queue is empty, and nobody would save more than ttft of " +
       "the prefill by what it has cached; and where no worker may be picked that does whole requests. Else rejects with slo_infeasible. " +
       `${ceilingRule} Retry-after is the shortest time until there is room, ${retryAfterRule}.`,
     cost: "O(N)",

@@ -25,7 +25,7 @@ export const predictedCompletion = definePlacement(
     summary:
       "The worker where the first token is predicted soonest, counting the delay inflicted on those already there and what the answer suffers from them; a prefix that many want is computed again elsewhere.",
     definition:
-      "Least TTFT + externality·E + A + recent·u³·R + D over the eligible workers, with step costs fitted to each worker; where there are more " +
+      "Least TTFT + externality·E + (1 − u)²·A + recent·u³·R + D over the eligible workers, with step costs fitted to each worker; where there are more " +
       "than compared, over so many: those that hold most of the prefix, an eighth at most, and others from a random place in the order of " +
       "keys. TTFT = the prefill of " +
       "the prompts pending there, with a decode step for every chunkTokens of them, less what was done of those that were pending at the " +
@@ -72,13 +72,13 @@ export const predictedCompletion = definePlacement(
     },
     spacing: {
       kind: "duration",
-      default: 200,
+      default: 100,
       minimum: 1,
       unit: "ms",
       summary:
         "A token of the answer that comes later by this, for those who decode beside it, costs as much as a first token that comes as much " +
-        "later; the cost goes with the cube. Shorter spreads contexts more evenly, so that no answer is slower than others, and follows " +
-        "prefixes less."
+        "later, where no time goes to prefill; the cost goes with the cube. Shorter spreads contexts more evenly, so that no answer is slower " +
+        "than others, and follows prefixes less."
     },
     recent: {
       kind: "number",
@@ -153,6 +153,8 @@ export const predictedCompletion = definePlacement(
         const { copyMs, mostCached, stepMs } = costs
         const { baseMs } = workers
         const { sums } = lately
+        // Spreading answers means computing prompts again, for which there must be time.
+        const apart = (1 - share) ** 2
         // The cube: where prompts are a small part of the work, what they cost those who decode is no reason to place by them.
         const weight = recent * share ** 3 * lately.factor(nowMs)
         debtMs = mostCached === 0 ? 0 : debts.of(request, mostCached, pool.blockTokens, nowMs)
@@ -160,7 +162,7 @@ export const predictedCompletion = definePlacement(
           const worker = slots[i]!
           const aloneMs =
             costMs[worker]! +
-            (spacedMs(stepMs[worker]!, baseMs[worker]!, outputTokens, spacing) +
+            (apart * spacedMs(stepMs[worker]!, baseMs[worker]!, outputTokens, spacing) +
               (worker < sums.length ? weight * sums[worker]! : 0))
           costMs[worker] = aloneMs + Math.max(0, debtMs - copyMs[worker]!)
         }
@@ -188,7 +190,8 @@ export const predictedCompletion = definePlacement(
         const share = lately.share(slots, count, nowMs)
         return {
           ...costs.terms(request, pool, worker, outputTokens, nowMs, share),
-          answer: spacedMs(stepMs, workers.baseMs[worker]!, outputTokens, spacing) / 1000,
+          answer:
+            ((1 - share) ** 2 * spacedMs(stepMs, workers.baseMs[worker]!, outputTokens, spacing)) / 1000,
           recent: (recent * share ** 3 * lately.at(worker, nowMs)) / 1000,
           debt: debtMs === 0 ? 0 : Math.max(0, debtMs - costs.copyAt(request, pool, worker, share)) / 1000
         }

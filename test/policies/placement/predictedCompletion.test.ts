@@ -125,15 +125,24 @@ const laws = [
       )
   },
   {
-    // What counts as much as a later first token are tokens that come far apart.
+    // What counts as much as a later first token are tokens that come far apart, by the time that does not go to prefill.
     id: "completion-spacing",
     check: (subject: Subject) =>
-      leastIs(
-        (externality, chunkTokens) => subject(externality, chunkTokens, 20),
-        eligible,
-        fc.constant(0),
-        (row, one, externality, chunkTokens, rows) =>
-          costOf(row, one, externality, chunkTokens, rows) + naive.spacedMs(row, answerOf(one), 20)
+      holds(
+        fc.property(
+          eligible.map(nonePending),
+          request,
+          chunk,
+          fc.constantFrom(0, 0.5, 1),
+          (rows, one, chunkTokens, busy) => {
+            const placement = filled(subject(0, chunkTokens, 20), rows, busy)
+            const cost = (row: Candidate): number =>
+              costOf(row, one, 0, chunkTokens, rows) +
+              (1 - busy) ** 2 * naive.spacedMs(row, answerOf(one), 20)
+            const picked = rows[placement.pick(one, poolOf(rows), 0)]!
+            expect(cost(picked)).toBeLessThanOrEqual(Math.min(...rows.map(cost)) * (1 + 1e-9))
+          }
+        )
       )
   },
   {
@@ -389,6 +398,14 @@ const defects: ReadonlyArray<Planted<Subject>> = [
     (one, chunkTokens) => real(one, chunkTokens)
   ],
   [
+    "spreads answers alike where all time goes to prefill",
+    "completion-spacing",
+    (externality, chunkTokens, spacing) => ({
+      ...real(externality, chunkTokens, spacing),
+      placed: () => undefined
+    })
+  ],
+  [
     "copies a prefix as soon as one request would be better off elsewhere",
     "completion-copies",
     (externality, chunkTokens) =>
@@ -513,7 +530,7 @@ describe("three workers, by hand", () => {
         steps: 0.0213,
         room: 0,
         externality: 4 * 0.0232 * (0.0232 / 150.0232),
-        answer: (0.065 * 0.65 ** 2) / 200 ** 2,
+        answer: (0.065 * 0.65 ** 2) / 100 ** 2,
         recent: 0,
         debt: 0
       }
@@ -529,7 +546,7 @@ describe("three workers, by hand", () => {
         steps: 0.0303,
         room: 1.01 / 12,
         externality: 2 * 0.1 * (0.1 / 150.1),
-        answer: (0.01 * 0.1 ** 2) / 200 ** 2,
+        answer: (0.01 * 0.1 ** 2) / 100 ** 2,
         recent: 0,
         debt: 0
       }
