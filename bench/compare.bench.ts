@@ -6,7 +6,7 @@
  *
  * Every preset, every placement in the default pipeline, and every rival there and with nothing but bounds on the queue, over five public traces, two
  * engines, two numbers of workers and four loads; and the default with every rival in cells that are held out: on traffic, engines and a
- * number of workers that no parameter is chosen on. A load is a share of the time that the workers would need if every block were computed
+ * number of workers that no parameter is chosen on, and in cells with little to do. A load is a share of the time that the workers would need if every block were computed
  * once and every step were full. Each seed is another window of the trace; our other presets and placements have the first one alone. `--only`
  * takes parts of the names of cells, `--rivals` leaves our others out, `--quick` stands for that and one seed. A cell whose result
  * was kept, from this commit and with as many requests and seeds, is not replayed again. Results go to `bench/results/compare.json`, where
@@ -15,7 +15,7 @@
 import * as DateTime from "effect/DateTime"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
-import { type Cell, cells, type Extent, extents, heldOutCells, nameOf } from "./compare/cells.ts"
+import { type Cell, cells, type Extent, extents, groups, nameOf } from "./compare/cells.ts"
 import { cellTable, tally } from "./compare/report.ts"
 import { type KeptCell, readResults, writeResults } from "./compare/results.ts"
 import { type CellResult, others, rivalry, runCell, targets, WARM_UP } from "./compare/runCell.ts"
@@ -72,9 +72,9 @@ const main = async (): Promise<void> => {
   const tasks: Array<Task> = []
   const kept: Record<string, KeptCell> = isKept ? { ...readResults().cells } : {}
   const results = { machine: { cpu, cores, os, bun }, targets, warmUp: WARM_UP, cells: kept }
-  const chosen = [...cells, ...heldOutCells].filter((cell) =>
-    parts.some((part) => nameOf(cell).includes(part))
-  )
+  const chosen = Object.values(groups)
+    .flat()
+    .filter((cell) => parts.some((part) => nameOf(cell).includes(part)))
   if (chosen.length === 0) {
     console.error(`--only ${flags.only}: no cell has that in its name. One is called "${nameOf(cells[0]!)}".`)
     process.exit(2)
@@ -93,7 +93,7 @@ const main = async (): Promise<void> => {
         cell,
         extent,
         seeds,
-        rivalsOnly: flags.rivals || flags.quick || heldOutCells.includes(cell)
+        rivalsOnly: flags.rivals || flags.quick || !cells.includes(cell)
       })
   }
   let [next, done] = [0, 0]
@@ -115,7 +115,7 @@ const main = async (): Promise<void> => {
     }
   }
   await Promise.all(Array.from({ length: Number(flags.processes) }, work))
-  for (const listed of [cells, heldOutCells].filter((each) => each.some((cell) => nameOf(cell) in kept)))
+  for (const listed of Object.values(groups).filter((each) => each.some((cell) => nameOf(cell) in kept)))
     console.log(`${aligned(cellTable(results, listed), 2)}\n\n${tally(results, listed)}\n`)
 }
 

@@ -42,22 +42,37 @@ const heldOut: Extents = {
 export const extents: Extents = { ...chosenOn, ...heldOut }
 
 const cellsOf = (
-  traces: Extents,
+  traces: ReadonlyArray<string>,
   engines: ReadonlyArray<Cell["engine"]>,
   workerCounts: ReadonlyArray<number>,
   loads: ReadonlyArray<number>
 ): ReadonlyArray<Cell> =>
-  Object.keys(traces).flatMap((trace) =>
+  traces.flatMap((trace) =>
     engines.flatMap((engine) =>
       workerCounts.flatMap((workers) => loads.map((load) => ({ trace, engine, workers, load })))
     )
   )
 
 /** Where it is measured how good the default pipeline is. */
-export const cells = cellsOf(chosenOn, ["8b-h100", "70b-4xa100"], [8, 32], [0.6, 0.8, 0.95, 1.2])
+export const cells = cellsOf(Object.keys(chosenOn), ["8b-h100", "70b-4xa100"], [8, 32], [0.6, 0.8, 0.95, 1.2])
 
 /** Where it is checked that this holds on traffic, engines and a number of workers that nothing was fitted to. */
-export const heldOutCells = cellsOf(heldOut, ["8b-a100", "70b-4xh100"], [12], [0.8, 1.2])
+export const heldOutCells = cellsOf(Object.keys(heldOut), ["8b-a100", "70b-4xh100"], [12], [0.8, 1.2])
+
+/** Where it is checked that nothing is lost with little to do: traces of which prompts share much, on fewer and on more workers. */
+const lightCells = cellsOf(
+  ["mooncake-conversation-a", "coding-agents-a", "agents-swe-a"],
+  ["8b-h100", "70b-4xa100"],
+  [4, 64],
+  [0.3, 0.5]
+)
+
+/** All of them, by what the page of results calls them. */
+export const groups: Readonly<Record<string, ReadonlyArray<Cell>>> = {
+  cells,
+  "held-out cells": heldOutCells,
+  "light cells": lightCells
+}
 
 export const nameOf = ({ engine, load, trace, workers }: Cell): string =>
   `${trace} ${workers}×${engine} ${load}`

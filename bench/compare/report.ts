@@ -2,7 +2,7 @@ import { assert } from "../../src/structures/assert.ts"
 import { mean } from "../../src/structures/mean.ts"
 import { percent } from "../../src/structures/percent.ts"
 import { markdown, type Table } from "../table.ts"
-import { type Cell, cells, heldOutCells, nameOf } from "./cells.ts"
+import { type Cell, cells, groups, nameOf } from "./cells.ts"
 import type { Results } from "./results.ts"
 import { BARE } from "./runCell.ts"
 import { type Against, type Verdict, verdictsOf } from "./verdicts.ts"
@@ -136,14 +136,13 @@ const withPart = (text: string, name: string, part: string): string => {
 export const withSummary = (text: string, results: Results): string =>
   withPart(text, "comparison", `${markdown(summaryTable(results))}\n\n${aboutText(results, cells)}`)
 
-/** docs/comparison.md with every cell and every policy in its place, and the cells that are held out in theirs. */
+/** docs/comparison.md with every policy and every group of cells in its place. */
 export const withCells = (text: string, results: Results): string => {
-  const parts = {
-    cells: cellsText(results, cells),
-    policies: markdown(policyTable(results), 1),
-    "held-out cells": cellsText(results, heldOutCells)
-  }
-  return Object.entries(parts).reduce((page, [name, part]) => withPart(page, name, part), text)
+  const page = withPart(text, "policies", markdown(policyTable(results), 1))
+  return Object.entries(groups).reduce(
+    (filled, [name, listed]) => withPart(filled, name, cellsText(results, listed)),
+    page
+  )
 }
 
 const cellsText = (results: Results, listed: ReadonlyArray<Cell>): string => {
@@ -170,7 +169,11 @@ export const tally = (results: Results, listed: ReadonlyArray<Cell>): string => 
     `mean TTFT at most that of the best rival: ${count(({ bare }) => bare.isSooner)} cells; with our admission: ${count(({ admitting }) => admitting.isSooner)}`,
     `by means alone, less goodput than the best rival: ${below("bare")} cells; with our admission: ${below("admitting")}`,
     `by means alone, a longer mean TTFT: ${later("bare")} cells; with our admission: ${later("admitting")}`,
-    `10 % better than the best rival above load 0.8: ${better} of ${high.length} cells, where the bound allows it: ` +
-      `${better} of ${high.filter(({ bare, bound }) => bound >= 1.1 * bare.goodput).length}`
+    ...(high.length === 0
+      ? []
+      : [
+          `10 % better than the best rival above load 0.8: ${better} of ${high.length} cells, where the bound allows it: ` +
+            `${better} of ${high.filter(({ bare, bound }) => bound >= 1.1 * bare.goodput).length}`
+        ])
   ].join("\n")
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test"
 import * as fc from "fast-check"
-import { cells, type Extent, extents, heldOutCells, nameOf } from "../../bench/compare/cells.ts"
+import { cells, type Extent, extents, groups, heldOutCells, nameOf } from "../../bench/compare/cells.ts"
 import { policyTable, withCells, withSummary } from "../../bench/compare/report.ts"
 import { type Results, readResults } from "../../bench/compare/results.ts"
 import { others, rivalry, type Row, runCell } from "../../bench/compare/runCell.ts"
@@ -126,7 +126,7 @@ describe("verdicts", () => {
     const won = results(row(0.9, 0.9))
     const lost = Object.values(results(row(0.3, 0.3)).cells)[0]!
     const both = { ...won, cells: { ...won.cells, [nameOf(heldOutCells[0]!)]: { ...lost, commit: "d" } } }
-    const markers = ["policies", "cells", "held-out cells"].map(
+    const markers = ["policies", ...Object.keys(groups)].map(
       (name) => `<!-- ${name} -->\n<!-- end of ${name} -->\n`
     )
     const [first, second] = withCells(markers.join(""), both).split("<!-- end of cells -->")
@@ -150,7 +150,7 @@ test("nothing that parameters are chosen on is held out", () => {
 
 test("the results in the repository have every cell", () => {
   expect(Object.keys(readResults().cells).toSorted()).toEqual(
-    [...cells, ...heldOutCells].map(nameOf).toSorted()
+    Object.values(groups).flat().map(nameOf).toSorted()
   )
   for (const { extent } of Object.values(readResults().cells))
     expect(Object.values(extents)).toContainEqual(extent)
