@@ -28,7 +28,7 @@ export const prefillBudget = defineAdmission(
       "the prompts that are queued fit in at one worker. Also where less than spare · free · free / all is missing at some worker, with free what is left of the budgets of all " +
       "workers, after their shares of the queue, and all the sum of these budgets; where a worker has nothing on it, the queue is empty, and nobody would save more than ttft of " +
       "the prefill by what it has cached; and where no worker may be picked that does whole requests. Else rejects with slo_infeasible. " +
-      `${ceilingRule} Retry-after is the shortest time until there is room, ${retryAfterRule}.`,
+      `${ceilingRule} Retry-after is the shortest time until there is room at one of them, ${retryAfterRule}.`,
     cost: "O(N)",
     source:
       "token bucket, in prefill time; the interference of prefill with decoding is that of Agrawal et al., Sarathi-Serve, arXiv 2403.02310",
