@@ -144,7 +144,6 @@ class Fleet {
     const { model, options, scaling, state } = this
     if (model.elastic === undefined || scaling === undefined) return
     const members = options.host.membersOf(model.name, model.role)
-    const own = state.staying(this.seen(members))
     const names = new Set(this.commands.map(({ name }) => name))
     const ready = members.filter((member) => member.state === "ready")
     // Workers that were started elsewhere count, and none of them is ours to stop.
@@ -153,7 +152,7 @@ class Fleet {
       model.elastic.demand.take(nowMs),
       {
         ready: ready.map(({ worker }) => worker),
-        starting: own.starting,
+        starting: state.starting(this.seen(members)),
         min: model.least + others,
         max: model.most + others,
         coldStartMs: state.coldStartMs
@@ -163,7 +162,7 @@ class Fleet {
     const wanted = scaling.desired(view, nowMs) - others
     if (wanted !== this.wanted)
       this.say(Effect.logInfo(`${model.name}: ${wanted} workers wanted, after ${this.wanted}`))
-    state.want(wanted)
+    state.wanted = wanted
   }
 
   /** Does what is to be done about the processes there are. */

@@ -1,5 +1,6 @@
 import type { BalancerSnapshot, WorkerSnapshot, WorkerState } from "../domain/Snapshot.ts"
 import { reasonName } from "../domain/Outcome.ts"
+import { TENANTS_MAX } from "../domain/RequestView.ts"
 import { idleLoad, type WorkerLoad } from "../domain/WorkerLoad.ts"
 import type { RequestRecorder } from "../observability/Recording.ts"
 import type { Connection, ConnectionContext, Greeting, Verdict } from "../protocol/Connection.ts"
@@ -112,8 +113,6 @@ interface Core {
 }
 
 const MODELS_MAX = 1024
-/** Tenants told apart; later ones share the number of the first. */
-const TENANTS_MAX = 16_384
 
 /** How long a worker that is gone is still listed. */
 const LOST_SHOWN_MS = 10 * 60_000
@@ -167,7 +166,13 @@ export class BalancerHost {
     this.links = new Links({ ...options, timers: options.context.timers, timeScale: this.timeScale })
     this.workers = new WorkerTable(options.workersMax)
     this.workerNames = new Names(options.workersMax)
-    this.decisions = options.decisions && this.makeDecisions(options.decisions.kept)
+    this.decisions =
+      options.decisions &&
+      new DecisionLog({
+        kept: options.decisions.kept,
+        perSecond: EXPLAINED_PER_SECOND,
+        stateOf: (worker, model) => this.stateOf(worker, this.models.nameOf(model))
+      })
     const { nowMs } = options.context.timers
     this.startedMs = nowMs()
     this.stopwatches = { admission: new Stopwatch(nowMs), placement: new Stopwatch(nowMs) }
@@ -371,14 +376,6 @@ export class BalancerHost {
       modelOf: (model) => models.nameOf(model),
       choice: options.decisions!.choice,
       startedMs: startedMs * timeScale
-    })
-  }
-
-  private makeDecisions(kept: number): DecisionLog {
-    return new DecisionLog({
-      kept,
-      perSecond: EXPLAINED_PER_SECOND,
-      stateOf: (worker, model) => this.stateOf(worker, this.models.nameOf(model))
     })
   }
 

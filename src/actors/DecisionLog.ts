@@ -1,3 +1,4 @@
+import type { DecisionWorker } from "../domain/Explanation.ts"
 import type { Reason } from "../domain/Outcome.ts"
 import { Role } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
@@ -6,7 +7,7 @@ import { CompletionCosts } from "../policies/CompletionCosts.ts"
 import { CHUNK_TOKENS, ttftMs } from "../policies/costs.ts"
 import type { PolicyEvents } from "../policies/Policy.ts"
 import { assert } from "../structures/assert.ts"
-import { grow } from "../structures/grow.ts"
+import { bytes, grow } from "../structures/grow.ts"
 import type { BalancerPool } from "./BalancerPool.ts"
 import { Request } from "./RequestTable.ts"
 
@@ -30,48 +31,33 @@ export const Act = {
 } as const
 
 /** What a worker was to a decision: a candidate, or why it was none. */
-export const standings = [
-  "candidate",
+const Standing = {
+  candidate: 0,
   /** It could be picked, and was not compared: it was not in the policy's sample, or a rule of the policy ruled it out. */
-  "not-compared",
-  "not-ready",
-  "starting",
-  "suspect",
-  "draining",
-  "lost",
-  "wrong-role",
+  "not-compared": 1,
+  "not-ready": 2,
+  starting: 3,
+  suspect: 4,
+  draining: 5,
+  lost: 6,
+  "wrong-role": 7,
   /** It only produces answers: that is the other half of the decision. */
-  "answers-only",
+  "answers-only": 8,
   /** It only reads prompts, and this request is not split. */
-  "not-split",
-  "at-capacity",
-  "pending-tokens",
-  "failed-before"
-] as const
+  "not-split": 9,
+  "at-capacity": 10,
+  "pending-tokens": 11,
+  "failed-before": 12
+} as const
 
-export type Standing = (typeof standings)[number]
+export type Standing = keyof typeof Standing
 
-const CANDIDATE = standings.indexOf("candidate")
-const NOT_COMPARED = standings.indexOf("not-compared")
-const NOT_READY = standings.indexOf("not-ready")
-const WRONG_ROLE = standings.indexOf("wrong-role")
-const ANSWERS_ONLY = standings.indexOf("answers-only")
-const NOT_SPLIT = standings.indexOf("not-split")
-const AT_CAPACITY = standings.indexOf("at-capacity")
-const PENDING_TOKENS = standings.indexOf("pending-tokens")
-const FAILED_BEFORE = standings.indexOf("failed-before")
+export const standings = Object.keys(Standing) as ReadonlyArray<Standing>
 
 /** One worker, as a decision saw it. */
-export interface SeenWorker {
+export interface SeenWorker extends Omit<DecisionWorker, "worker" | "terms" | "cost"> {
   readonly worker: number
   readonly standing: Standing
-  readonly inFlight: number
-  readonly capacity: number
-  readonly pendingTokens: number
-  readonly contextTokens: number
-  readonly cachedTokens: number
-  /** What the fitted step costs predict for the first token there. */
-  readonly ttftMs: number
   /** Of candidates, where the policy has terms. */
   readonly terms: Readonly<Record<string, number>> | undefined
 }
@@ -327,7 +313,7 @@ export class DecisionLog implements PolicyEvents {
   /** Decides whether a new request is taken down, from now until it ends. */
   private choose(request: RequestView, nowMs: number): boolean {
     const { slot } = request
-    if (slot >= this.chosen.length) this.chosen = grow(this.chosen, slot, (length) => new Uint8Array(length))
+    if (slot >= this.chosen.length) this.chosen = grow(this.chosen, slot, bytes)
     const isMeant = this.options.about?.(request) !== false && this.spend(nowMs)
     this.chosen[slot] = isMeant ? 1 : 0
     return isMeant
@@ -427,10 +413,10 @@ export class DecisionLog implements PolicyEvents {
     for (let i = 0; i < shortCount; i++) {
       const worker = shortlist[i]!
       const isReader = workers.role[worker] === Role.prefill
-      const standing = compared?.(worker, pool) === false ? NOT_COMPARED : CANDIDATE
+      const standing = compared?.(worker, pool) === false ? Standing["not-compared"] : Standing.candidate
       this.see(request, pool, worker, standing, cachedTokens, (isReader ? readMs : wholeMs)[worker]!, nowMs)
     }
-    unlisted[CANDIDATE] = eligibleCount + readerCount - shortCount
+    unlisted[Standing.candidate] = eligibleCount + readerCount - shortCount
     if (eligibleCount + readerCount === members.length) return isLarge
     for (let i = 0; i < members.length; i++) {
       const worker = members[i]!
@@ -465,20 +451,20 @@ export class DecisionLog implements PolicyEvents {
     if (!pool.isReady(worker)) {
       const state = this.options.stateOf?.(worker, model)
       return Math.max(
-        NOT_READY,
+        Standing["not-ready"],
         standings.findIndex((standing) => standing === state)
       )
     }
     const role = workers.role[worker]!
     if (role !== Role.both) {
-      if (policies.placement.decodeOn === undefined) return WRONG_ROLE
-      if (role === Role.decode) return ANSWERS_ONLY
-      if (pool.decodeCount === 0) return NOT_SPLIT
+      if (policies.placement.decodeOn === undefined) return Standing["wrong-role"]
+      if (role === Role.decode) return Standing["answers-only"]
+      if (pool.decodeCount === 0) return Standing["not-split"]
     }
-    if (!workers.hasRoom(worker)) return AT_CAPACITY
+    if (!workers.hasRoom(worker)) return Standing["at-capacity"]
     const isBehind = workers.pendingPrefillTokens[worker]! >= policies.pendingTokensMax
     // Who failed the request is set aside while it is picked for.
-    return isBehind || worker !== avoided ? PENDING_TOKENS : FAILED_BEFORE
+    return isBehind || worker !== avoided ? Standing["pending-tokens"] : Standing["failed-before"]
   }
 
   private see(
@@ -502,7 +488,7 @@ export class DecisionLog implements PolicyEvents {
     seen[at + 6] = cachedTokens[worker]!
     seen[at + 7] = firstMs
     const { terms } = pool.policies.placement
-    const isWeighed = terms !== undefined && standing <= NOT_COMPARED
+    const isWeighed = terms !== undefined && standing <= Standing["not-compared"]
     seen[at + 8] = isWeighed ? this.writeTerms(terms(request, worker, pool, nowMs), at + TERMS_AT) : -1
   }
 

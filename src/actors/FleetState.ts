@@ -53,7 +53,7 @@ const NEWEST_WEIGHT = 0.5
  */
 export class FleetState {
   private readonly options: FleetOptions
-  /** Processes there should be, those on their way out not counted; undefined before the first look. */
+  /** Processes there should be, those on their way out not counted, as the owner says; undefined until then or the first look. */
   wanted: number | undefined
   /** Those on their way out, since when. */
   private readonly leaving = new Map<number, number>()
@@ -69,15 +69,9 @@ export class FleetState {
     this.options = options
   }
 
-  /** How many of the processes seen are ready, and how many are to be; those on their way out count for neither. */
-  staying(seen: ReadonlyArray<Sighting>): { readonly ready: number; readonly starting: number } {
-    const staying = this.stayers(seen)
-    const ready = staying.filter(({ state }) => state === "ready").length
-    return { ready, starting: staying.length - ready }
-  }
-
-  want(count: number): void {
-    this.wanted = count
+  /** How many of the processes seen are to be ready: those on their way out are not. */
+  starting(seen: ReadonlyArray<Sighting>): number {
+    return this.stayers(seen).filter(({ state }) => state !== "ready").length
   }
 
   /** A start that was ordered failed. */

@@ -1,4 +1,4 @@
-import { grow } from "../structures/grow.ts"
+import { grow, words } from "../structures/grow.ts"
 
 /** A request frame up to this size lies in its slot's own cell; a longer one in a block of its own. */
 const CELL_BYTES = 512
@@ -79,7 +79,7 @@ export class FrameStore {
   }
 
   private grow(slot: number): void {
-    this.lengths = grow(this.lengths, slot, (length) => new Uint32Array(length))
+    this.lengths = grow(this.lengths, slot, words)
     const cells = Buffer.allocUnsafeSlow(this.lengths.length * CELL_BYTES)
     this.cells.copy(cells)
     this.cells = cells

@@ -108,11 +108,7 @@ export const connectAdmin = async (options: AdminOptions): Promise<AdminConnecti
       context: { turn: options.turn ?? new Turn(), timers, limits: defaultLimits },
       address,
       connectMs: CONNECT_MS,
-      hello: {
-        role: "admin",
-        identity,
-        incarnation
-      },
+      hello: { role: "admin", identity, incarnation },
       credential: options.credential
     },
     {

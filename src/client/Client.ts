@@ -96,7 +96,7 @@ export class Client {
       this.protocolViolations++
       this.lastViolation = hint
     }
-    const introduction = {
+    const greeting = {
       transport: options.transport ?? bunTransport,
       context: {
         turn: this.turn,
@@ -106,11 +106,7 @@ export class Client {
       },
       address: this.address,
       connectMs: within("connectMs", options.connectMs ?? 5_000, 1, TIMER_MS_MAX),
-      hello: {
-        role: "client" as const,
-        identity,
-        incarnation
-      },
+      hello: { role: "client" as const, identity, incarnation },
       credential: options.credential
     }
     const reconnect = reconnectOf(options.reconnect)
@@ -118,7 +114,7 @@ export class Client {
     if (!Number.isInteger(count)) throw new RangeError("connections must be an integer")
     this.links = Array.from(
       { length: count },
-      () => new Link({ introduction, reconnect, randomU32: this.randomU32, violation })
+      () => new Link({ greeting, reconnect, randomU32: this.randomU32, violation })
     )
   }
 

@@ -22,7 +22,7 @@ const LOSSES_MAX = 2
 /** How long the balancer has to confirm a cancel or an expiry before the client ends the request by itself. */
 const CONFIRM_MS = 2_000
 
-export interface LinkOptions extends Pick<RedialOptions, "introduction" | "reconnect" | "randomU32"> {
+export interface LinkOptions extends Pick<RedialOptions, "greeting" | "reconnect" | "randomU32"> {
   /** The balancer broke a rule. */
   readonly violation: (hint: string) => void
 }
@@ -49,7 +49,7 @@ export class Link implements ConnectionHandler, Task {
 
   constructor(options: LinkOptions) {
     this.options = options
-    this.context = options.introduction.context
+    this.context = options.greeting.context
     this.redial = new Redial({
       ...options,
       opened: (connection, welcome) => this.opened(connection, welcome),

@@ -1,7 +1,7 @@
 import { type Connection, type ConnectionHandler, isRefusal } from "../protocol/Connection.ts"
 import type { Welcome } from "../protocol/Message.ts"
 import type { Timers } from "../protocol/Timers.ts"
-import { type FailedDial, greet, type Introduction } from "./greet.ts"
+import { type FailedDial, greet, type GreetOptions } from "./greet.ts"
 import type { RandomU32 } from "./randomU32.ts"
 
 /**
@@ -15,7 +15,7 @@ export interface Reconnect {
 }
 
 export interface RedialOptions {
-  readonly introduction: Introduction
+  readonly greeting: GreetOptions
   readonly reconnect: Reconnect
   readonly randomU32: RandomU32
   readonly opened: (connection: Connection, welcome: Welcome) => ConnectionHandler
@@ -49,7 +49,7 @@ export class Redial {
 
   constructor(options: RedialOptions) {
     this.options = options
-    this.timers = options.introduction.context.timers
+    this.timers = options.greeting.context.timers
   }
 
   /** Dials, unless a dial or a wait is on. A failure is followed by a wait. */
@@ -100,7 +100,7 @@ export class Redial {
 
   private greet(): void {
     this.phase = "dialling"
-    this.stop = greet(this.options.introduction, {
+    this.stop = greet(this.options.greeting, {
       opened: (connection, welcome) => {
         this.phase = "idle"
         this.failures = 0

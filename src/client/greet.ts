@@ -11,7 +11,7 @@ import type { Address } from "./address.ts"
 import type { ConnectFailed } from "./ConnectFailed.ts"
 
 /** Whom to greet, and as whom. */
-export interface Introduction {
+export interface GreetOptions {
   readonly transport: Transport
   readonly context: ConnectionContext
   readonly address: Address
@@ -32,8 +32,8 @@ export interface Greeted {
 }
 
 /** Connects and greets within `connectMs`. Returns what abandons the attempt: after it nothing is called but `gone`. */
-export const greet = (introduction: Introduction, greeted: Greeted): (() => void) => {
-  const { address, context, credential, hello } = introduction
+export const greet = (options: GreetOptions, greeted: Greeted): (() => void) => {
+  const { address, connectMs, context, credential, hello, transport } = options
   let decided = false
   let opened = false
   const decide = (): boolean => {
@@ -42,13 +42,13 @@ export const greet = (introduction: Introduction, greeted: Greeted): (() => void
     stopWaiting()
     return true
   }
-  const stopWaiting = context.timers.after(introduction.connectMs, () => {
-    if (decide()) greeted.failed({ why: `no answer within ${introduction.connectMs} ms` })
+  const stopWaiting = context.timers.after(connectMs, () => {
+    if (decide()) greeted.failed({ why: `no answer within ${connectMs} ms` })
   })
   const cut = dial({
-    transport: introduction.transport,
+    transport,
     // Whoever dials says how long it waits for the greeting.
-    context: { ...context, limits: { ...context.limits, greetingMs: introduction.connectMs } },
+    context: { ...context, limits: { ...context.limits, greetingMs: connectMs } },
     host: address.host,
     port: address.port,
     introduction: { hello: { ...version, ...hello }, credential },

@@ -66,7 +66,7 @@ export const startNode = Effect.fnUntraced(function* (config: Config, log: Event
       usesPrefixes: makePipeline(config.pipeline, makeRng(seed)).usesPrefixes,
       blockTokens: config.prefixes.blockTokens,
       prefixBytesMax: config.prefixes.bytes,
-      salt: saltOf(config),
+      salt: prefixSalt(config),
       weightOf: (tenant) => config.tenants.find(({ name }) => name === tenant)?.weight ?? 1,
       gate: gate({
         client: config.auth.clients.map(Redacted.value),
@@ -111,5 +111,5 @@ const keptDecisions = ({ observability: { decisions: kept }, pipeline: choice }:
   kept === 0 ? undefined : { kept, choice }
 
 /** The configured one, or one that nobody can guess. */
-const saltOf = ({ prefixes: { salt } }: Config): string =>
+const prefixSalt = ({ prefixes: { salt } }: Config): string =>
   salt[0] === undefined ? `${randomU32()}-${randomU32()}-${randomU32()}` : Redacted.value(salt[0])

@@ -1,5 +1,8 @@
 import type { PrefixChain } from "../structures/PrefixChain.ts"
 
+/** Tenants that are told apart: their indexes are below it. Later ones count as the first. */
+export const TENANTS_MAX = 16_384
+
 /**
  * What a policy may know of one request. After its end a later request gets the same object, so a policy keeps no reference beyond it.
  *

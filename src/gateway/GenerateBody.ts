@@ -1,4 +1,5 @@
 import { LABEL_RULE, labelPattern } from "../domain/label.ts"
+import { recordIn } from "../structures/record.ts"
 import { type HttpError, httpError } from "./HttpError.ts"
 
 /** What POST /generate takes. Other fields are ignored. */
@@ -52,26 +53,16 @@ const rules: Readonly<Record<keyof GenerateBody, Rule>> = {
 export const readGenerateBody = (text: string): GenerateBody | HttpError => {
   if (depthOf(text) > DEPTH_MAX)
     return httpError(400, "invalid_json", `the body is nested deeper than ${DEPTH_MAX}`)
-  const body = parse(text)
-  if (typeof body !== "object" || body === null || Array.isArray(body)) {
-    return httpError(400, "invalid_json", "the body must be a JSON object")
-  }
+  const body = recordIn(text)
+  if (body === undefined) return httpError(400, "invalid_json", "the body must be a JSON object")
   const fields: Record<string, unknown> = {}
   for (const [field, { says, holds }] of Object.entries(rules)) {
-    const value: unknown = Object.hasOwn(body, field) ? body[field as keyof typeof body] : undefined
+    const value = Object.hasOwn(body, field) ? body[field] : undefined
     if (value === undefined && field !== "prompt") continue
     if (!holds(value)) return httpError(400, "invalid_value", `${field} ${says}`, { param: field })
     fields[field] = value
   }
   return fields as unknown as GenerateBody
-}
-
-const parse = (text: string): unknown => {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
 }
 
 /** How deep brackets nest, outside strings. Cost about 1 ms for 1 MiB. */

@@ -87,8 +87,6 @@ class Entry {
   constructor(slot: number, arrivedMs: number) {
     this.slot = slot
     this.arrivedMs = arrivedMs
-    this.text = undefined
-    this.next = undefined
   }
 }
 

@@ -2,6 +2,7 @@ import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
 import { floats, grow } from "../structures/grow.ts"
 import {
+  CHUNK_TOKENS,
   chunks,
   decodeStepMs,
   externalityMs,
@@ -12,6 +13,19 @@ import {
   waitMs
 } from "./costs.ts"
 import { mostCached } from "./mostCached.ts"
+import type { OptionSpecs } from "./Policy.ts"
+
+export const chunkOptions = {
+  chunkTokens: {
+    kind: "integer",
+    default: CHUNK_TOKENS,
+    minimum: 16,
+    maximum: 1_048_576,
+    unit: "tokens",
+    summary:
+      "Prompt tokens that the engines compute in one step. Smaller values charge more steps for the same prompts."
+  }
+} as const satisfies OptionSpecs
 
 /**
  * What a request costs on each worker of a pool: its predicted time to first token, and a share `externality` of the delay of those who

@@ -1,6 +1,6 @@
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
-import { floats, grow } from "../structures/grow.ts"
+import { bytes, floats, grow } from "../structures/grow.ts"
 import { expectedCost, type TokenPrices } from "./demand.ts"
 
 /**
@@ -23,7 +23,7 @@ export class DeclaredCosts {
     if (slot >= this.cost.length) {
       this.cost = grow(this.cost, slot, floats)
       this.paid = grow(this.paid, slot, floats)
-      this.placed = grow(this.placed, slot, (length) => new Uint8Array(length))
+      this.placed = grow(this.placed, slot, bytes)
     }
     if (this.isPaid(slot)) return
     this.cost[slot] = expectedCost(request, pool, this.prices, pool.forecast.meanOutputTokens(request))

@@ -1,4 +1,4 @@
-import type { WorkerColumns } from "../domain/PoolView.ts"
+import type { PoolView, WorkerColumns } from "../domain/PoolView.ts"
 import { mix } from "../structures/hash.ts"
 import { weightedScore } from "./affinity.ts"
 
@@ -20,6 +20,13 @@ export class FirstChoice {
     this.keyState = keyState
     this.score = this.hash = -1
     this.speed = 0
+  }
+
+  /** Among all eligible workers; -1 when there are none. */
+  amongAll(keyState: number, { workers, eligible, eligibleCount }: PoolView): number {
+    this.start(keyState)
+    for (let i = 0; i < eligibleCount; i++) this.offer(workers, eligible[i]!)
+    return this.worker
   }
 
   offer({ keyHigh, keyLow, speed: speeds }: WorkerColumns, worker: number): void {

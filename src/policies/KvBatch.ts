@@ -1,5 +1,5 @@
 import type { RequestView } from "../domain/RequestView.ts"
-import { floats, grow, ints } from "../structures/grow.ts"
+import { bytes, floats, grow, ints } from "../structures/grow.ts"
 
 /** How old the view of what requests have produced may be: a token or two. */
 const AGE_MS_MAX = 10
@@ -44,7 +44,7 @@ export class KvBatch {
     const at = this.count++
     if (at >= this.ends.length) {
       this.slots = grow(this.slots, at, ints)
-      this.begun = grow(this.begun, at, (length) => new Uint8Array(length))
+      this.begun = grow(this.begun, at, bytes)
       this.ends = grow(this.ends, at, floats)
       this.lefts = grow(this.lefts, at, floats)
       this.held = grow(this.held, at, floats)

@@ -12,7 +12,7 @@ export class LeastCost {
   private score = -1
   private keyState = 0
 
-  /** Forgets all offers. `keyState` is the hash state of the key that settles ties, such as `mix(0, idHigh, idLow)`. */
+  /** Forgets all offers. `keyState` is the hash state of the key that settles ties, such as `requestState`. */
   start(keyState: number): void {
     this.worker = -1
     this.cost = Number.POSITIVE_INFINITY

@@ -1,5 +1,5 @@
 import type { PoolView, WorkerColumns } from "../domain/PoolView.ts"
-import { floats, grow } from "../structures/grow.ts"
+import { floats, grow, nones } from "../structures/grow.ts"
 import { LeastTree } from "../structures/LeastTree.ts"
 
 const NONE = -1
@@ -61,7 +61,7 @@ export class LeastEligible {
     const { order, places } = this
     const count = this.pool === pool ? this.count : 0
     const length = count + eligibleCount
-    if (length > this.spare.length) this.spare = grow(this.spare, length - 1, noPlaces)
+    if (length > this.spare.length) this.spare = grow(this.spare, length - 1, nones)
     if (length > this.costs.length) this.costs = grow(this.costs, length - 1, floats)
     const { costs, spare } = this
     let next = 0
@@ -94,7 +94,7 @@ export class LeastEligible {
     this.places.fill(NONE)
     for (let place = 0; place < count; place++) {
       const worker = order[place]!
-      if (worker >= this.places.length) this.places = grow(this.places, worker, noPlaces)
+      if (worker >= this.places.length) this.places = grow(this.places, worker, nones)
       this.places[worker] = place
     }
   }
@@ -102,5 +102,3 @@ export class LeastEligible {
 
 const isBefore = ({ keyHigh, keyLow }: WorkerColumns, one: number, other: number): boolean =>
   keyHigh[one]! < keyHigh[other]! || (keyHigh[one] === keyHigh[other] && keyLow[one]! < keyLow[other]!)
-
-const noPlaces = (length: number): Int32Array<ArrayBuffer> => new Int32Array(length).fill(NONE)

@@ -50,7 +50,7 @@ export type PlacementFamily = "argmin" | "sampling" | "sticky" | "rotating" | "f
 
 export interface PlacementFacts extends PolicyFacts {
   readonly family: PlacementFamily
-  /** What it compares workers by. `work`: charges made so far are enough to keep a burst from herding onto one worker. */
+  /** What it compares workers by; seconds where nothing is said. */
   readonly unit?: "seconds" | "requests" | "tokens" | "score"
   /** The product this is a re-implementation of, from its public description. */
   readonly rival?: string

@@ -1,7 +1,5 @@
+import { TENANTS_MAX } from "../domain/RequestView.ts"
 import { Heaps } from "../structures/Heaps.ts"
-
-/** Tenants a policy tells apart; their numbers are below it. */
-export const TENANTS_MAX = 16_384
 
 /** Counters are brought down by multiples of this, which keeps them exact: a power of two, so that no difference changes. */
 const REBASE = 2 ** 20

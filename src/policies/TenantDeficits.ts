@@ -1,5 +1,5 @@
+import { TENANTS_MAX } from "../domain/RequestView.ts"
 import { Heaps } from "../structures/Heaps.ts"
-import { TENANTS_MAX } from "./TenantCounters.ts"
 
 const ALL = 0
 

@@ -1,7 +1,7 @@
 import { Reason } from "../domain/Outcome.ts"
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
-import { floats, grow } from "../structures/grow.ts"
+import { bytes, floats, grow } from "../structures/grow.ts"
 import type { TokenPrices } from "./demand.ts"
 
 /** How far a request has come. */
@@ -41,12 +41,12 @@ export class TokenLedger {
 
   /** Whether it was given out, and neither placed nor put back since. */
   isTaken(slot: number): boolean {
-    return this.stage[slot] === Stage.taken
+    return this.stageOf(slot) === Stage.taken
   }
 
   /** Whether nothing was heard of it since it was queued, or ever. */
   isNew(slot: number): boolean {
-    return (this.stage[slot] ?? Stage.none) === Stage.none
+    return this.stageOf(slot) === Stage.none
   }
 
   /** The request is given out. What of its prompt is cached is not known before it is placed. */
@@ -74,21 +74,21 @@ export class TokenLedger {
 
   /** The request goes back into the queue. */
   putBack(request: RequestView): void {
-    if (this.stageOf(request) < Stage.started) this.settle(request, true)
+    if (this.stageOf(request.slot) < Stage.started) this.settle(request, true)
   }
 
   end(request: RequestView, reason: Reason): void {
-    const stage = this.stageOf(request)
+    const stage = this.stageOf(request.slot)
     this.settle(request, stage < Stage.placed || (stage < Stage.started && !ownEnds.has(reason)))
   }
 
-  private stageOf({ slot }: RequestView): number {
+  private stageOf(slot: number): number {
     return this.stage[slot] ?? Stage.none
   }
 
   private reach(slot: number, stage: number): void {
     if (slot >= this.stage.length) {
-      this.stage = grow(this.stage, slot, (length) => new Uint8Array(length))
+      this.stage = grow(this.stage, slot, bytes)
       this.input = grow(this.input, slot, floats)
       this.ahead = grow(this.ahead, slot, floats)
     }
@@ -98,7 +98,7 @@ export class TokenLedger {
   private advance(request: RequestView, stage: number, inputTokens: number, pool: PoolView): void {
     const { slot } = request
     const { inputPrice, outputPrice, predict } = this.options
-    const from = this.stageOf(request)
+    const from = this.stageOf(slot)
     if (from === Stage.started) return
     this.reach(slot, stage)
     if (from === Stage.none && predict) this.ahead[slot] = Math.round(pool.forecast.meanOutputTokens(request))
@@ -111,7 +111,7 @@ export class TokenLedger {
   /** Forgets the request, with a refund of the output that did not come, and of the prompt if `unserved`. */
   private settle(request: RequestView, unserved: boolean): void {
     const { slot } = request
-    if (this.stageOf(request) === Stage.none) return
+    if (this.stageOf(slot) === Stage.none) return
     const { inputPrice, outputPrice } = this.options
     const inputCost = unserved ? inputPrice * this.input[slot]! : 0
     this.charge(request, -inputCost - outputPrice * this.ahead[slot]!)

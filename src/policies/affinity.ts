@@ -33,15 +33,16 @@ const TENANT_STATE = mix(0, 0, 1)
 const PREFIX_STATE = mix(0, 0, 2)
 
 /**
- * Hash state of the key that a request shares with others, or -1 when it has none. By `session`, a request without one goes by its prefix;
- * by `prefix`, a request without one goes by its session. The prefix is the hash of block `blocks`, or of the last block of a shorter
- * prompt. A tenant is known by its place in this balancer's list alone, so another balancer may hash it otherwise.
+ * Hash state of the key that a request shares with others. By `session`, a request without one goes by its prefix; by `prefix`, a request
+ * without one goes by its session; who has neither goes by itself. The prefix is the hash of block `blocks`, or of the last block of a
+ * shorter prompt. A tenant is known by its place in this balancer's list alone, so another balancer may hash it otherwise.
  */
 export const affinityState = (request: RequestView, key: AffinityKey, blocks: number): number => {
   if (key === "tenant") return tenantState(request)
   const prefix = prefixState(request, blocks)
-  const session = sessionState(request)
-  return key === "session" ? (session < 0 ? prefix : session) : prefix < 0 ? session : prefix
+  if (prefix < 0) return sessionOrRequestState(request)
+  const session = key === "session" ? sessionState(request) : -1
+  return session < 0 ? prefix : session
 }
 
 /** Hash state of the request's session, or -1. */

@@ -1,6 +1,6 @@
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
-import { mix } from "../structures/hash.ts"
+import { requestState } from "./affinity.ts"
 import { ttftMs, waitMs } from "./costs.ts"
 import { LeastCost } from "./LeastCost.ts"
 
@@ -20,7 +20,7 @@ export const soonestElsewhere = (
   const { eligible, eligibleCount, forecast, workers } = pool
   const cached = pool.cachedTokens(request)
   const outputTokens = forecast.meanOutputTokens(request)
-  least.start(mix(0, request.idHigh, request.idLow))
+  least.start(requestState(request))
   for (let i = 0; i < eligibleCount; i++) {
     const other = eligible[i]!
     if (other === worker) continue

@@ -1,5 +1,5 @@
 import { Reason } from "../domain/Outcome.ts"
-import { grow } from "../structures/grow.ts"
+import { bytes, grow } from "../structures/grow.ts"
 import type { Rng } from "../structures/Rng.ts"
 import type { Admission } from "./Admission.ts"
 import { ceilingRule } from "./ceilings.ts"
@@ -116,7 +116,7 @@ export const limitInFlight = ({ limit, windowMs, timeoutMs }: LimitedOptions, rn
       if (enough && nowMs - window.beganMs >= windowMs) close(workersOf(eligibleCount), nowMs)
     },
     changed: (worker, isReady) => {
-      if (worker >= ready.length) ready = grow(ready, worker, (length) => new Uint8Array(length))
+      if (worker >= ready.length) ready = grow(ready, worker, bytes)
       readyCount += (isReady ? 1 : 0) - ready[worker]!
       ready[worker] = isReady ? 1 : 0
     }

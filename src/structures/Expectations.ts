@@ -1,4 +1,4 @@
-import { grow, ints } from "./grow.ts"
+import { grow, ints, words } from "./grow.ts"
 import { SLOT_HEAP_BYTES, SlotHeap } from "./SlotHeap.ts"
 
 const NONE = -1
@@ -162,6 +162,6 @@ export class Expectations {
     this.entry = grow(this.entry, slot, ints)
     this.older = grow(this.older, slot, ints)
     this.newer = grow(this.newer, slot, ints)
-    this.use = grow(this.use, slot, (length) => new Uint32Array(length))
+    this.use = grow(this.use, slot, words)
   }
 }

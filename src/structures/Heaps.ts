@@ -1,5 +1,5 @@
 import { assert } from "./assert.ts"
-import { grow, ints } from "./grow.ts"
+import { bytes, grow, ints, nones } from "./grow.ts"
 import { SLOTS_MAX } from "./SlotLists.ts"
 
 const NONE = -1
@@ -108,10 +108,10 @@ export class Heaps {
 
   private growTo(slot: number): void {
     assert(slot < SLOTS_MAX, "slots are below 65 536")
-    this.heap = grow(this.heap, slot, (length) => new Int32Array(length).fill(NONE))
+    this.heap = grow(this.heap, slot, nones)
     this.parent = grow(this.parent, slot, ints)
     this.left = grow(this.left, slot, ints)
     this.right = grow(this.right, slot, ints)
-    this.rank = grow(this.rank, slot, (length) => new Uint8Array(length))
+    this.rank = grow(this.rank, slot, bytes)
   }
 }

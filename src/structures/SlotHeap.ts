@@ -1,4 +1,4 @@
-import { floats, grow, ints } from "./grow.ts"
+import { floats, grow, ints, nones } from "./grow.ts"
 
 const NONE = -1
 
@@ -102,7 +102,7 @@ export class SlotHeap {
 
   private growTo(slot: number): void {
     this.keys = grow(this.keys, slot, floats)
-    this.places = grow(this.places, slot, (length) => new Int32Array(length).fill(NONE))
+    this.places = grow(this.places, slot, nones)
     this.order = grow(this.order, slot, ints)
   }
 }

@@ -1,5 +1,5 @@
 import { assert } from "./assert.ts"
-import { grow } from "./grow.ts"
+import { grow, nones } from "./grow.ts"
 
 const NONE = -1
 /** Slots are small numbers from tables with at most this many rows; the bound keeps a wrong slot from taking memory. */
@@ -89,10 +89,8 @@ export class SlotLists {
 
   private growTo(slot: number): void {
     assert(slot < SLOTS_MAX, "slots are below 65 536")
-    this.list = grow(this.list, slot, empty)
-    this.following = grow(this.following, slot, empty)
-    this.preceding = grow(this.preceding, slot, empty)
+    this.list = grow(this.list, slot, nones)
+    this.following = grow(this.following, slot, nones)
+    this.preceding = grow(this.preceding, slot, nones)
   }
 }
-
-const empty = (length: number): Int32Array<ArrayBuffer> => new Int32Array(length).fill(NONE)

@@ -16,5 +16,10 @@ export const grow = <Column extends { readonly length: number; readonly set: (fr
 }
 
 /** Columns of zeros. */
+export const bytes = (length: number): Uint8Array<ArrayBuffer> => new Uint8Array(length)
+export const words = (length: number): Uint32Array<ArrayBuffer> => new Uint32Array(length)
 export const ints = (length: number): Int32Array<ArrayBuffer> => new Int32Array(length)
 export const floats = (length: number): Float64Array<ArrayBuffer> => new Float64Array(length)
+
+/** A column of −1, for places that hold nothing. */
+export const nones = (length: number): Int32Array<ArrayBuffer> => new Int32Array(length).fill(-1)

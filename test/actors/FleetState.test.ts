@@ -4,7 +4,7 @@ import { type FleetOptions, type FleetOrder, FleetState, type Sighting } from ".
 import { holds } from "../support/arbitraries.ts"
 import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
 
-type Fleet = Pick<FleetState, "want" | "startFailed" | "look" | "staying" | "coldStartMs">
+type Fleet = Pick<FleetState, "wanted" | "startFailed" | "look" | "starting" | "coldStartMs">
 
 interface Subject {
   readonly make: (options: FleetOptions) => Fleet
@@ -64,7 +64,8 @@ class World {
     switch (event.do) {
       case "want":
         this.wanted = Math.min(Math.max(event.count, this.options.least), this.options.most)
-        return this.fleet.want(this.wanted)
+        this.fleet.wanted = this.wanted
+        return
       case "breakStarts":
       case "mendStarts":
         this.startsFail = event.do === "breakStarts"
@@ -72,7 +73,7 @@ class World {
       case "crashAutoscaler":
         this.fleet = this.subject.make(this.options)
         // The policy of a new one says at the end of a period how many are wanted.
-        this.fleet.want(this.wanted)
+        this.fleet.wanted = this.wanted
         return
       case "nothing":
         return
@@ -238,7 +239,7 @@ describe("the worker processes of a model", () => {
     states.map((state, index) => ({ index, state, process: index }))
   const fleetOf = (wanted: number, most = 8): FleetState => {
     const fleet = new FleetState({ least: 1, most, ...times })
-    fleet.want(wanted)
+    fleet.wanted = wanted
     return fleet
   }
   const last = (among: ReadonlyArray<number>): number => among.at(-1)!
@@ -250,10 +251,7 @@ describe("the worker processes of a model", () => {
       { _tag: "Drain", index: 2 },
       { _tag: "Drain", index: 3 }
     ])
-    expect(fleet.staying(sights("ready", "absent", "draining", "draining"))).toEqual({
-      ready: 1,
-      starting: 0
-    })
+    expect(fleet.starting(sights("ready", "absent", "draining", "draining"))).toBe(0)
   })
 
   test("one that drains is given up when no request of it can live any more", () => {
@@ -344,7 +342,7 @@ describe("the worker processes of a model", () => {
     fleet.look(sights("starting"), last, 2000)
     fleet.look(sights("ready"), last, 3000)
     expect(fleet.coldStartMs).toBe(3000)
-    fleet.want(2)
+    fleet.wanted = 2
     fleet.look(sights("ready"), last, 4000)
     fleet.look(sights("ready", "ready"), last, 5000)
     expect(fleet.coldStartMs).toBe(2000)

@@ -593,8 +593,6 @@ export const slowStartLaws: ReadonlyArray<EstimatorLaw<SlowStartMaker>> = [
               expect(Math.abs(factor - Math.max(options.minimum, ramp))).toBeLessThan(1e-9)
               last = factor
             }
-            slowStart.left(5)
-            expect(slowStart.factor(5, joinedMs)).toBe(1)
           }
         )
       )

@@ -348,7 +348,7 @@ describe("ratio of first tokens", () => {
   findsAll(ttftRatioLaws, ratioDefects)
 })
 
-test("a worker that did not join, or left, is not listened to", () => {
+test("a worker that did not join is not listened to", () => {
   const columns = { ...presets["8b-h100"].cost } as unknown as CostColumns
   const all = new StepCosts(columns)
   const totals = {

@@ -1,3 +1,4 @@
+import type { WorkerCommand } from "../../actors/Launcher.ts"
 import type { Config, EngineConfig, ModelConfig } from "../../domain/Config.ts"
 import type { Register } from "../../protocol/Message.ts"
 import { heartbeatMsOf } from "../heartbeatMsOf.ts"
@@ -26,33 +27,22 @@ export interface WorkerOptions {
 }
 
 /** What a worker of `model` takes over from the configuration, whoever starts it. */
-export const configured = (
-  config: Config,
-  { engine, name }: ModelConfig
-): Pick<
-  WorkerOptions,
-  "model" | "engine" | "heartbeatMs" | "lostMs" | "drainTimeoutMs" | "frameBytes" | "log"
-> => ({
-  model: name,
-  engine,
-  heartbeatMs: heartbeatMsOf(config),
-  lostMs: config.failure.lostAfterMs,
-  drainTimeoutMs: config.drain.timeoutMs,
-  frameBytes: config.limits.frameBytes,
-  log: config.log
-})
+export const configured = (config: Config, { engine, name }: ModelConfig) =>
+  ({
+    model: name,
+    engine,
+    heartbeatMs: heartbeatMsOf(config),
+    lostMs: config.failure.lostAfterMs,
+    drainTimeoutMs: config.drain.timeoutMs,
+    frameBytes: config.limits.frameBytes,
+    log: config.log
+  }) satisfies Partial<WorkerOptions>
 
 /** Where a parent puts the options of a worker it starts: an environment variable, since a command line is public. */
 const VARIABLE = "PARALLAX_WORKER"
 
 /** The command that starts an owned worker, and what to add to its environment. */
-export const ownedCommand = (
-  options: Omit<WorkerOptions, "owned" | "json">
-): {
-  readonly name: string
-  readonly command: ReadonlyArray<string>
-  readonly env: Readonly<Record<string, string>>
-} => ({
+export const ownedCommand = (options: Omit<WorkerOptions, "owned" | "json">): WorkerCommand => ({
   name: options.name,
   command: [process.execPath, new URL("../main.ts", import.meta.url).pathname, "worker", "--owned"],
   env: { [VARIABLE]: JSON.stringify({ ...options, owned: true, json: false }) }

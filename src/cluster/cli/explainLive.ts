@@ -1,8 +1,8 @@
 import * as Effect from "effect/Effect"
 import { formatAddress, parseAddress } from "../../client/address.ts"
 import type { LiveExplanation } from "../../domain/Explanation.ts"
-import { isRecord } from "../../domain/config/resolve.ts"
 import { isRequestId } from "../../domain/requestId.ts"
+import { isRecord, recordIn } from "../../structures/record.ts"
 import { liveExplanationText } from "../explanationText.ts"
 import { type CliFailure, failed, misused } from "./CliFailure.ts"
 import { credentialIn } from "./credentialIn.ts"
@@ -57,10 +57,8 @@ const stranger = (address: string): CliFailure =>
 
 /** What a balancer says of this request. */
 const explanationIn = (body: string, id: string): LiveExplanation | undefined => {
-  const value = parsed(body)
-  return isRecord(value) && value["id"] === id.toLowerCase()
-    ? (value as unknown as LiveExplanation)
-    : undefined
+  const value = recordIn(body)
+  return value?.["id"] === id.toLowerCase() ? (value as unknown as LiveExplanation) : undefined
 }
 
 /** The cluster prints the address of its HTTP listener as a URL, which is what people copy. */
@@ -78,19 +76,9 @@ const ask = async (
 
 /** What an error of the listener says. */
 const messageIn = (body: string): string | undefined => {
-  const value = parsed(body)
-  const error = isRecord(value) ? value["error"] : undefined
+  const error = recordIn(body)?.["error"]
   const message = isRecord(error) ? error["message"] : undefined
   return typeof message === "string" && message !== ""
     ? `${message[0]!.toUpperCase()}${message.slice(1)}.`
     : undefined
-}
-
-/** Undefined where the text is no JSON. */
-const parsed = (text: string): unknown => {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
 }

@@ -1,4 +1,5 @@
 import { didYouMean } from "../../domain/config/Option.ts"
+import { TENANTS_MAX } from "../../domain/RequestView.ts"
 import { BLOCK_TOKENS } from "../../domain/traceChain.ts"
 import type { TrafficOptions } from "../../simulator/replay/generate.ts"
 
@@ -21,7 +22,7 @@ const settings = {
   promptVariation: { fallback: 1, minimum: 0, summary: "their standard deviation over mean" },
   output: { fallback: 200, minimum: 1, summary: "mean output tokens" },
   outputVariation: { fallback: 1, minimum: 0, summary: "their standard deviation over mean" },
-  tenants: { fallback: 1, minimum: 1, maximum: 16_384, isWhole: true, summary: "how many" },
+  tenants: { fallback: 1, minimum: 1, maximum: TENANTS_MAX, isWhole: true, summary: "how many" },
   skew: { fallback: 1, minimum: 0, summary: "tenant i sends in proportion to 1 / i^skew" },
   shared: { fallback: 0, minimum: 0, maximum: 1, summary: "share of prompts that begin alike" },
   sharedTexts: { fallback: 10, minimum: 1, isWhole: true, summary: "how many beginnings" },

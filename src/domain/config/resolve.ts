@@ -8,6 +8,7 @@ import {
   type Section,
   type Variant
 } from "./Option.ts"
+import { isRecord } from "../../structures/record.ts"
 import { suggest } from "./suggest.ts"
 
 /** Values from one place. Layers are given lowest precedence first. */
@@ -61,8 +62,6 @@ const describe = (value: unknown): string => {
 }
 
 type Values = Readonly<Record<string, unknown>>
-export const isRecord = (value: unknown): value is Values =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
 const below = (path: string, key: string): string => (path === "" ? key : `${path}.${key}`)
 
 interface Given {

@@ -1,7 +1,8 @@
+import { isRecord } from "../../structures/record.ts"
 import type { Config } from "../Config.ts"
 import { policyChoice, stated } from "./pipeline.ts"
 import { brokenRelations } from "./relations.ts"
-import { isRecord, problem, resolve, type Entry, type Layer, type Problem } from "./resolve.ts"
+import { problem, resolve, type Entry, type Layer, type Problem } from "./resolve.ts"
 import { makeSchema, type Catalogue } from "./schema.ts"
 
 export type ResolvedConfig =

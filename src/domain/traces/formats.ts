@@ -1,3 +1,4 @@
+import { recordIn } from "../../structures/record.ts"
 import type { TraceHeader, TraceRequest } from "../Trace.ts"
 import type { NumberedText } from "./lines.ts"
 import { LOG_BLOCK, LOG_MARK, requestsIn } from "./serverLog.ts"
@@ -50,7 +51,7 @@ export const formatOf = (first: string, text: string): TraceFormat | undefined =
     table.columns.every((column) => columns.includes(column)) ? tableFormat(table, columns) : undefined
   const table = csv(azure) ?? csv(burstGpt)
   if (table !== undefined) return table
-  const fields = jsonFields(first) ?? {}
+  const fields = recordIn(first) ?? {}
   if ("format" in fields) return llmTrace
   if ("input_length" in fields) return mooncake
   if ("request_throughput" in fields || "input_lens" in fields) return vllmBench
@@ -63,18 +64,8 @@ const each = (rowsOf: (text: string) => ReadonlyArray<TraceRow> | undefined): Tr
     for (const { number, text } of lines) yield { number, rows: rowsOf(text) }
   }
 
-const jsonFields = (text: string): Readonly<Record<string, unknown>> | undefined => {
-  try {
-    const value: unknown = JSON.parse(text)
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) return { ...value }
-  } catch {
-    // As any other line that is no object.
-  }
-  return undefined
-}
-
 const jsonRow = (text: string): ReadonlyArray<TraceRow> | undefined => {
-  const fields = jsonFields(text)
+  const fields = recordIn(text)
   return fields && [{ fields }]
 }
 
@@ -166,7 +157,7 @@ const benchColumns = ["start_times", "input_lens", "output_lens"] as const
  */
 const vllmBench: TraceFormat = {
   rowsIn: each((text) => {
-    const fields = jsonFields(text)
+    const fields = recordIn(text)
     const lists = benchColumns.map((name) => fields?.[name])
     const [starts] = lists
     if (

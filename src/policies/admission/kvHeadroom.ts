@@ -1,7 +1,7 @@
 import { Reason } from "../../domain/Outcome.ts"
 import type { PoolView } from "../../domain/PoolView.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
-import { floats, grow } from "../../structures/grow.ts"
+import { bytes, floats, grow } from "../../structures/grow.ts"
 import { defineAdmission } from "../Admission.ts"
 import { ceilingRule } from "../ceilings.ts"
 import { roomMs } from "../costs.ts"
@@ -71,7 +71,7 @@ export const kvHeadroom = defineAdmission(
       if (slot >= sizes.length) {
         sizes = grow(sizes, slot, floats)
         answers = grow(answers, slot, floats)
-        attempts = grow(attempts, slot, (length) => new Uint8Array(length))
+        attempts = grow(attempts, slot, bytes)
       }
       if (sizes[slot]! > 0) return
       const outputTokens = Math.ceil(pool.forecast.outputTokens(request, quantile))

@@ -1,7 +1,7 @@
 import { Reason } from "../../domain/Outcome.ts"
 import type { PoolView } from "../../domain/PoolView.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
-import { floats, grow } from "../../structures/grow.ts"
+import { bytes, floats, grow } from "../../structures/grow.ts"
 import { defineAdmission } from "../Admission.ts"
 import { retryAfterMs, retryAfterRule } from "../retryAfter.ts"
 
@@ -67,7 +67,7 @@ export const tokenBucket = defineAdmission(
         if (tenant >= fullAtMs.length) fullAtMs = grow(fullAtMs, tenant, floats)
         if (slot >= charges.length) {
           charges = grow(charges, slot, floats)
-          placed = grow(placed, slot, (length) => new Uint8Array(length))
+          placed = grow(placed, slot, bytes)
         }
         const cost = costOf(request, pool)
         charges[slot] = cost

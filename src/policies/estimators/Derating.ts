@@ -1,5 +1,5 @@
 import { assert } from "../../structures/assert.ts"
-import { floats, grow } from "../../structures/grow.ts"
+import { bytes, floats, grow } from "../../structures/grow.ts"
 
 export interface DeratingOptions {
   readonly windowMs?: number
@@ -146,7 +146,7 @@ export class Derating {
     this.factors = grow(this.factors, worker, floats)
     this.sorted = grow(this.sorted, worker, floats)
     this.runs = grow(this.runs, worker, (size) => new Int8Array(size))
-    this.slow = grow(this.slow, worker, (size) => new Uint8Array(size))
+    this.slow = grow(this.slow, worker, bytes)
     this.factors.fill(1, length)
     this.ratios.fill(Number.NaN, length)
   }

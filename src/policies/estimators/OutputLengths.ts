@@ -1,10 +1,9 @@
+import { TENANTS_MAX } from "../../domain/RequestView.ts"
 import { assert } from "../../structures/assert.ts"
 import { DecayingHistograms } from "../../structures/DecayingHistograms.ts"
 import { grow } from "../../structures/grow.ts"
 import { SlotLists } from "../../structures/SlotLists.ts"
 
-/** Tenant numbers are below; the bound keeps a wrong one from taking memory. */
-const TENANTS_MAX = 16_384
 /** Requests of a tenant that weigh as much as the experience with all others together. */
 const BACKOFF_REQUESTS = 16
 /** Row of the whole pool, which every request counts in; before any it holds as many values as this, spread exponentially. */

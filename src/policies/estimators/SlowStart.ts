@@ -37,10 +37,6 @@ export class SlowStart {
     this.joinedMs[worker] = nowMs
   }
 
-  left(worker: number): void {
-    if (worker < this.joinedMs.length) this.joinedMs[worker] = Number.NEGATIVE_INFINITY
-  }
-
   /** Above 0, at most 1; 1 for a worker that never joined. */
   factor(worker: number, nowMs: number): number {
     const ageMs = nowMs - (this.joinedMs[worker] ?? Number.NEGATIVE_INFINITY)

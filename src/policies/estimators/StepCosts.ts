@@ -1,3 +1,4 @@
+import type { WorkerLoad } from "../../domain/WorkerLoad.ts"
 import { assert } from "../../structures/assert.ts"
 
 /** What a step of an engine costs, as `CostColumns` has it by worker. */
@@ -13,17 +14,10 @@ export interface StepPrices {
 export type CostColumns = { readonly [Price in keyof StepPrices]: Float64Array }
 
 /** What a worker's engine has done since it started, as its heartbeats say. */
-export interface StepTotals {
-  readonly steps: number
-  /** Time its steps took. */
-  readonly busyMs: number
-  readonly stepPrefillTokens: number
-  /** Σ n·(context + n/2) over the prefill chunks of the steps, n their tokens. */
-  readonly stepAttention: number
-  /** Sequences that decoded, summed over the steps, and the tokens before theirs. */
-  readonly stepDecodes: number
-  readonly stepContextTokens: number
-}
+export type StepTotals = Pick<
+  WorkerLoad,
+  "steps" | "busyMs" | "stepPrefillTokens" | "stepAttention" | "stepDecodes" | "stepContextTokens"
+>
 
 /** About an 8B model on one H100: of the right order for what is likely to be served, until heartbeats say better. */
 const usualPrices: StepPrices = {
@@ -82,10 +76,6 @@ export class StepCosts {
       ownError: 0
     }
     this.write(worker, this.shown, speed)
-  }
-
-  left(worker: number): void {
-    this.members[worker] = undefined
   }
 
   /**

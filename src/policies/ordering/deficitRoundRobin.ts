@@ -1,10 +1,9 @@
-import type { RequestView } from "../../domain/RequestView.ts"
+import { type RequestView, TENANTS_MAX } from "../../domain/RequestView.ts"
 import { SlotLists } from "../../structures/SlotLists.ts"
 import { DeclaredCosts } from "../DeclaredCosts.ts"
 import { priceOptions } from "../demand.ts"
 import { defineOrdering } from "../Ordering.ts"
 import { ArrivalQueues } from "../RequestQueues.ts"
-import { TENANTS_MAX } from "../TenantCounters.ts"
 
 /** The one ring of tenants that wait; its front has the turn. */
 const RING = 0

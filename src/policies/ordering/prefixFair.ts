@@ -1,12 +1,11 @@
 import type { PoolView } from "../../domain/PoolView.ts"
-import type { RequestView } from "../../domain/RequestView.ts"
+import { type RequestView, TENANTS_MAX } from "../../domain/RequestView.ts"
 import { grow, ints } from "../../structures/grow.ts"
 import { SlotLists } from "../../structures/SlotLists.ts"
 import { heldTokens, priceOptions } from "../demand.ts"
 import { defineOrdering } from "../Ordering.ts"
 import { PairDeficits } from "../PairDeficits.ts"
 import { KeyedQueues } from "../RequestQueues.ts"
-import { TENANTS_MAX } from "../TenantCounters.ts"
 import { TenantDeficits } from "../TenantDeficits.ts"
 import { TokenLedger } from "../TokenLedger.ts"
 

@@ -1,9 +1,9 @@
-import type { RequestView } from "../../domain/RequestView.ts"
+import { type RequestView, TENANTS_MAX } from "../../domain/RequestView.ts"
 import { DeclaredCosts } from "../DeclaredCosts.ts"
 import { priceOptions } from "../demand.ts"
 import { defineOrdering } from "../Ordering.ts"
 import { ArrivalQueues } from "../RequestQueues.ts"
-import { TENANTS_MAX, TenantCounters } from "../TenantCounters.ts"
+import { TenantCounters } from "../TenantCounters.ts"
 
 /**
  * A tenant's counter is the start tag of its next request: the finish tag of the one before, or the virtual time at which it began to

@@ -1,8 +1,9 @@
+import { TENANTS_MAX } from "../../domain/RequestView.ts"
 import { priceOptions } from "../demand.ts"
 import { defineOrdering } from "../Ordering.ts"
 import { ArrivalQueues } from "../RequestQueues.ts"
 import { shortestOptions, shortestQueues } from "../shortestQueues.ts"
-import { TENANTS_MAX, TenantCounters } from "../TenantCounters.ts"
+import { TenantCounters } from "../TenantCounters.ts"
 import { TokenLedger } from "../TokenLedger.ts"
 
 /**

@@ -1,4 +1,4 @@
-import { affinityOptions, affinityState, requestState } from "../affinity.ts"
+import { affinityOptions, affinityState } from "../affinity.ts"
 import { FirstChoice } from "../FirstChoice.ts"
 import { LoadBound } from "../LoadBound.ts"
 import { definePlacement } from "../Placement.ts"
@@ -43,9 +43,8 @@ export const consistentHash = definePlacement(
     return {
       pick: (request, pool) => {
         const { workers, eligible, eligibleCount } = pool
-        const shared = affinityState(request, key, prefixBlocks)
         loadBound.measure(pool, bound)
-        first.start(shared < 0 ? requestState(request) : shared)
+        first.start(affinityState(request, key, prefixBlocks))
         for (let i = 0; i < eligibleCount; i++)
           if (loadBound.hasRoom(pool, eligible[i]!)) first.offer(workers, eligible[i]!)
         return first.worker

@@ -1,8 +1,8 @@
 import type { PoolView, WorkerColumns } from "../../domain/PoolView.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
 import { sessionOrRequestState } from "../affinity.ts"
-import { CompletionCosts } from "../CompletionCosts.ts"
-import { CHUNK_TOKENS, decodeMs, occupancyMs, roomMs } from "../costs.ts"
+import { chunkOptions, CompletionCosts } from "../CompletionCosts.ts"
+import { decodeMs, occupancyMs, roomMs } from "../costs.ts"
 import { isEligible } from "../eligibility.ts"
 import { LeastCost } from "../LeastCost.ts"
 import { leastOf } from "../leastOf.ts"
@@ -69,15 +69,7 @@ export const disaggregated = definePlacement(
       summary:
         "Weight of the delay inflicted on others, here and there. Larger values split more where decodes are busy."
     },
-    chunkTokens: {
-      kind: "integer",
-      default: CHUNK_TOKENS,
-      minimum: 16,
-      maximum: 1_048_576,
-      unit: "tokens",
-      summary:
-        "Prompt tokens that the engines compute in one step. Smaller values charge more steps for the same prompts."
-    }
+    ...chunkOptions
   },
   ({ threshold, kvBytesPerToken, bandwidth, externality, chunkTokens }) => {
     const writer = new LeastCost()

@@ -1,7 +1,7 @@
 import { Reason } from "../../domain/Outcome.ts"
 import { assert } from "../../structures/assert.ts"
 import { PeakEwma } from "../../structures/Ewma.ts"
-import { floats, grow } from "../../structures/grow.ts"
+import { bytes, floats, grow, nones } from "../../structures/grow.ts"
 import { SLOTS_MAX } from "../../structures/SlotLists.ts"
 import { drawDistinct } from "../drawDistinct.ts"
 import { definePlacement } from "../Placement.ts"
@@ -191,8 +191,8 @@ class Attempts {
 
   private growTo(slot: number): void {
     assert(slot < SLOTS_MAX, "slots are below 65 536")
-    this.worker = grow(this.worker, slot, (length) => new Int32Array(length).fill(NONE))
-    this.streaming = grow(this.streaming, slot, (length) => new Uint8Array(length))
+    this.worker = grow(this.worker, slot, nones)
+    this.streaming = grow(this.streaming, slot, bytes)
     this.sinceMs = grow(this.sinceMs, slot, floats)
     this.tokens = grow(this.tokens, slot, floats)
   }

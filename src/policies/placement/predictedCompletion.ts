@@ -1,7 +1,7 @@
 import { Candidates } from "../Candidates.ts"
 import { sessionOrRequestState } from "../affinity.ts"
-import { CompletionCosts } from "../CompletionCosts.ts"
-import { CHUNK_TOKENS, decodeStepMs, prefillMs, spacedMs } from "../costs.ts"
+import { chunkOptions, CompletionCosts } from "../CompletionCosts.ts"
+import { decodeStepMs, prefillMs, spacedMs } from "../costs.ts"
 import { leastOf } from "../leastOf.ts"
 import { definePlacement } from "../Placement.ts"
 import { PrefixDebts } from "../PrefixDebts.ts"
@@ -116,11 +116,7 @@ export const predictedCompletion = definePlacement(
         "After this time what a prefix has cost those who follow it counts e times less. Longer copies prefixes that are wanted more rarely."
     },
     chunkTokens: {
-      kind: "integer",
-      default: CHUNK_TOKENS,
-      minimum: 16,
-      maximum: 1_048_576,
-      unit: "tokens",
+      ...chunkOptions.chunkTokens,
       summary:
         "Prompt tokens that the engines compute in one step. Smaller values charge more steps for the same prompts, and so weigh the " +
         "sequences that decode there more."
@@ -153,10 +149,8 @@ export const predictedCompletion = definePlacement(
         const { copyMs, mostCached, stepMs } = costs
         const { baseMs } = workers
         const { sums } = lately
-        // Spreading answers means computing prompts again, for which there must be time.
-        const apart = (1 - share) ** 2
-        // The cube: where prompts are a small part of the work, what they cost those who decode is no reason to place by them.
-        const weight = recent * share ** 3 * lately.factor(nowMs)
+        const apart = answerWeight(share)
+        const weight = recent * recentWeight(share) * lately.factor(nowMs)
         debtMs = mostCached === 0 ? 0 : debts.of(request, mostCached, pool.blockTokens, nowMs)
         for (let i = 0; i < count; i++) {
           const worker = slots[i]!
@@ -191,8 +185,8 @@ export const predictedCompletion = definePlacement(
         return {
           ...costs.terms(request, pool, worker, outputTokens, nowMs, share),
           answer:
-            ((1 - share) ** 2 * spacedMs(stepMs, workers.baseMs[worker]!, outputTokens, spacing)) / 1000,
-          recent: (recent * share ** 3 * lately.at(worker, nowMs)) / 1000,
+            (answerWeight(share) * spacedMs(stepMs, workers.baseMs[worker]!, outputTokens, spacing)) / 1000,
+          recent: (recent * recentWeight(share) * lately.at(worker, nowMs)) / 1000,
           debt: debtMs === 0 ? 0 : Math.max(0, debtMs - costs.copyAt(request, pool, worker, share)) / 1000
         }
       },
@@ -207,3 +201,9 @@ export const predictedCompletion = definePlacement(
     }
   }
 )
+
+/** By the share of time that goes to prefill: spreading answers means computing prompts again, for which there must be time. */
+const answerWeight = (share: number): number => (1 - share) ** 2
+
+/** The cube: where prompts are a small part of the work, what they cost those who decode is no reason to place by them. */
+const recentWeight = (share: number): number => share ** 3

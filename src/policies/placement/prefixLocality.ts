@@ -1,10 +1,10 @@
 import type { PoolView } from "../../domain/PoolView.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
-import { grow } from "../../structures/grow.ts"
+import { grow, nones } from "../../structures/grow.ts"
 import { mixBlock } from "../../structures/PrefixChain.ts"
 import { sessionOrRequestState } from "../affinity.ts"
-import { CompletionCosts } from "../CompletionCosts.ts"
-import { CHUNK_TOKENS, occupancyMs } from "../costs.ts"
+import { chunkOptions, CompletionCosts } from "../CompletionCosts.ts"
+import { occupancyMs } from "../costs.ts"
 import { leastOf } from "../leastOf.ts"
 import { mostCached } from "../mostCached.ts"
 import { definePlacement } from "../Placement.ts"
@@ -70,15 +70,7 @@ export const prefixLocality = definePlacement(
       summary:
         "Time constant over which the rate of a prefix is averaged. Smaller values follow bursts; larger values remember them for longer."
     },
-    chunkTokens: {
-      kind: "integer",
-      default: CHUNK_TOKENS,
-      minimum: 16,
-      maximum: 1_048_576,
-      unit: "tokens",
-      summary:
-        "Prompt tokens that the engines compute in one step. Smaller values charge more steps for the same prompts."
-    }
+    ...chunkOptions
   },
   ({ patience, copyPatience, utilization, window, chunkTokens }) => {
     const costs = new CompletionCosts(chunkTokens)
@@ -124,7 +116,7 @@ export const prefixLocality = definePlacement(
         )
         const cachedTokens = pool.cachedTokens(request)
         const heldTokens = costs.mostCached
-        if (request.slot >= matched.length) matched = grow(matched, request.slot, noRows)
+        if (request.slot >= matched.length) matched = grow(matched, request.slot, nones)
         matched[request.slot] = heldTokens > 0 ? prefixRow(request, heldTokens, pool.blockTokens) : -1
         if (heldTokens > 0) {
           const leaving = leavingMs(request, pool, cachedTokens, heldTokens, nowMs)
@@ -158,8 +150,6 @@ export const prefixLocality = definePlacement(
     }
   }
 )
-
-const noRows = (length: number): Int32Array<ArrayBuffer> => new Int32Array(length).fill(-1)
 
 /** Rows of the table of rates; a power of two. */
 const RATES = 4096

@@ -1,4 +1,4 @@
-import { affinityOptions, affinityState, requestState } from "../affinity.ts"
+import { affinityOptions, affinityState } from "../affinity.ts"
 import { FirstChoice } from "../FirstChoice.ts"
 import { definePlacement } from "../Placement.ts"
 
@@ -27,12 +27,7 @@ export const rendezvous = definePlacement(
   ({ key, prefixBlocks }) => {
     const first = new FirstChoice()
     return {
-      pick: (request, { workers, eligible, eligibleCount }) => {
-        const shared = affinityState(request, key, prefixBlocks)
-        first.start(shared < 0 ? requestState(request) : shared)
-        for (let i = 0; i < eligibleCount; i++) first.offer(workers, eligible[i]!)
-        return first.worker
-      }
+      pick: (request, pool) => first.amongAll(affinityState(request, key, prefixBlocks), pool)
     }
   }
 )

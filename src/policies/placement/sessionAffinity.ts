@@ -1,4 +1,5 @@
 import { mix } from "../../structures/hash.ts"
+import { sessionState } from "../affinity.ts"
 import { definePlacement } from "../Placement.ts"
 import { powerOfTwo } from "./powerOfTwo.ts"
 
@@ -25,10 +26,9 @@ export const sessionAffinity = definePlacement(
     const withoutSession = powerOfTwo.make({}, rng)
     return {
       pick: (request, pool, nowMs) => {
-        if (request.sessionHigh === 0 && request.sessionLow === 0)
-          return withoutSession.pick(request, pool, nowMs)
+        const session = sessionState(request)
+        if (session < 0) return withoutSession.pick(request, pool, nowMs)
         const { keyHigh, keyLow } = pool.workers
-        const session = mix(0, request.sessionHigh, request.sessionLow)
         let best = -1
         let bestScore = -1
         for (let i = 0; i < pool.eligibleCount; i++) {

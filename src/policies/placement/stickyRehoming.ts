@@ -1,5 +1,5 @@
 import type { PoolView } from "../../domain/PoolView.ts"
-import { floats, grow } from "../../structures/grow.ts"
+import { floats, grow, words } from "../../structures/grow.ts"
 import { SLOTS_MAX, SlotLists } from "../../structures/SlotLists.ts"
 import { StreamIndex } from "../../structures/StreamIndex.ts"
 import { sessionState, tenantState } from "../affinity.ts"
@@ -77,12 +77,6 @@ export const stickyRehoming = definePlacement(
     const least = new LeastCost()
     const moves = new Moves(sessionsMax)
 
-    const firstChoice = (state: number, { workers, eligible, eligibleCount }: PoolView): number => {
-      first.start(state)
-      for (let i = 0; i < eligibleCount; i++) first.offer(workers, eligible[i]!)
-      return first.worker
-    }
-
     const leastLoaded = (state: number, pool: PoolView): number => {
       const { workers, eligible, eligibleCount } = pool
       least.start(state)
@@ -109,7 +103,7 @@ export const stickyRehoming = definePlacement(
           }
           moves.forget(row)
         }
-        const home = firstChoice(state, pool)
+        const home = first.amongAll(state, pool)
         if (loadBound.hasRoom(pool, home)) return home
         const { keyHigh, keyLow } = pool.workers
         const worker = leastLoaded(state, pool)
@@ -177,9 +171,9 @@ class Moves {
   }
 
   private growTo(row: number): void {
-    this.states = grow(this.states, row, (length) => new Uint32Array(length))
-    this.keyHigh = grow(this.keyHigh, row, (length) => new Uint32Array(length))
-    this.keyLow = grow(this.keyLow, row, (length) => new Uint32Array(length))
+    this.states = grow(this.states, row, words)
+    this.keyHigh = grow(this.keyHigh, row, words)
+    this.keyLow = grow(this.keyLow, row, words)
     this.seenMs = grow(this.seenMs, row, floats)
   }
 }

@@ -1,5 +1,5 @@
 import type { WorkerColumns } from "../../domain/PoolView.ts"
-import { grow } from "../../structures/grow.ts"
+import { bytes, grow } from "../../structures/grow.ts"
 import { soonestElsewhere, soonestMs } from "../elsewhere.ts"
 import { Lateness } from "../Lateness.ts"
 import { ACTIONS_MAX, defineRescue } from "../Rescue.ts"
@@ -66,11 +66,11 @@ export const hedge = defineRescue(
     let ready = new Uint8Array(0)
     return {
       changed: (worker, isReady) => {
-        if (worker >= ready.length) ready = grow(ready, worker, (length) => new Uint8Array(length))
+        if (worker >= ready.length) ready = grow(ready, worker, bytes)
         ready[worker] = isReady ? 1 : 0
       },
       admitted: ({ slot }) => {
-        if (slot >= copied.length) copied = grow(copied, slot, (length) => new Uint8Array(length))
+        if (slot >= copied.length) copied = grow(copied, slot, bytes)
         copied[slot] = 0
       },
       placed: ({ uncachedTokens }) => {

@@ -1,6 +1,6 @@
 import type { WorkerColumns } from "../../domain/PoolView.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
-import { grow } from "../../structures/grow.ts"
+import { bytes, grow } from "../../structures/grow.ts"
 import { comparePlaced } from "../comparePlaced.ts"
 import { LeastCost } from "../LeastCost.ts"
 import { defineRescue } from "../Rescue.ts"
@@ -40,7 +40,7 @@ export const migrate = defineRescue(
     let moved = new Uint8Array(0)
     return {
       admitted: ({ slot }) => {
-        if (slot >= moved.length) moved = grow(moved, slot, (length) => new Uint8Array(length))
+        if (slot >= moved.length) moved = grow(moved, slot, bytes)
         moved[slot] = 0
       },
       review: (pool, placed, { migrate }) => {

@@ -1,4 +1,4 @@
-import { grow } from "../../structures/grow.ts"
+import { bytes, grow } from "../../structures/grow.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
 import { comparePlaced } from "../comparePlaced.ts"
 import { ACTIONS_MAX, defineRescue } from "../Rescue.ts"
@@ -28,8 +28,7 @@ export const preempt = defineRescue(
     return {
       admitted: (request) => {
         const { slot } = request
-        if (slot >= preemptions.length)
-          preemptions = grow(preemptions, slot, (length) => new Uint8Array(length))
+        if (slot >= preemptions.length) preemptions = grow(preemptions, slot, bytes)
         preemptions[slot] = 0
         waiting[classOf(request)]!++
       },

@@ -1,4 +1,4 @@
-import { grow } from "../../structures/grow.ts"
+import { bytes, grow } from "../../structures/grow.ts"
 import { soonestElsewhere, soonestMs } from "../elsewhere.ts"
 import { Lateness } from "../Lateness.ts"
 import { ACTIONS_MAX, defineRescue } from "../Rescue.ts"
@@ -45,7 +45,7 @@ export const requeueStragglers = defineRescue(
     let taken = new Uint8Array(0)
     return {
       admitted: ({ slot }) => {
-        if (slot >= taken.length) taken = grow(taken, slot, (length) => new Uint8Array(length))
+        if (slot >= taken.length) taken = grow(taken, slot, bytes)
         taken[slot] = 0
       },
       placed: () => allowed.earn(),

@@ -1,6 +1,6 @@
 import type { PoolView, WorkerColumns } from "../../domain/PoolView.ts"
 import type { RequestView } from "../../domain/RequestView.ts"
-import { grow } from "../../structures/grow.ts"
+import { bytes, grow } from "../../structures/grow.ts"
 import { comparePlaced } from "../comparePlaced.ts"
 import { pendingMs, prefillMs } from "../costs.ts"
 import { LeastCost } from "../LeastCost.ts"
@@ -102,7 +102,7 @@ export const steal = defineRescue(
 
     return {
       admitted: ({ slot }) => {
-        if (slot >= moves.length) moves = grow(moves, slot, (length) => new Uint8Array(length))
+        if (slot >= moves.length) moves = grow(moves, slot, bytes)
         moves[slot] = 0
       },
       review: (pool, placed, actions) => {

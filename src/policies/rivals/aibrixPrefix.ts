@@ -1,4 +1,4 @@
-import { mix } from "../../structures/hash.ts"
+import { requestState } from "../affinity.ts"
 import { LeastCost } from "../LeastCost.ts"
 import { definePlacement } from "../Placement.ts"
 
@@ -38,7 +38,7 @@ export const aibrixPrefix = definePlacement(
         const { eligible, eligibleCount, workers } = pool
         const { inFlight } = workers
         const cached = pool.cachedTokens(request)
-        const key = mix(0, request.idHigh, request.idLow)
+        const key = requestState(request)
         let min = Number.POSITIVE_INFINITY
         let max = 0
         let sum = 0

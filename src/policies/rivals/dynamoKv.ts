@@ -1,4 +1,4 @@
-import { mix } from "../../structures/hash.ts"
+import { requestState } from "../affinity.ts"
 import { LeastCost } from "../LeastCost.ts"
 import { definePlacement } from "../Placement.ts"
 
@@ -35,7 +35,7 @@ export const dynamoKv = definePlacement(
         const { blockTokens, eligible, eligibleCount, workers } = pool
         const { contextTokens, inFlight, pendingPrefillTokens, prefilling } = workers
         const cached = pool.cachedTokens(request)
-        least.start(mix(0, request.idHigh, request.idLow))
+        least.start(requestState(request))
         for (let i = 0; i < eligibleCount; i++) {
           const worker = eligible[i]!
           const prefill =

@@ -1,4 +1,4 @@
-import { mix } from "../../structures/hash.ts"
+import { requestState } from "../affinity.ts"
 import { LeastCost } from "../LeastCost.ts"
 import { definePlacement } from "../Placement.ts"
 
@@ -53,7 +53,7 @@ export const llmDAffinityToken = definePlacement(
         const { eligible, eligibleCount, workers } = pool
         const { contextTokens, pendingPrefillTokens } = workers
         const cached = pool.cachedTokens(request)
-        const key = mix(0, request.idHigh, request.idLow)
+        const key = requestState(request)
         let leastPending = Number.POSITIVE_INFINITY
         sticky.start(key)
         any.start(key)

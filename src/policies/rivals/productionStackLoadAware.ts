@@ -1,4 +1,4 @@
-import { mix } from "../../structures/hash.ts"
+import { requestState } from "../affinity.ts"
 import { LeastCost } from "../LeastCost.ts"
 import { definePlacement } from "../Placement.ts"
 
@@ -37,7 +37,7 @@ export const productionStackLoadAware = definePlacement(
         let sum = 0
         for (let i = 0; i < eligibleCount; i++) sum += inFlight[eligible[i]!]!
         const mean = sum / eligibleCount
-        least.start(mix(0, request.idHigh, request.idLow))
+        least.start(requestState(request))
         for (let i = 0; i < eligibleCount; i++) {
           const worker = eligible[i]!
           const share = cached[worker]! / Math.max(1, request.promptTokens)

@@ -1,4 +1,4 @@
-import { mix } from "../../structures/hash.ts"
+import { requestState } from "../affinity.ts"
 import { LeastCost } from "../LeastCost.ts"
 import { definePlacement } from "../Placement.ts"
 import { powerOfTwo } from "../placement/powerOfTwo.ts"
@@ -48,14 +48,15 @@ export const rayPrefix = definePlacement(
         let min = Number.POSITIVE_INFINITY
         let max = 0
         let longest = 0
-        least.start(mix(0, request.idHigh, request.idLow))
+        const key = requestState(request)
+        least.start(key)
         for (let i = 0; i < eligibleCount; i++) {
           const worker = eligible[i]!
           const load = inFlight[worker]!
           min = Math.min(min, load)
           max = Math.max(max, load)
           if (cached[worker]! < longest) continue
-          if (cached[worker]! > longest) least.start(mix(0, request.idHigh, request.idLow))
+          if (cached[worker]! > longest) least.start(key)
           longest = cached[worker]!
           least.offer(workers, worker, load)
         }

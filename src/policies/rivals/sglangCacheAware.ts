@@ -1,4 +1,5 @@
-import { mix } from "../../structures/hash.ts"
+import { floats, grow } from "../../structures/grow.ts"
+import { requestState } from "../affinity.ts"
 import { LeastCost } from "../LeastCost.ts"
 import { definePlacement } from "../Placement.ts"
 
@@ -42,11 +43,7 @@ export const sglangCacheAware = definePlacement(
       pick: (request, pool) => {
         const { eligible, eligibleCount, workers } = pool
         const { inFlight } = workers
-        if (filled.length < inFlight.length) {
-          const wider = new Float64Array(inFlight.length)
-          wider.set(filled)
-          filled = wider
-        }
+        if (filled.length < inFlight.length) filled = grow(filled, inFlight.length - 1, floats)
         let min = Number.POSITIVE_INFINITY
         let max = 0
         for (let i = 0; i < eligibleCount; i++) {
@@ -59,7 +56,7 @@ export const sglangCacheAware = definePlacement(
         let longest = 0
         for (let i = 0; i < eligibleCount; i++) longest = Math.max(longest, cached[eligible[i]!]!)
         const byMatch = longest > match * request.promptTokens
-        least.start(mix(0, request.idHigh, request.idLow))
+        least.start(requestState(request))
         for (let i = 0; i < eligibleCount; i++) {
           const worker = eligible[i]!
           const cost = imbalanced ? inFlight[worker]! : byMatch ? -cached[worker]! : filled[worker]!

@@ -1,4 +1,5 @@
-import { mix } from "../../structures/hash.ts"
+import { floats, grow } from "../../structures/grow.ts"
+import { requestState } from "../affinity.ts"
 import { LeastCost } from "../LeastCost.ts"
 import { definePlacement } from "../Placement.ts"
 
@@ -47,14 +48,10 @@ export const smgLeastLoad = definePlacement(
     const least = new LeastCost()
     let sent = new Float64Array(0)
     return {
-      pick: ({ idHigh, idLow }, { eligible, eligibleCount, workers }) => {
+      pick: (request, { eligible, eligibleCount, workers }) => {
         const { kvCapacityTokens, kvUsedTokens, waiting } = workers
-        if (sent.length < waiting.length) {
-          const wider = new Float64Array(waiting.length)
-          wider.set(sent)
-          sent = wider
-        }
-        least.start(mix(0, idHigh, idLow))
+        if (sent.length < waiting.length) sent = grow(sent, waiting.length - 1, floats)
+        least.start(requestState(request))
         for (let i = 0; i < eligibleCount; i++) {
           const worker = eligible[i]!
           const capacity = kvCapacityTokens[worker]!

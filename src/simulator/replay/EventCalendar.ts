@@ -1,5 +1,5 @@
 import { assert } from "../../structures/assert.ts"
-import { grow, ints } from "../../structures/grow.ts"
+import { bytes, grow, ints } from "../../structures/grow.ts"
 
 const DAYS_MIN = 256
 /** The length of a day is looked at after so many events, and set to two of them where it is not between one and four. */
@@ -148,7 +148,7 @@ export class EventCalendar {
     this.daysPerMs = daysPerMs
     if (days > placed) {
       this.places = numbers(days)
-      this.kinds = grow(this.kinds, days - 1, (size) => new Uint8Array(size))
+      this.kinds = grow(this.kinds, days - 1, bytes)
       this.as = grow(this.as, days - 1, ints)
       this.bs = grow(this.bs, days - 1, ints)
     }

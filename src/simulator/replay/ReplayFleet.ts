@@ -52,14 +52,13 @@ export class ReplayFleet {
     const { least, periodMs = PERIOD_MS, policy } = options
     this.options = options
     this.port = port
-    // What was ordered does come, after its cold start.
-    const connectMs = Number.POSITIVE_INFINITY
     this.state = new FleetState({
       least,
       most: port.most,
       drainMs,
       retryMs: 0,
-      connectMs,
+      // What was ordered does come, after its cold start.
+      connectMs: Number.POSITIVE_INFINITY,
       reconnectMs: RECONNECT_MS
     })
     this.scaling = findScaling(policy.policy).make(policy.options, rng)
@@ -73,7 +72,7 @@ export class ReplayFleet {
     const seen = port.seen()
     if (nowMs >= this.sampleAtMs) {
       this.sampleAtMs = nowMs + this.periodMs
-      state.want(this.desired(seen, nowMs))
+      state.wanted = this.desired(seen, nowMs)
     }
     for (const { _tag, index } of state.look(seen, this.victim, nowMs)) {
       if (_tag === "Start") port.start(index)
@@ -87,7 +86,7 @@ export class ReplayFleet {
     const ready = seen.filter((sighting) => sighting.state === "ready").map(({ index }) => index)
     const crew = {
       ready,
-      starting: state.staying(seen).starting,
+      starting: state.starting(seen),
       min: options.least,
       max: port.most,
       coldStartMs: state.coldStartMs

@@ -1,3 +1,4 @@
+import { TENANTS_MAX } from "../../domain/RequestView.ts"
 import { limitOf, type Trace } from "../../domain/Trace.ts"
 import { BLOCK_TOKENS, traceChain } from "../../domain/traceChain.ts"
 import { chainKeys } from "../../engines/simulated/chainKeys.ts"
@@ -36,8 +37,6 @@ export interface Workload {
   /** Where clients wait for their answers; without it requests come when they come. */
   readonly loop?: Loop
 }
-
-const TENANTS_MAX = 16_384
 
 /**
  * Traces laid over each other as a workload. Requests are as a live replay sends them: the same prefix chains, salted by tenant, so that
