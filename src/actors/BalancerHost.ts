@@ -454,7 +454,9 @@ export class BalancerHost {
       return undefined
     }
     // A reborn worker takes the place of its former self, whose connection may not have been found dead yet.
-    this.links.workers[worker]?.connection.goodbye("done", "a worker has registered anew under this name")
+    // Another process under the same name must end, or the two would take the place from each other for ever.
+    const code = this.records[worker]?.incarnation === hello.incarnation ? "done" : "replaced"
+    this.links.workers[worker]?.connection.goodbye(code, "a worker has registered anew under this name")
     this.workers.join(worker, { ...offer, name: hello.identity }, link.connection.heardMs * this.timeScale)
     this.records[worker] = {
       incarnation: hello.incarnation,

@@ -17,7 +17,7 @@ import { BalancerLink } from "./BalancerLink.ts"
 import { WorkerState } from "./WorkerState.ts"
 
 export interface WorkerOptions {
-  /** Its identity: a worker that comes back under the same name takes its own place. */
+  /** Its identity: a worker that comes back under the same name takes its own place, and another process that has it must stop. */
   readonly name: string
   /** Drawn at random when the process starts. */
   readonly incarnation: number
@@ -59,7 +59,8 @@ const GOOD_LINK_MS = 1_000
 /**
  * The worker actor: keeps a link to the balancer and runs its engine on what comes over it.
  *
- * `starting → ready → draining → stopped`; `lost` while there is no link, which is dialled again until it stops. Losing the link ends all
+ * `starting → ready → draining → stopped`; `lost` while there is no link, which is dialled again until it stops. It
+ * stops by itself when it has drained, and when another process has taken its name. Losing the link ends all
  * attempts on it: the balancer gives them to others.
  */
 export class Worker {
@@ -167,6 +168,7 @@ export class Worker {
     if (this.stopping) return
     if (this.state.draining) return this.leaveIfDrained()
     this.enter("lost", why, code)
+    if (code === "replaced") return this.leave("done", why)
     if (livedMs >= GOOD_LINK_MS) this.failures = 0
     const capMs = Math.min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** this.failures++)
     this.cancelRedial = this.context.timers.after(this.options.rng.next() * capMs, () => this.dial())

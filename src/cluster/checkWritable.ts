@@ -19,6 +19,8 @@ export const checkWritable = Effect.fnUntraced(function* (
   yield* Effect.tryPromise({
     try: async () => {
       if (name === "") throw new Error("its name is empty")
+      if (name === "-")
+        throw new Error("name /dev/stdout for standard output, or ./- for a file of this name")
       const there = await stat(path).catch(() => undefined)
       if (there?.isDirectory() === true) throw new Error("it is a directory")
       // What is not there yet must have a place: a directory, even when its name ends in a slash.

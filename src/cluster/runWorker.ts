@@ -10,21 +10,27 @@ import { defaultLimits } from "../protocol/Limits.ts"
 import { systemTimers } from "../protocol/Timers.ts"
 import { Turn } from "../protocol/Turn.ts"
 import { makeRng } from "../structures/Rng.ts"
-import type { CliFailure } from "./cli/CliFailure.ts"
+import { type CliFailure, failed } from "./cli/CliFailure.ts"
 import type { WorkerOptions } from "./cli/WorkerOptions.ts"
 import { readAddress } from "./readAddress.ts"
 
-/** Runs one worker until it is interrupted, told to drain, or, when owned, its standard input ends. */
+/** Runs one worker until it is interrupted, told to drain, loses its name to another one, or, when owned, its standard input ends. */
 export const runWorker = (options: WorkerOptions): Effect.Effect<void, CliFailure> =>
   Effect.scoped(
     Effect.gen(function* () {
       const address = yield* readAddress(options.address)
       const turn = new Turn()
+      // What answers wrongly is dialled again all the time: it is said once, until a balancer has answered.
+      let violation = ""
       const context: ConnectionContext = {
         turn,
         timers: systemTimers,
         limits: { ...defaultLimits, frameBytes: options.frameBytes },
-        violation: (kind, hint) => say(options, `the balancer broke the protocol (${kind}): ${hint}`)
+        violation: (kind, hint) => {
+          const line = `heard what breaks the protocol (${kind}): ${hint}`
+          if (line !== violation) say(options, line)
+          violation = line
+        }
       }
       const engine = makeEngine(options, turn)
       let announced = !options.json
@@ -34,6 +40,7 @@ export const runWorker = (options: WorkerOptions): Effect.Effect<void, CliFailur
         const { name, model, address } = options
         process.stdout.write(`${JSON.stringify({ ready: true, name, model, address, pid: process.pid })}\n`)
       }
+      let wasReplaced = false
       const worker = yield* startWorker({
         name: options.name,
         incarnation: randomU32(),
@@ -48,8 +55,10 @@ export const runWorker = (options: WorkerOptions): Effect.Effect<void, CliFailur
         lostMs: options.lostMs,
         muted: () => engine.faults.loseHeartbeats,
         onState: (state, why, code) => {
+          if (state === "ready") violation = ""
           const balancer = state === "lost" ? ` the balancer at ${options.address}` : ""
           const line = `${state}${balancer}${why === "" ? "" : `: ${why}`}`
+          wasReplaced ||= code === "replaced"
           if (isRefusal(code)) complain(options, `${line}${code === "unauthorized" ? REMEDY : ""}`)
           else say(options, line)
           if (state === "ready") announceOnce()
@@ -60,6 +69,8 @@ export const runWorker = (options: WorkerOptions): Effect.Effect<void, CliFailur
         return Effect.ignore(Effect.timeout(stopped(worker), options.drainTimeoutMs))
       })
       yield* options.owned ? Effect.raceFirst(stopped(worker), orphaned) : stopped(worker)
+      if (wasReplaced)
+        return yield* failed(`Another worker is called ${options.name}. Give each one a --name of its own.`)
     })
   )
 

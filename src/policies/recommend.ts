@@ -58,14 +58,14 @@ export const recommend = (traffic: TrafficSummary, fleet: FleetSummary): Recomme
   )
   const crowded = because(
     traffic.tenants > 1 && traffic.largestTenantShare >= TENANT_SHARE_MIN,
-    `One of ${traffic.tenants} tenants has ${percent(traffic.largestTenantShare)} of the tokens: the queue stays with the balancer, which shares it by weight.`
+    `One of ${traffic.tenants} tenants has ${percent(traffic.largestTenantShare)} of the tokens: when there is not enough for all, those who got least come first. The preset fair answers the others sooner still, and fewer in time over all.`
   )
   const targeted = because(
-    fleet.latencyTarget && !crowded,
-    "Late answers are worth nothing: short work goes first, and what cannot be in time is refused."
+    fleet.latencyTarget,
+    "Late answers are worth nothing: what cannot be in time is refused at once."
   )
   const simple = !(repeats || varies || unequal || long || crowded || targeted)
-  const preset = crowded ? "fair" : targeted ? "slo" : simple ? "simple" : "default"
+  const preset = simple ? "simple" : "default"
   if (simple)
     reasons.push(
       "Requests are alike, nothing repeats, workers are equal: two random choices are as good as anything, and cheapest."

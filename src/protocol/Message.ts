@@ -70,7 +70,8 @@ export const goodbyeCodes = [
   "slow_consumer",
   "limit",
   "silent",
-  "quarantined"
+  "quarantined",
+  "replaced"
 ] as const
 export type GoodbyeCode = (typeof goodbyeCodes)[number]
 export const Goodbye = Schema.Struct({

@@ -522,6 +522,20 @@ describe("a worker and its balancer", () => {
     expect(balancer.frames.filter(({ type }) => type === Type.register)).toHaveLength(1)
   })
 
+  test("it stops for good when another process has taken its name", () => {
+    const { world, balancer, engine, states } = makeRig()
+    balancer.assign(1)
+    world.settle()
+    balancer.connection!.goodbye("replaced", "a worker has registered anew under this name")
+    world.advance(60_000)
+    expect(states).toEqual([
+      "ready",
+      "lost: goodbye: replaced (a worker has registered anew under this name)",
+      "stopped"
+    ])
+    expect([engine.runs[0]!.cancels, balancer.hellos.length]).toEqual([1, 1])
+  })
+
   test("it proves its credential, and is refused with another one", () => {
     const right = makeRig({ credential: "secret" }, { gate: gate({ worker: ["secret"] }) })
     expect(right.states).toEqual(["ready"])

@@ -530,10 +530,16 @@ describe("a worker", () => {
     client.send(client.request({ stream: 1 }))
     const reborn = node.worker("w0", { incarnation: 2 })
     const message = "a worker has registered anew under this name"
-    expect(worker.of(Type.goodbye)).toMatchObject([{ payload: { code: "done", message } }])
+    expect(worker.of(Type.goodbye)).toMatchObject([{ payload: { code: "replaced", message } }])
     expect(reborn.of(Type.assign)).toMatchObject([{ attempt: 2 }])
     reborn.send(reborn.about(reborn.of(Type.assign)[0]!, Type.done))
     expect(client.of(Type.done)).toMatchObject([{ stream: 1, attempt: 2 }])
+  })
+
+  test("that registers twice in one life is not told that another one has its name", () => {
+    const { node, worker } = scene()
+    node.worker("w0")
+    expect(worker.of(Type.goodbye)).toMatchObject([{ payload: { code: "done" } }])
   })
 
   test("that returns with other models gets requests for these, and none for those it served before", () => {

@@ -43,7 +43,9 @@ describe("the command line", () => {
       /^Invalid value for flag --max-tokens: .* 1000000\n/
     ],
     [["client", ""], /^The prompt is empty\.\n$/],
-    [["worker", "--name", ""], /^--name must be 1 to 128 letters/],
+    [["status", "--name", "o p s"], /^Invalid value for flag --name: "o p s"/],
+    [["client", "--name", "", "hi"], /^Missing value for flag --name\. Expected: 1 to 128 letters/],
+    [["worker", "--name", ""], /^Missing value for flag --name\. Expected: 1 to 128 letters/],
     [
       ["replay-live", "--address", "nowhere", "test/fixtures/small.jsonl"],
       /^--address: "nowhere" is not an address/
@@ -67,7 +69,10 @@ describe("the command line", () => {
       /^listen.port must be .*\(--port\).*\nmodels\[0\].workers must be .*\(--workers\)/
     ],
     [["worker", "--model", "absent"], /^--model must be one of sim\.\n$/],
-    [["worker", "--name", "my worker"], /^--name must be 1 to 128 letters, digits and /],
+    [
+      ["worker", "--name", "my worker"],
+      /^Invalid value for flag --name: "my worker"\. Expected: 1 to 128 letters, digits and /
+    ],
     [["worker", "--time-scale", "0"], /^models\[0\].engine.timeScale must be .*\(--time-scale\)/],
     [["config", "check", "--config", "absent.ts"], /^absent.ts does not exist/],
     [

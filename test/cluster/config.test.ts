@@ -223,7 +223,9 @@ describe("a list of policies", () => {
     [[{ policy: "always" }, { policy: "queue-bounds", maxQueued: -1 }], "pipeline.admission[1].maxQueued"],
     [[{ policy: "always", maxQueued: 1 }], "pipeline.admission[0].maxQueued"],
     [[{}], "pipeline.admission[0].policy"],
-    [{ policy: "always" }, "pipeline.admission[policy]"],
+    [{ policy: "always" }, "pipeline.admission"],
+    ["always", "pipeline.admission"],
+    [["always"], "pipeline.admission[0]"],
     [Array.from({ length: 9 }, () => ({ policy: "always" })), "pipeline.admission"]
   ])("%j is wrong at %s", (values, path) => {
     expect(problems(named(values)).map((each) => each.path)).toContain(path)
@@ -298,8 +300,20 @@ describe("messages", () => {
     ],
     [{ models: [] }, "models must have 1 to 64 entries, got 0 (cluster.config.ts). Change the list."],
     [
+      { models: { "1": { name: "a" } } },
+      "models[1] does not exist, the list has 1 (cluster.config.ts). Add it in the file."
+    ],
+    [
       { models: { "00": { name: "a" } } },
-      "models[00] does not exist, the list has 1 (cluster.config.ts). Add it in the file."
+      "models must be a list, got a group of options (cluster.config.ts). Write [ … ], also around a single entry."
+    ],
+    [
+      { tenants: { chat: { weight: 3 } } },
+      "tenants must be a list, got a group of options (cluster.config.ts). Write [ … ], also around a single entry."
+    ],
+    [
+      { pipeline: { placement: "random" } },
+      'pipeline.placement must be a group of options, got a text (cluster.config.ts). Write { policy: "…" }.'
     ],
     [7, "the configuration must be a group of options, got the number 7 (cluster.config.ts). Write { … }."],
     [

@@ -68,6 +68,10 @@ describe("a list of policies", () => {
       '"xyzzy" is no placement, rival, preset or group of these. `bun run policies list` shows them all.'
     ],
     ["", '"" is no placement, rival, preset or group of these. `bun run policies list` shows them all.'],
+    [
+      "power-of-two:d=2,d=3",
+      '"d=3" is no placement, rival, preset or group of these. An option follows the name of its policy behind a colon, as in power-of-two:d=3.'
+    ],
     ["default:d=2", "default is a preset, which has no options of its own: name a placement."],
     ["random:d=2", 'random has no option "d". It has none.'],
     ["power-of-two:e=2", 'power-of-two has no option "e". Did you mean "d"?'],
@@ -404,7 +408,7 @@ describe("policies recommend", () => {
   test("says what and why", async () => {
     const { exitCode, err, out } = await run(args)
     expect({ exitCode, err }).toEqual({ exitCode: 0, err: "" })
-    expect(out).toMatch(/^Start from the preset "fair":$/m)
+    expect(out).toMatch(/^Start from the preset "default":$/m)
     expect(out).toMatch(/^ {2}placement {2}predicted-completion/m)
     expect(out).toMatch(/^Because:\n {2}69 % of the prompt tokens came before/m)
   })
@@ -414,7 +418,7 @@ describe("policies recommend", () => {
     expect(report).toMatchObject({
       trace: "fixture",
       fleet: { workers: 4, speedRatio: 1, latencyTarget: true },
-      preset: "fair",
+      preset: "default",
       pipeline: { placement: { policy: "predicted-completion" } }
     })
     const once = JSON.parse((await run([...args, "--json"])).out)

@@ -57,7 +57,7 @@ describe("trace convert", () => {
 
   test("says when a file cannot be written", async () => {
     writeFileSync(at("file"), "")
-    for (const name of [at("file/b.jsonl"), directory]) {
+    for (const name of [at("file/b.jsonl"), directory, "-"]) {
       const { err, exitCode } = await run(["trace", "convert", small, name])
       expect(exitCode).toBe(2)
       expect(err).toContain(`${name} cannot be written: `)

@@ -1,6 +1,7 @@
 import * as Option from "effect/Option"
 import { Flag } from "effect/cli"
 import { parseDuration } from "../../domain/config/duration.ts"
+import { IDENTITY_RULE, identityPattern } from "../../domain/identity.ts"
 
 /** Text that may be left out. */
 export const textFlag = (name: string, help: string, metavar = "text"): Flag.Flag<string | undefined> =>
@@ -24,8 +25,16 @@ export const addressFlag = Flag.String("address").pipe(
   Flag.withDefault("127.0.0.1:7420")
 )
 
-export const nameFlag = textFlag(
-  "name",
+/** What a peer calls itself. */
+export const identityFlag = (help: string) =>
+  textFlag("name", help).pipe(
+    Flag.filter(
+      (name) => name === undefined || identityPattern.test(name),
+      () => IDENTITY_RULE
+    )
+  )
+
+export const nameFlag = identityFlag(
   "What this command calls itself: a credential that config key has written lets in one name alone. Default: a random name."
 )
 

@@ -2,11 +2,11 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { Command, Flag } from "effect/cli"
 import { formatAddress } from "../../client/address.ts"
+import { randomU32 } from "../../client/randomU32.ts"
 import type { Assignment } from "../../domain/config/assign.ts"
-import { IDENTITY_RULE, identityPattern } from "../../domain/identity.ts"
 import { loadConfig } from "../loadConfig.ts"
 import { misused } from "./CliFailure.ts"
-import { configFlag, jsonFlag, textFlag } from "./flags.ts"
+import { configFlag, identityFlag, jsonFlag, textFlag } from "./flags.ts"
 import { engineFlags } from "./optionFlag.ts"
 import { configured } from "./WorkerOptions.ts"
 
@@ -16,7 +16,7 @@ export const workerCommand = Command.make(
   {
     config: configFlag,
     json: jsonFlag("one line when the worker is ready"),
-    name: textFlag("name", "Name of the worker, unique in the cluster. Default: worker- and the process id."),
+    name: identityFlag("Name of the worker, unique in the cluster. Default: worker- and random digits."),
     model: textFlag("model", "Model to serve, one of the configuration. Default: its first."),
     address: textFlag(
       "address",
@@ -32,8 +32,6 @@ export const workerCommand = Command.make(
     engine: engineFlags()
   },
   Effect.fnUntraced(function* ({ config: file, json, name, model: modelName, address, role, engine }) {
-    if (name !== undefined && !identityPattern.test(name))
-      return yield* misused(`--name must be ${IDENTITY_RULE}.`)
     // It does not listen, so that the rules for who does are not its own.
     const load = (flags: ReadonlyArray<Assignment>) => loadConfig({ file, flags, insecure: true })
     const { models } = (yield* load([])).config
@@ -49,7 +47,8 @@ export const workerCommand = Command.make(
     const { runWorker } = yield* Effect.promise(() => import("../runWorker.ts"))
     yield* runWorker({
       ...configured(config, config.models[at]!),
-      name: name ?? `worker-${process.pid}`,
+      // Not the process id: in containers that is often the same.
+      name: name ?? `worker-${randomU32().toString(16)}`,
       role,
       address: address ?? formatAddress(config.listen),
       owned: false,

@@ -58,7 +58,9 @@ const pipelineOf = (text: string, preset: PresetName): PipelineChoice | string =
     const known = [...Object.keys(groups), ...presetNames, ...placements, ...rivals].map((each) =>
       typeof each === "string" ? each : each.name
     )
-    const hint = didYouMean(name, known) ?? "`bun run policies list` shows them all."
+    const hint = name.includes("=")
+      ? "An option follows the name of its policy behind a colon, as in power-of-two:d=3."
+      : (didYouMean(name, known) ?? "`bun run policies list` shows them all.")
     return `"${name}" is no placement, rival, preset or group of these. ${hint}`
   }
   const options = optionsOf(entry, settings)

@@ -58,10 +58,14 @@ const describe = (value: unknown): string => {
   if (typeof value === "number") return `the number ${value}`
   if (Array.isArray(value)) return value.length === 0 ? "an empty list" : "a list"
   if (value === "") return "an empty text"
+  if (isRecord(value)) return "a group of options"
   return typeof value === "string" ? "a text" : `a value of type ${typeof value}`
 }
 
 type Values = Readonly<Record<string, unknown>>
+/** What changes single entries of a list that a layer below has given: `{ "0": … }`. */
+const isPatch = (value: unknown): value is Values =>
+  isRecord(value) && Object.keys(value).every((key) => /^(0|[1-9]\d{0,8})$/.test(key))
 const below = (path: string, key: string): string => (path === "" ? key : `${path}.${key}`)
 
 interface Given {
@@ -81,11 +85,11 @@ class Resolver {
       case "leaf":
         return this.leaf(node, path, given)
       case "section":
-        return this.section(node, path, this.records(path, given), undefined)
+        return this.section(node, path, this.records(path, given, "{ … }"), undefined)
       case "list":
         return this.list(node, path, given)
       case "variant":
-        return this.variant(node, path, this.records(path, given))
+        return this.variant(node, path, given)
     }
   }
 
@@ -135,11 +139,19 @@ class Resolver {
       )
     if (items.length === 0)
       this.entries.push({ path, leaf: emptyList, value: [], origin: base?.layer.origin(path) ?? "default" })
-    const patches = this.records(path, given.slice(from + 1))
+    const patches = given.slice(from + 1).filter((one): one is GivenRecord => {
+      if (isPatch(one.value)) return true
+      this.report(
+        path,
+        `must be a list, got ${describe(one.value)}`,
+        one.layer.origin(path),
+        "Write [ … ], also around a single entry."
+      )
+      return false
+    })
     for (const { value, layer } of patches)
       for (const key of Object.keys(value))
-        if (!/^(0|[1-9]\d*)$/.test(key) || Number(key) >= items.length)
-          this.unknownEntry(`${path}[${key.slice(0, KEY_LENGTH_MAX)}]`, items.length, layer)
+        if (Number(key) >= items.length) this.unknownEntry(`${path}[${key}]`, items.length, layer)
     return items.slice(0, countMax).map((item, index) => {
       const own = base === undefined ? [] : [{ value: item, layer: base.layer }]
       return this.node(list.item, `${path}[${index}]`, [...own, ...inside(patches, String(index))])
@@ -149,15 +161,18 @@ class Resolver {
   private variant(
     variant: Variant<string, Readonly<Record<string, Section<Fields>>>>,
     path: string,
-    given: ReadonlyArray<GivenRecord>
+    given: ReadonlyArray<Given>
   ): unknown {
     const { tag, cases } = variant
-    const name = this.leaf(variant.name, below(path, tag), inside(given, tag))
+    const groups = this.records(path, given, `{ ${tag}: "…" }`)
+    // Of what is no group nothing more is said.
+    if (groups.length < given.length) return undefined
+    const name = this.leaf(variant.name, below(path, tag), inside(groups, tag))
     const chosen = typeof name === "string" ? cases[name] : undefined
     if (chosen === undefined) return undefined
     // A layer's options belong to the case that it names, or else the layers below it.
     let named = variant.name.fallback
-    const own = given.filter(({ value }) => (named = value[tag] ?? named) === name)
+    const own = groups.filter(({ value }) => (named = value[tag] ?? named) === name)
     return { [tag]: name, ...this.section(chosen, path, own, tag) }
   }
 
@@ -176,7 +191,7 @@ class Resolver {
     this.problems.push(problem(path, rule, origin, fix))
   }
 
-  private records(path: string, given: ReadonlyArray<Given>): ReadonlyArray<GivenRecord> {
+  private records(path: string, given: ReadonlyArray<Given>, shape: string): ReadonlyArray<GivenRecord> {
     return given.filter((one): one is GivenRecord => {
       if (isRecord(one.value)) return true
       const what = path === "" ? "the configuration" : path
@@ -184,7 +199,7 @@ class Resolver {
         what,
         `must be a group of options, got ${describe(one.value)}`,
         one.layer.origin(path),
-        "Write { … }."
+        `Write ${shape}.`
       )
       return false
     })
