@@ -25,7 +25,7 @@ export const runWorker = (options: WorkerOptions): Effect.Effect<void, CliFailur
       const context: ConnectionContext = {
         turn,
         timers: systemTimers,
-        limits: { ...defaultLimits, frameBytes: options.frameBytes },
+        limits: defaultLimits,
         violation: (kind, hint) => {
           const line = `heard what breaks the protocol (${kind}): ${hint}`
           if (line !== violation) say(options, line)

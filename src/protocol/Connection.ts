@@ -433,6 +433,8 @@ export class Connection implements SocketEvents {
     const welcome = type === Type.welcome ? readPayload(Welcome, bytes, start, end, limits) : undefined
     if (welcome === undefined) return this.stop("bad_greeting", "no WELCOME")
     this.begin(welcome, "balancer")
+    // A balancer passes on whole what it takes from others, whatever this side would allow.
+    this.reader.limit = Math.max(this.reader.limit, welcome.frameBytes)
     this.attach(this.welcomed!(this, welcome))
   }
 

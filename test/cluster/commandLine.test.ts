@@ -446,7 +446,6 @@ test("what a parent hands to a worker arrives as it was, and not on the command 
     heartbeatMs: 250,
     lostMs: 2000,
     drainTimeoutMs: 30_000,
-    frameBytes: 1_048_576,
     log: { level: "info", format: "text" }
   }
   const { name, command, env } = ownedCommand(options)

@@ -9,7 +9,7 @@ import {
 } from "../../src/protocol/Connection.ts"
 import { FRAMES_PER_SLICE, TOKENS_PER_SLICE } from "../../src/protocol/Frame.ts"
 import { proofOf } from "../../src/protocol/credentials.ts"
-import { Type } from "../../src/protocol/Header.ts"
+import { LENGTH_BYTES, Type } from "../../src/protocol/Header.ts"
 import { defaultLimits, type Limits } from "../../src/protocol/Limits.ts"
 import { type Hello, version, type Welcome } from "../../src/protocol/Message.ts"
 import { type Role, roles } from "../../src/protocol/Roles.ts"
@@ -138,6 +138,17 @@ describe("greeting", () => {
     const server = stage("accept")
     server.feed(helloOf("client", { models }))
     expect(server.socket.acts).toEqual(["terminate"])
+  })
+
+  test("who dialled takes frames as long as WELCOME says, whatever limit it has itself", () => {
+    const tokenOf = (length: number) => encodeFrame(Type.token, {}, { payload: pack("x".repeat(length)) })
+    const longest = tokenOf(60_000)
+    const frameBytes = longest.length - LENGTH_BYTES
+    const { feed, log, violations } = stage("dial")
+    feed(encodeFrame(Type.welcome, {}, { payload: pack({ ...welcome, frameBytes }) }), longest)
+    expect(log).toEqual([`frame ${Type.token}`])
+    feed(tokenOf(60_001))
+    expect(violations).toEqual(["frame_too_long"])
   })
 
   test("a peer that says nothing is cut after greetingMs, without a word", () => {

@@ -22,7 +22,6 @@ export interface WorkerOptions {
   /** Silence after which the balancer gives it up. */
   readonly lostMs: number
   readonly drainTimeoutMs: number
-  readonly frameBytes: number
   readonly log: Config["log"]
 }
 
@@ -34,7 +33,6 @@ export const configured = (config: Config, { engine, name }: ModelConfig) =>
     heartbeatMs: heartbeatMsOf(config),
     lostMs: config.failure.lostAfterMs,
     drainTimeoutMs: config.drain.timeoutMs,
-    frameBytes: config.limits.frameBytes,
     log: config.log
   }) satisfies Partial<WorkerOptions>
 

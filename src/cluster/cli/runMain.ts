@@ -1,10 +1,13 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { systemTimers } from "../../protocol/Timers.ts"
 import { CliFailure } from "./CliFailure.ts"
 
 /** What a shell reports for a program that Ctrl-C cut short. */
 const CUT_SHORT = 130
+/** Signals so close together are one: `bun run` and `npx` pass on the Ctrl-C that the terminal has sent to us as well. */
+const ECHO_MS = 500
 
 /**
  * Runs a command as the life of this process. Messages of failures go to standard error, and the exit code says which kind it was.
@@ -24,11 +27,12 @@ export const runMain = (
   }
 ): void => {
   const fiber = Effect.runFork(command)
-  let asked = false
+  let askedMs: number | undefined
   const stop = (): void => {
-    if (asked) process.exit(CUT_SHORT)
-    asked = true
-    fiber.interruptUnsafe()
+    const nowMs = systemTimers.nowMs()
+    if (askedMs === undefined) fiber.interruptUnsafe()
+    else if (nowMs - askedMs >= ECHO_MS) process.exit(CUT_SHORT)
+    askedMs ??= nowMs
   }
   if (options.orderly) {
     for (const signal of ["SIGINT", "SIGHUP"]) process.on(signal, options.owned === true ? () => {} : stop)
