@@ -531,6 +531,15 @@ describe("a request", () => {
     expect(world.terminals[0]).toEqual([`error ${Reason.badRequest}`])
   })
 
+  test("is not retried past its deadline, though nobody has looked at that yet", () => {
+    const world = twoWorkers()
+    const slot = world.submit({ timeoutMs: 50 })
+    world.nowMs = 50
+    world.fails(slot, Reason.workerLost)
+    expect(world.terminals[0]).toEqual([`error ${Reason.workerLost}`])
+    expect(world.totals.retries).toBe(0)
+  })
+
   test("ends at its deadline, queued or running", () => {
     const world = twoWorkers(1)
     world.submit({ timeoutMs: 50 })

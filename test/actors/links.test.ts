@@ -45,6 +45,36 @@ describe("a request", () => {
     expect(worker.of(Type.assign)).toHaveLength(2)
   })
 
+  test.each([
+    ["states none", 0, 60_000],
+    ["states a shorter one", 5_000, 5_000],
+    ["states a longer one than it may", 600_000, 60_000]
+  ])("that %s has its deadline, and each of its workers is told what is left", (_, timeoutMs, allowedMs) => {
+    const { node, client, worker } = scene()
+    const other = node.worker("w1")
+    client.send(client.request({ stream: 1, timeoutMs }))
+    const [first, second] = worker.of(Type.assign).length > 0 ? [worker, other] : [other, worker]
+    expect(first.of(Type.assign)).toMatchObject([{ timeoutMs: allowedMs }])
+    node.advance(900)
+    for (const peer of [first, second]) peer.send(heartbeat)
+    first.drop()
+    expect(second.of(Type.assign)).toMatchObject([{ attempt: 2, timeoutMs: allowedMs - 900 }])
+    for (let leftMs = allowedMs - 900; leftMs > 0; leftMs -= 100) {
+      expect(client.of(Type.error)).toEqual([])
+      node.advance(100)
+      second.send(heartbeat)
+    }
+    node.advance(100)
+    expect(client.of(Type.error)).toMatchObject([{ a: Reason.expired }])
+  })
+
+  test("is known by the first 4,096 blocks of its prompt, however many there are", () => {
+    const { node, client } = scene()
+    for (const [i, blocks] of [4096, 4097].entries())
+      client.send(client.request({ stream: i + 1, chain: Buffer.alloc(8 * blocks, 7) }))
+    expect(node.host.links.table.all().map(({ chain }) => chain.count)).toEqual([4096, 4096])
+  })
+
   test("is told ACCEPTED within some milliseconds, unless a token said it first", () => {
     const { node, client, worker } = scene()
     client.send(client.request({ stream: 1 }), client.request({ stream: 2 }))
@@ -346,6 +376,19 @@ describe("a worker", () => {
     expect(client.of(Type.done)).toHaveLength(1)
     expect(node.host.snapshot()).toMatchObject({ done: 1, inFlight: 0 })
     expect(worker.closed).toBe(false)
+  })
+
+  test("F25: 10,000 such frames between two heartbeats are taken, one more is a flood", () => {
+    const { client, worker } = scene()
+    client.send(client.request({ stream: 1 }))
+    const late = worker.token({ ...worker.of(Type.assign)[0]!, attempt: 2 }, 0)
+    const many = Array.from({ length: 10_000 }, () => Buffer.from(late))
+    worker.send(...many)
+    worker.send(heartbeat)
+    worker.send(...many)
+    expect(worker.of(Type.goodbye)).toEqual([])
+    worker.send(late)
+    expect(worker.of(Type.goodbye)).toMatchObject([{ payload: { code: "flood" } }])
   })
 
   test.each([
@@ -701,6 +744,31 @@ describe("a worker", () => {
     expect(other.of(Type.assign)).toMatchObject([{ attempt: 2 }])
   })
 })
+
+test("a worker that is gone is shown as lost for ten minutes", () => {
+  const { node, worker } = scene()
+  worker.drop()
+  const states = () => node.host.snapshot().workers.map(({ state }) => state)
+  node.advance(10 * 60_000 - 1)
+  expect(states()).toEqual(["lost"])
+  node.advance(1)
+  expect(states()).toEqual([])
+})
+
+test.each([true, false])(
+  "an administrator may crash the balancer where faults are enabled: %p",
+  (enabled) => {
+    const node = new VirtualNode({ faultsEnabled: enabled })
+    const worker = node.worker("w0")
+    const [admin, client] = [new Peer(node, "admin", "admin"), node.client()]
+    const payload = pack({ op: "crash", target: "balancer" })
+    admin.send(encodeFrame(Type.adminRequest, { stream: 1 }, { payload }))
+    const error = enabled ? {} : { error: "op: crash needs faults.enabled in the config" }
+    expect(admin.of(Type.adminReply)).toMatchObject([{ stream: 1, payload: error }])
+    client.send(client.request({ stream: 1 }))
+    expect(worker.of(Type.assign)).toHaveLength(enabled ? 0 : 1)
+  }
+)
 
 test("what a worker said about a failed attempt is not told about the next one", () => {
   const { node, client, worker } = scene()

@@ -384,6 +384,8 @@ describe("rules between options", () => {
     [{ tenants: [{ name: "a" }, { name: "b" }] }, []],
     [{ listen: { host: "0.0.0.0" } }, ["listen.host"]],
     [{ listen: { host: "0.0.0.0" }, auth: { clients: credentials, workers: credentials } }, ["listen.host"]],
+    [{ listen: { host: "0.0.0.0" }, auth: { clients: credentials, admins: credentials } }, ["listen.host"]],
+    [{ listen: { host: "0.0.0.0" }, auth: { workers: credentials, admins: credentials } }, ["listen.host"]],
     [
       {
         listen: { host: "0.0.0.0" },
@@ -520,6 +522,25 @@ describe("every option", () => {
       const taken = `\\{[^{}]*\\b${name}\\b[^{}]*\\}`
       const read = new RegExp(`\\.${name}\\b|\\(${taken}|${taken}(?:: [^={]+)? =`)
       expect(code.filter(({ text }) => read.test(text)).map(({ path }) => path)).not.toEqual([])
+    }
+  )
+
+  /** Those of lists and policies are read by whoever is given an item of the list, or the policy. */
+  const single = options.filter(({ path }) => !/\[|^pipeline\./.test(path))
+
+  test.each(single.map(({ path, leaf }) => [path, `${keysOf(path).join(".")}${leaf.suffix}`] as const))(
+    "%s is read where there is a configuration, as config.%s",
+    (_, path) => {
+      const [, section, name] = /^(.*)\.(.*)$/.exec(path)!
+      const read = [
+        String.raw`\bconfig\.${section}\.${name}\b`,
+        String.raw`\b${section}: \{[^{}]*\b${name}\b[^{}]*\}[^()]*\}: Config\b`,
+        String.raw`\{[^{}]*\b${name}\b[^{}]*\} = config\.${section}\b`,
+        // The whole section is handed on.
+        String.raw`\bconfig\.${section}[,)\n]`,
+        String.raw`\{[^{}:]*\b${section}\b[^{}:]*\}: Config\b[^;]*\b${section}\.${name}\b`
+      ]
+      expect(code.some(({ text }) => new RegExp(read.join("|")).test(text))).toBe(true)
     }
   )
 })

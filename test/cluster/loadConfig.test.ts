@@ -12,6 +12,7 @@ import { noInput } from "./support/commands.ts"
 import { type ConfigSources, loadConfig } from "../../src/cluster/loadConfig.ts"
 
 const SECRET = "0123456789abcdef0123"
+const modes: Readonly<Record<string, number>> = { "private.ts": 0o600, "group.ts": 0o640 }
 let directory: string
 
 beforeAll(() => {
@@ -34,10 +35,11 @@ beforeAll(() => {
     "escaped.json": '{ "auth": { "clients": ["\\"quoted\\"-0123456789"] } }',
     "salt.ts": `export default { prefixes: { salt: ["${SECRET}"] } }`,
     "private.ts": secret,
+    "group.ts": secret,
     "fromEnvironment.ts": 'export default { auth: { clients: ["0123456789abcdef" + "0123"] } }'
   }
   for (const [name, text] of Object.entries(files))
-    writeFileSync(join(directory, name), text, { mode: name === "private.ts" ? 0o600 : 0o644 })
+    writeFileSync(join(directory, name), text, { mode: modes[name] ?? 0o644 })
   mkdirSync(join(directory, "within"))
 })
 afterAll(() => rmSync(directory, { recursive: true }))
@@ -94,6 +96,7 @@ describe("the file", () => {
       "secret.ts",
       "secret.ts holds a secret and others may read it. Run chmod 600 secret.ts, or set the variable of the option in its place, as PARALLAX_AUTH_CLIENTS."
     ],
+    ["group.ts", expect.stringMatching(/^group\.ts holds a secret and others may read it/)],
     ["escaped.json", expect.stringMatching(/^escaped\.json holds a secret and others may read it/)],
     ["salt.ts", expect.stringMatching(/^salt\.ts holds a secret and others may read it/)]
   ])("%s is refused with exit code 2", async (file, message) => {
@@ -124,6 +127,13 @@ describe("the file", () => {
     expect(await load({ file: "private.ts" })).toHaveProperty("config")
     expect(await load({ file: "fromEnvironment.ts" })).toHaveProperty("config")
   })
+})
+
+test("a flag goes before a variable, and a variable before the file", async () => {
+  const flags = [{ keys: ["cluster", "name"], value: "flag", origin: "--name" }]
+  const environment = { PARALLAX_CLUSTER_NAME: "variable", PARALLAX_LISTEN_PORT: "2" }
+  const loaded = await load({ file: "a.yaml", flags }, environment)
+  expect(loaded).toMatchObject({ config: { cluster: { name: "flag" }, listen: { port: 2 } } })
 })
 
 test("a slip in a variable is reported beside what is wrong in the file", async () => {

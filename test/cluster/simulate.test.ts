@@ -223,15 +223,17 @@ describe("simulate", () => {
       ["--lose", "0@1"],
       ["--slow", "0@0-3*5"],
       ["--network-ms", "20"],
+      ["--kv-tokens", "4096"],
+      ["--limit", "40"],
       ["--clients", "3"]
     ]
     for (const world of worlds) {
       const ran = await run([...args, ...world])
       expect(ran.exitCode).toBe(0)
       expect(ran.out).toContain(`8b-h100; ${world[0]} ${world[1]}`)
-      expect(figuresOf(await run([...args, "--json", ...world])).ttftMsMean).not.toEqual(
-        figuresOf(usual).ttftMsMean
-      )
+      const document = await run([...args, "--json", ...world])
+      expect(Object.values(JSON.parse(document.out).world).map(String)).toEqual([world[1]!])
+      expect(figuresOf(document).ttftMsMean).not.toEqual(figuresOf(usual).ttftMsMean)
     }
   })
 

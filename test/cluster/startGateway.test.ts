@@ -14,8 +14,7 @@ const configOf = (values: object) => {
   return resolved.config
 }
 
-const start = Effect.fnUntraced(function* (config: object) {
-  const { host } = new VirtualNode()
+const start = Effect.fnUntraced(function* (config: object, { host } = new VirtualNode()) {
   const balancer = yield* Effect.acquireRelease(
     Effect.sync(() => new FakeBalancer()),
     (balancer) => Effect.promise(() => balancer.close())
@@ -29,6 +28,23 @@ live("the balancer knows the client that is its own HTTP listener", () =>
   Effect.gen(function* () {
     const { balancer, host } = yield* start({ listen: { httpPort: 0 } })
     expect(balancer.hellos.map(({ identity }) => identity)).toEqual([host.gateway!])
+  })
+)
+
+live("it is ready when every model has a worker", () =>
+  Effect.gen(function* () {
+    const models = ["a", "b"]
+    const virtual = new VirtualNode({ models })
+    const { http } = yield* start(
+      { listen: { httpPort: 0 }, models: models.map((name) => ({ name })) },
+      virtual
+    )
+    const status = Effect.promise(async () => (await fetch(`http://${http}/readyz`)).status)
+    expect(yield* status).toBe(503)
+    virtual.worker("w0", { models: ["a"] })
+    expect(yield* status).toBe(503)
+    virtual.worker("w1", { models: ["b"] })
+    expect(yield* status).toBe(200)
   })
 )
 

@@ -1,5 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test"
-import { type Client, connect, connectAdmin, type Ending, type Generation } from "../../src/client/index.ts"
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import {
+  type Client,
+  connect,
+  connectAdmin,
+  type Done,
+  type Ending,
+  type Generation
+} from "../../src/client/index.ts"
+import { presets } from "../../src/engines/simulated/CostModel.ts"
 import { systemTimers } from "../../src/protocol/Timers.ts"
 import { ClusterProcess, eventually } from "../support/ClusterProcess.ts"
 import { root } from "../support/repository.ts"
@@ -19,12 +30,18 @@ const consume = async (generation: Generation, streams: () => void = () => {}): 
   return { indices, ending: await generation.ended }
 }
 
-/** Every request ended exactly once, no token is missing or repeated, and an answer that is complete has all of them. */
+/**
+ * Every request ended exactly once, no token is missing or repeated, an answer that is complete has all of them, and only one that had
+ * begun ends in an error.
+ */
 const expectNothingLost = (seen: ReadonlyArray<Seen>, maxTokens: number): void => {
   for (const { indices, ending } of seen) {
     expect(indices).toEqual(indices.map((_, index) => index))
     if (ending.outcome === "done") expect([ending.tokens, indices.length]).toEqual([maxTokens, maxTokens])
-    else expect(ending).toMatchObject({ outcome: "error", delivered: indices.length, retryable: true })
+    else {
+      expect(ending).toMatchObject({ outcome: "error", delivered: indices.length, retryable: true })
+      expect(indices.length).toBeGreaterThan(0)
+    }
   }
 }
 
@@ -125,6 +142,106 @@ describe("a cluster started from the command line", () => {
       (await allReady()).find(({ name, incarnation }) => name === "sim-2" && incarnation !== old)
     )
   }, 60_000)
+})
+
+describe("the engines of a cluster", () => {
+  const directory = mkdtempSync(join(tmpdir(), "engines-"))
+  const path = join(directory, "engines.json")
+  const engines = {
+    small: {
+      capacity: 7,
+      kvCapacityTokens: 4096,
+      maxSequences: 1,
+      batchTokens: 100,
+      faults: { slowFactor: 3 }
+    },
+    failing: { faults: { failFastShare: 1 } },
+    stalling: { faults: { stallAfter: "0 millis", stallFor: "6 seconds" } },
+    burning: { preset: "70b-4xa100", burnCpu: true },
+    crowded: { capacity: 1 }
+  }
+  const tenants = [
+    { name: "heavy", weight: 1000 },
+    { name: "light", weight: 0.001 }
+  ]
+  let own: ClusterProcess
+  let user: Client
+  let stalled: Promise<Ending>
+  beforeAll(async () => {
+    const models = Object.entries(engines).map(([name, engine]) => ({
+      name,
+      workers: 1,
+      engine: { kind: "simulated", ...engine }
+    }))
+    const pipeline = { preset: "simple", ordering: { policy: "virtual-token-counter" } }
+    writeFileSync(path, JSON.stringify({ models, pipeline, tenants }))
+    own = await ClusterProcess.start(["--config", path])
+    user = await connect({ address: own.ready.tcp })
+    stalled = ask("stalling", 10, 1)
+  }, 30_000)
+  afterAll(async () => {
+    await user.close()
+    await own.stop()
+    rmSync(directory, { recursive: true })
+  }, 30_000)
+
+  const ask = (model: keyof typeof engines, promptTokens: number, maxTokens: number) =>
+    user.generate({ model, prompt: "x", promptTokens, maxTokens }).ended
+  const msOf = async (ending: Promise<Ending>): Promise<Done> => {
+    const ended = await ending
+    if (ended.outcome !== "done") throw new Error(`it ended as ${ended.outcome}`)
+    return ended
+  }
+
+  test("stand still when they are to", async () => {
+    expect((await msOf(stalled)).e2eMs).toBeGreaterThan(500)
+  })
+
+  test("have the size they are given, and are as slow", async () => {
+    const [first, second] = await Promise.all([1, 2].map(() => msOf(ask("small", 1000, 2))))
+    // Ten steps, each three times as long; and one has to wait for the other.
+    const leastMs = 3 * 10 * presets["8b-h100"].cost.baseMs
+    for (const { prefillMs } of [first!, second!]) expect(prefillMs).toBeWithin(leastMs, 2 * leastMs)
+    expect(Math.max(first!.queueMs, second!.queueMs)).toBeGreaterThan(leastMs)
+    expect(await ask("small", 5000, 1)).toMatchObject({ outcome: "error", reason: "context_length" })
+    const admin = await connectAdmin({ address: own.ready.tcp })
+    const { workers } = await admin.snapshot()
+    await admin.close()
+    expect(workers.find(({ name }) => name === "small-0")).toMatchObject({
+      capacity: 7,
+      load: { kvCapacityTokens: 4096 }
+    })
+  })
+
+  test("fail what they are to", async () => {
+    expect(await ask("failing", 10, 1)).toMatchObject({ outcome: "error", reason: "worker_failed" })
+  })
+
+  test("serve tenants by their weights", async () => {
+    const served: Array<string> = []
+    const each = Array.from({ length: 20 }, (_, i) => (i % 2 === 0 ? "light" : "heavy"))
+    const generations = each.map((tenant) =>
+      user.generate({ model: "crowded", prompt: "x", promptTokens: 10, maxTokens: 5, tenant })
+    )
+    const noted = generations.map(async (generation, i) => {
+      await msOf(generation.ended)
+      served.push(each[i]!)
+    })
+    await Promise.all(noted)
+    expect(served.slice(0, 11).filter((tenant) => tenant === "heavy").length).toBeGreaterThanOrEqual(9)
+  })
+
+  test("burn the processor where they are to", async () => {
+    /** Of all workers, in ms: user and system time are fields 14 and 15, in hundredths of a second. */
+    const cpuMs = (): number =>
+      own
+        .workerPids()
+        .map((pid) => readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1)!.split(" "))
+        .reduce((sum, fields) => sum + 10 * (Number(fields[11]) + Number(fields[12])), 0)
+    const beforeMs = cpuMs()
+    await msOf(ask("burning", 10, 40))
+    expect(cpuMs() - beforeMs).toBeGreaterThan(0.8 * 40 * presets["70b-4xa100"].cost.baseMs)
+  })
 })
 
 const gone = async (pids: ReadonlyArray<number>): Promise<void> => {

@@ -331,9 +331,10 @@ describe("the simulated engine in real time", () => {
       const answer = submit({ maxTokens: 100 })
       clock.move(25)
       engine.faults.stall(400)
-      clock.move(399)
+      // Half of a step was left.
+      clock.move(404)
       expect(answer.tokens.length).toBe(2)
-      clock.move(6)
+      clock.move(1)
       expect(answer.tokens.length).toBe(3)
 
       const idle = makeRig()

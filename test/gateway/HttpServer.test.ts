@@ -40,6 +40,7 @@ describe("probes", () => {
 
   test.each([
     ["two of them", "Host: a\r\nHost: b"],
+    ["two names", "Host: a,b"],
     ["a path in it", "Host: a/b"],
     ["a user in it", "Host: a@b"],
     ["a lone percent sign", "Host: %"],

@@ -1,10 +1,16 @@
 import { describe, expect, test } from "bun:test"
 import { bunTransport } from "../../src/protocol/BunTransport.ts"
+import { encodeFrame, pack } from "../../src/protocol/Codec.ts"
+import { deaf } from "../../src/protocol/Connection.ts"
 import { Type } from "../../src/protocol/Header.ts"
 import { defaultLimits } from "../../src/protocol/Limits.ts"
+import { version } from "../../src/protocol/Message.ts"
 import { serve } from "../../src/protocol/Server.ts"
+import type { SocketEvents, TransportSocket } from "../../src/protocol/Transport.ts"
 import { Turn } from "../../src/protocol/Turn.ts"
+import { readFrame } from "./support/frames.ts"
 import { greetedPeer, helloFrame, listen, plainPeer, until } from "./support/loopback.ts"
+import { manualTurn } from "./support/manualTurn.ts"
 import { virtualTimers } from "./support/virtualTimers.ts"
 
 test("one connection too many is told so, very many too many are cut without a word", async () => {
@@ -85,6 +91,50 @@ test("close says GOODBYE to everyone, greeted or not, and is done when the last 
   advance(defaultLimits.goodbyeMs + 500)
   expect([server.connectionCount(), done]).toEqual([0, 1])
   expect(plainPeer(server.port)).rejects.toThrow()
+})
+
+test("who breaks the rules is refused where it comes from, and nobody else under the same identity is", () => {
+  const { timers } = virtualTimers()
+  const { settle, turn } = manualTurn()
+  const accepts: Array<(socket: TransportSocket) => SocketEvents> = []
+  const welcome = { ...version, identity: "b", incarnation: 1, frameBytes: 4096, models: [] }
+  serve({
+    transport: {
+      listen: (host, port, accept) => {
+        accepts.push(accept)
+        return { host, port, close: () => undefined }
+      },
+      connect: () => expect.unreachable()
+    },
+    context: { turn, timers, limits: defaultLimits },
+    host: "virtual",
+    port: 1,
+    connectionsMax: 8,
+    greet: () => ({ welcome, handler: deaf })
+  })
+  /** What the first answer to a worker's HELLO is. */
+  const greeted = (remoteAddress: string) => {
+    const types: Array<number> = []
+    const peer = accepts[0]!({
+      remoteAddress,
+      write: (bytes, from, length) => {
+        types.push(readFrame(Buffer.from(bytes.subarray(from, from + length))).type)
+        return length
+      },
+      shutdown: () => undefined,
+      terminate: () => undefined,
+      pause: () => undefined,
+      resume: () => undefined
+    })
+    peer.data(helloFrame("worker"))
+    settle()
+    return { peer, type: types[0] }
+  }
+  const offender = greeted("10.0.0.1")
+  expect(offender.type).toBe(Type.welcome)
+  offender.peer.data(encodeFrame(Type.adminRequest, {}, { payload: pack({}) }))
+  expect(greeted("10.0.0.1").type).toBe(Type.goodbye)
+  expect(greeted("10.0.0.2").type).toBe(Type.welcome)
 })
 
 test("a port that is taken is an error with the system's code, and leaves no timer", () => {

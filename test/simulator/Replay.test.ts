@@ -7,6 +7,7 @@ import { choiceOf, type PipelineChoice, pipelines } from "../../src/policies/pip
 import type { PolicyFacts } from "../../src/policies/Policy.ts"
 import { admissions, batchings, orderings, placements, rescues, rivals } from "../../src/policies/registry.ts"
 import { audit } from "../../src/simulator/replay/audit.ts"
+import { TICK_MS } from "../../src/simulator/replay/Event.ts"
 import { generateTraffic } from "../../src/simulator/replay/generate.ts"
 import { Replay, type ReplayOptions, type ReplayResult } from "../../src/simulator/replay/Replay.ts"
 import type { ReplayWorker } from "../../src/simulator/replay/ReplayWorker.ts"
@@ -441,4 +442,36 @@ describe("the audit", () => {
   test.each(Object.entries(tampered))("finds %s", (_, [wrong, must]) => {
     expect(() => audit(wrong)).toThrow(must)
   })
+})
+
+test("a request ends at its deadline, ten minutes after it has come unless told", () => {
+  const request = {
+    promptTokens: 100,
+    outputTokens: 200_000,
+    maxTokens: 200_000,
+    tenant: 0,
+    sessionHigh: 0,
+    sessionLow: 0,
+    keys: new Float64Array(0)
+  }
+  const workload = {
+    name: "",
+    blockTokens: 256,
+    tenants: ["default"],
+    requests: [1234.5, 2000.25].map((arrivalMs) => ({ ...request, arrivalMs }))
+  }
+  for (const requestTimeoutMs of [undefined, 3000]) {
+    const { outcomes, totals } = new Replay({
+      workload,
+      workers: [{ name: "worker", preset: presets["8b-h100"] }],
+      pipeline: choiceOf(pipelines.simple),
+      seed: 1,
+      ...(requestTimeoutMs !== undefined && { requestTimeoutMs })
+    }).run()
+    expect(totals.expired).toBe(2)
+    for (const [number, endedMs] of outcomes.endedMs.entries()) {
+      const lateMs = endedMs - outcomes.arrivedMs[number]! - (requestTimeoutMs ?? 600_000)
+      expect(lateMs).toBeWithin(0, TICK_MS)
+    }
+  }
 })

@@ -1,5 +1,6 @@
-import { describe, expect } from "bun:test"
+import { describe, expect, test } from "bun:test"
 import * as fc from "fast-check"
+import { presets } from "../../src/engines/simulated/CostModel.ts"
 import { replay, type ReplayOptions } from "../../src/simulator/replay/Replay.ts"
 import {
   aloneShare,
@@ -191,6 +192,52 @@ const defects: ReadonlyArray<Planted<Bounding>> = [
     changed(({ workMs }) => ({ workMs: workMs.map((ms, i) => (i === 0 ? ms : 0)) }))
   ]
 ]
+
+describe("the time that workers have", () => {
+  /** Ten requests at once, each with so much work. */
+  const share = (prefillMs: number, workMs: number): number => {
+    const ms = (value: number) => new Float64Array(10).fill(value)
+    const zeros = { ttftMs: ms(0), tpotMs: ms(0), knownTokens: ms(0) }
+    const request = { arrivalMs: 0, promptTokens: 1, outputTokens: 11, maxTokens: 16, keys: ms(0) }
+    const requests = Array.from({ length: 10 }, () => ({
+      ...request,
+      tenant: 0,
+      sessionHigh: 0,
+      sessionLow: 0
+    }))
+    return capacityShare(
+      { ...zeros, prefillMs: ms(prefillMs), workMs: ms(workMs) },
+      {
+        workers: [{ name: "worker", preset: presets["8b-h100"] }],
+        workload: { name: "", blockTokens: 256, tenants: ["default"], requests }
+      },
+      { ttftMs: 250, tpotMs: 100 },
+      0
+    )
+  }
+
+  test.each([
+    ["for prompts it is over when the last may have its first token", 100, 100, 0.2],
+    ["for all there is to do when the last must be over", 10, 300, 0.4],
+    ["it is enough", 25, 125, 1]
+  ])("%s", (_, prefillMs, workMs, fitting) => {
+    expect(share(prefillMs, workMs)).toBe(fitting)
+  })
+})
+
+test("of a prompt that came before some tokens are computed all the same, also where it fills its blocks", () => {
+  const request = { arrivalMs: 0, outputTokens: 1, maxTokens: 1, tenant: 0, sessionHigh: 0, sessionLow: 0 }
+  const requests = [512, 512, 513].map((promptTokens) => ({
+    ...request,
+    promptTokens,
+    keys: Float64Array.of(1, 2)
+  }))
+  const { knownTokens } = boundsOf({
+    workers: [{ name: "worker", preset: presets["8b-h100"] }],
+    workload: { name: "", blockTokens: 256, tenants: ["default"], requests }
+  })
+  expect([...knownTokens]).toEqual([0, 256, 512])
+})
 
 describe("bounds", () => keepsAll(laws, real))
 describe("planted defects", () => findsAll(laws, defects))

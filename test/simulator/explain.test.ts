@@ -10,6 +10,7 @@ import {
 import { explain } from "../../src/actors/explain.ts"
 import type { Explanation } from "../../src/domain/Explanation.ts"
 import { Reason, reasonName } from "../../src/domain/Outcome.ts"
+import type { PoolView } from "../../src/domain/PoolView.ts"
 import type { RequestView } from "../../src/domain/RequestView.ts"
 import { presets } from "../../src/engines/simulated/CostModel.ts"
 import { requestState, sessionOrRequestState } from "../../src/policies/affinity.ts"
@@ -18,7 +19,7 @@ import { findPlacement, placements, rivals } from "../../src/policies/registry.t
 import { explainReplay } from "../../src/simulator/explain/explainReplay.ts"
 import { forced } from "../../src/simulator/explain/forced.ts"
 import { generateTraffic } from "../../src/simulator/replay/generate.ts"
-import { Replay, type ReplayOptions, type ReplayResult } from "../../src/simulator/replay/Replay.ts"
+import { Replay, replay, type ReplayOptions, type ReplayResult } from "../../src/simulator/replay/Replay.ts"
 import { workloadOf } from "../../src/simulator/replay/Workload.ts"
 import { hash64, mix } from "../../src/structures/hash.ts"
 import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
@@ -598,8 +599,32 @@ describe("what would have been", () => {
         )
         expect(others.map(({ worker }) => worker)).toEqual(candidates.map(({ worker }) => worker))
         for (const { outcome, ttftMs } of others) expect(ttftMs !== null || outcome !== "done").toBe(true)
+        const isMeant = ({ idLow }: RequestView): boolean => idLow === number + 1
+        const before = replay(options).outcomes
+        for (const { othersEndedOtherwise, othersTtftMs, worker } of others) {
+          const slot = options.workers.findIndex(({ name }) => name === worker)
+          const after = replay({ ...options, adapted: (made) => forced(made, isMeant, slot) }).outcomes
+          const rest = [...options.workload.requests.keys()].filter((i) => i !== number)
+          const same = rest.filter((i) => before.reasons[i] === after.reasons[i])
+          const laterMs = same
+            .filter((i) => before.reasons[i] === 0)
+            .map((i) => after.firstMs[i]! - after.arrivedMs[i]! - (before.firstMs[i]! - before.arrivedMs[i]!))
+          expect(othersEndedOtherwise).toBe(rest.length - same.length)
+          const meanMs = laterMs.reduce((sum, ms) => sum + ms, 0) / Math.max(1, laterMs.length)
+          expect(othersTtftMs).toBeCloseTo(meanMs, 6)
+        }
       }),
       { numRuns: 20 }
     )
+  })
+
+  test("is about the first worker that is picked for the request, and leaves to the policy whatever comes after", () => {
+    const made = { placement: { pick: () => 0 } } as unknown as Pipeline
+    const { placement } = forced(made, ({ idLow }) => idLow === 7, 1)
+    const workers = { keyHigh: Uint32Array.of(1, 2), keyLow: new Uint32Array(2) }
+    const pool = { eligible: Int32Array.of(0, 1), eligibleCount: 2, workers } as unknown as PoolView
+    const picked = (idLow: number, attempt: number) =>
+      placement.pick({ idLow, attempt } as RequestView, pool, 0)
+    expect([picked(6, 1), picked(7, 2), picked(7, 1), picked(7, 1), picked(7, 2)]).toEqual([0, 0, 1, 0, 0])
   })
 })

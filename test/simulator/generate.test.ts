@@ -96,4 +96,71 @@ describe("made-up traffic", () => {
     for (let fromMs = 0; fromMs + 30_000 <= endMs; fromMs += 30_000)
       expect(within(fromMs, fromMs + 30_000) / 30).toBeWithin(15, 25)
   })
+
+  describe("is what was asked for", () => {
+    /** Far off by chance once in thousands of seeds; this one is fixed. */
+    const made = (more: Partial<TrafficOptions> = {}) =>
+      generateTraffic({
+        seed: 5,
+        requests: 40_000,
+        requestsPerSecond: 20,
+        promptTokens: { mean: 1000, variation: 0.5 },
+        outputTokens: { mean: 200, variation: 1 },
+        ...more
+      }).requests
+    const mean = (values: ReadonlyArray<number>): number =>
+      values.reduce((sum, value) => sum + value, 0) / values.length
+    const variance = (values: ReadonlyArray<number>): number => {
+      const middle = mean(values)
+      return mean(values.map((value) => (value - middle) ** 2))
+    }
+
+    test.each([1, 4])("in its dispersion, of %d", (dispersion) => {
+      const counts: Array<number> = new Array(200).fill(0)
+      for (const { arrivalMs } of made({ dispersion })) {
+        const window = Math.floor(arrivalMs / 10_000)
+        if (window < counts.length) counts[window]!++
+      }
+      expect(mean(counts)).toBeWithin(190, 210)
+      expect(variance(counts) / mean(counts)).toBeWithin(0.8 * dispersion, 1.25 * dispersion)
+    })
+
+    test("in its lengths", () => {
+      const requests = made()
+      for (const [lengths, middle, variation] of [
+        [requests.map(({ promptTokens }) => promptTokens), 1000, 0.5],
+        [requests.map(({ outputTokens }) => outputTokens), 200, 1]
+      ] as const) {
+        expect(mean(lengths) / middle).toBeWithin(0.98, 1.02)
+        expect(Math.sqrt(variance(lengths)) / mean(lengths) / variation).toBeWithin(0.95, 1.05)
+      }
+    })
+
+    test.each([0, 1, 2])("in the shares of its tenants, skewed by %d", (skew) => {
+      const requests = made({ tenants: { count: 3, skew } })
+      const weights = [1, 2, 3].map((i) => i ** -skew)
+      const total = weights.reduce((sum, weight) => sum + weight, 0)
+      for (const [i, weight] of weights.entries()) {
+        const own = requests.filter(({ tenant }) => tenant === `tenant-${i + 1}`).length
+        expect(own / requests.length - weight / total).toBeWithin(-0.01, 0.01)
+      }
+    })
+
+    test("in what is shared, and in its conversations", () => {
+      const requests = made({
+        sharedPrefix: { count: 4, tokens: 512, share: 0.3 },
+        sessions: { share: 0.5, turns: 5, thinkMs: 1000 }
+      })
+      const turns = new Map<string, number>()
+      for (const { session } of requests)
+        if (session !== undefined) turns.set(session, (turns.get(session) ?? 0) + 1)
+      // Of six requests one is alone, and five are turns.
+      const alone = requests.filter(({ session }) => session === undefined).length
+      expect(alone / requests.length).toBeWithin(0.15, 0.18)
+      expect(Math.max(...turns.values())).toBe(5)
+      const texts = requests.filter(({ blocks, session }) => session === undefined && (blocks[0] ?? 9) <= 8)
+      expect(texts.length / alone).toBeWithin(0.28, 0.32)
+      expect(new Set(texts.map(({ blocks }) => blocks[0])).size).toBe(4)
+    })
+  })
 })

@@ -410,6 +410,20 @@ describe("a sweep", () => {
     expect(sweepOf(backwards.toReversed())).toEqual(found)
   })
 
+  test("takes a goal for met that is met exactly", () => {
+    const [first] = searches({ ...options, seeds: [1], goal: 0.9 })
+    const searching = first!
+    let step = searching.next()
+    while (step.done !== true) {
+      const runs = step.value.map(({ speed }) => ({
+        figures: { goodput: speed <= 3 ? 0.9 : 0.8 },
+        limits: { requestsPerSecond: speed }
+      }))
+      step = searching.next(runs as unknown as ReadonlyArray<Run>)
+    }
+    expect(step.value.found).toMatchObject({ goodput: 0.9, speed: expect.closeTo(3, 1) })
+  })
+
   test("finds nothing where no speed is slow enough", () => {
     const impossible = { ...setting, targets: { ttftMs: 1, tpotMs: 1 } }
     const [first] = searches({ ...options, seeds: [1] })

@@ -227,9 +227,12 @@ const laws = [
           advance.call(replay, nowMs)
         })
         const dueMs = new Map<ReplayWorker, number>()
-        watch(replay, "order", (_, slot: number, afterMs: number) =>
+        const { crashes = [], scaling } = options
+        const waitsMs = [scaling?.coldStartMs, ...crashes.map(({ goneMs }) => goneMs)]
+        watch(replay, "order", (_, slot: number, afterMs: number) => {
+          expect(waitsMs).toContain(afterMs)
           dueMs.set(replay.workers[slot]!, nowOf(replay) + afterMs)
-        )
+        })
         watch(replay, "join", (_, worker: ReplayWorker) =>
           expect(nowOf(replay)).toBeCloseTo(dueMs.get(worker)! + options.networkMs!, 6)
         )

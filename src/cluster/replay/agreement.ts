@@ -35,6 +35,15 @@ export interface Agreement {
   readonly lost: ReadonlyArray<string>
 }
 
+/** A snapshot without the workers that were gone in the first one: a balancer shows them for a while. Those that have come back are there. */
+export const without = (first: BalancerSnapshot, snapshot: BalancerSnapshot): BalancerSnapshot => {
+  const gone = new Map(
+    first.workers.flatMap(({ incarnation, name, state }) => (state === "lost" ? [[name, incarnation]] : []))
+  )
+  const workers = snapshot.workers.filter(({ incarnation, name }) => gone.get(name) !== incarnation)
+  return { ...snapshot, workers }
+}
+
 /** Compares what the answers tell with what the workers counted between two snapshots, worker by worker and counter by counter. */
 export const agreement = (figures: Figures, before: BalancerSnapshot, after: BalancerSnapshot): Agreement => {
   const abandoned = attemptsAbandoned(after) - attemptsAbandoned(before)

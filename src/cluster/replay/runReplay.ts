@@ -11,7 +11,7 @@ import { write, Shell } from "../cli/Shell.ts"
 import { readAddress } from "../readAddress.ts"
 import { readTrace, saidOf } from "../readTrace.ts"
 import { SLOW_START_MS } from "../../policies/estimators/SlowStart.ts"
-import { agreement } from "./agreement.ts"
+import { agreement, without } from "./agreement.ts"
 import { comparison, type Comparison, pathOf } from "./comparison.ts"
 import { inVirtualTime, type LiveReplay, nudged } from "./inVirtualTime.ts"
 import { Journal, type Sent } from "./Journal.ts"
@@ -122,13 +122,15 @@ const modelChoice = Effect.fnUntraced(function* (
  * is gone by then are lost with it.
  */
 const counters = Effect.fnUntraced(function* (admin: AdminConnection) {
-  const before = yield* attempt(() => admin.snapshot())
+  const first = yield* attempt(() => admin.snapshot())
+  const before = without(first, first)
   return Effect.fnUntraced(function* (tally: Tally) {
     for (let waitedMs = 0; ; waitedMs += COUNTERS_POLL_MS) {
-      const after = yield* Effect.orElseSucceed(
+      const last = yield* Effect.orElseSucceed(
         attempt(() => admin.snapshot()),
         (): BalancerSnapshot => ({ ...before, workers: [] })
       )
+      const after = without(first, last)
       const isGone = after.workers.length === 0
       const figures = tally.figures((isGone ? before : after).workers.map(({ name }) => name))
       const found = agreement(figures, before, after)

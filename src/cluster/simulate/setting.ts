@@ -10,7 +10,6 @@ import { mostWorkers, worldFacts, type WorldFlags, worldOf, worldTexts } from ".
 
 /** What competes, on what. */
 export interface SettingFlags extends TrafficFlags, WorldFlags {
-  readonly kvTokens: number
   readonly policies: string
   readonly preset: PresetName
   /** In ms. */

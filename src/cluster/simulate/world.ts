@@ -14,6 +14,8 @@ import { type WeightFlags, weightsOf } from "./weights.ts"
 /** What is said of the workers and of the world around them. */
 export interface WorldFlags extends WeightFlags {
   readonly workers: number
+  /** Infinite where the engine says it. */
+  readonly kvTokens: number
   readonly networkMs: number
   readonly heartbeatMs: number
   /** Lists of what befalls workers. */
@@ -26,7 +28,7 @@ export interface WorldFlags extends WeightFlags {
   readonly coldStart: string | undefined
 }
 
-type SaidFlags = WorldFlags & Pick<TrafficFlags, "clients" | "closedLoop">
+type SaidFlags = WorldFlags & Pick<TrafficFlags, "clients" | "closedLoop" | "limit">
 
 /** How long a worker takes to start where nothing is said. */
 const COLD_START = "30s"
@@ -37,8 +39,10 @@ export const mostWorkers = ({ workers, workersMax = workers }: WorldFlags): numb
 
 /** What was said of it and is not usual, by the names of the flags. */
 export const worldFacts = (flags: SaidFlags): Readonly<Record<string, unknown>> => {
-  const { clients = Number.POSITIVE_INFINITY, closedLoop, coldStart, heartbeatMs, networkMs, scale } = flags
+  const { clients, closedLoop, coldStart, heartbeatMs, kvTokens, limit, networkMs, scale } = flags
   const said = {
+    limit: finite(limit),
+    kvTokens: finite(kvTokens),
     networkMs: networkMs === NETWORK_MS ? undefined : networkMs,
     heartbeatMs: heartbeatMs === HEARTBEAT_MS ? undefined : heartbeatMs,
     crash: flags.crash,
@@ -49,10 +53,14 @@ export const worldFacts = (flags: SaidFlags): Readonly<Record<string, unknown>> 
     coldStart: scale === undefined ? undefined : (coldStart ?? COLD_START),
     weights: flags.weights,
     closedLoop: closedLoop === true ? true : undefined,
-    clients: Number.isFinite(clients) ? clients : undefined
+    clients: finite(clients)
   }
   return Object.fromEntries(Object.entries(said).filter(([, value]) => value !== undefined))
 }
+
+/** A flag that is infinite where it is not given. */
+const finite = (count = Number.POSITIVE_INFINITY): number | undefined =>
+  Number.isFinite(count) ? count : undefined
 
 /** The same, as it was said. */
 export const worldTexts = (flags: SaidFlags): ReadonlyArray<string> =>

@@ -38,6 +38,8 @@ export interface Received {
   readonly attempt: number
   readonly epoch: number
   readonly model: number
+  /** Of an ASSIGN. */
+  readonly timeoutMs: number
   readonly a: number
   readonly b: number
   readonly c: number
@@ -180,6 +182,7 @@ export class Peer {
         attempt: readU16(bytes, header + At.attempt),
         epoch: readU32(bytes, header + At.epoch),
         model: type === Type.assign ? readU16(bytes, header + At.model) : 0,
+        timeoutMs: type === Type.assign ? readU32(bytes, header + At.timeoutMs) : 0,
         a: readU32(bytes, header + At.a),
         b: readU32(bytes, header + At.b),
         c: readU32(bytes, header + At.c),
@@ -206,6 +209,7 @@ export interface VirtualNodeOptions {
   readonly retryBudget?: number
   readonly placement?: (made: Placement) => Placement
   readonly batching?: string
+  readonly faultsEnabled?: boolean
 }
 
 /** A balancer process without sockets and clocks: links, pool managers and the balancer actor as they are, on virtual time. */
@@ -353,6 +357,6 @@ export const hostOptions = (
     requestTimeoutMs: 60_000,
     attemptsMax: 3,
     retryBudget: options.retryBudget ?? 0.1,
-    faultsEnabled: true
+    faultsEnabled: options.faultsEnabled ?? true
   }
 }

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
 import type { Ending } from "../../../src/client/index.ts"
-import { type Agreement, agreement } from "../../../src/cluster/replay/agreement.ts"
+import { type Agreement, agreement, without } from "../../../src/cluster/replay/agreement.ts"
 import { comparison, type Comparison, pathOf } from "../../../src/cluster/replay/comparison.ts"
 import { Journal, type Seen } from "../../../src/cluster/replay/Journal.ts"
 import { imbalance } from "../../../src/structures/imbalance.ts"
@@ -252,6 +252,21 @@ describe("agreement", () => {
 
   test("counts what happened since the first snapshot", () => {
     expect(agreement(figures, before, snapshot(1, full))).toEqual(agreed)
+  })
+
+  test("leaves out who was gone before it began, unless it came back", () => {
+    const [ready] = before.workers
+    const gone = { ...ready!, name: "b", state: "lost" as const, load: { ...idleLoad, requestsDone: 7 } }
+    const first = snapshot(1, {}, { workers: [ready!, gone] })
+    const namesIn = ({ workers }: BalancerSnapshot) => workers.map(({ name }) => name)
+    expect(namesIn(without(first, first))).toEqual(["a"])
+    const later = { ...ready!, state: "lost" as const }
+    expect(namesIn(without(first, snapshot(1, {}, { workers: [later, gone] })))).toEqual(["a"])
+    const back = { ...gone, state: "ready" as const, incarnation: 9 }
+    const again = without(first, snapshot(1, {}, { workers: [later, back] }))
+    expect(namesIn(again)).toEqual(["a", "b"])
+    const lostAgain = snapshot(1, {}, { workers: [{ ...back, state: "lost" }] })
+    expect(namesIn(without(first, lostAgain))).toEqual(["b"])
   })
 
   test("says of whom the counts were lost, and still finds more than can be", () => {
