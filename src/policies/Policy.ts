@@ -70,7 +70,7 @@ export type OptionValues<Specs extends OptionSpecs> = { readonly [Name in keyof 
 
 /** What is known about a policy without making it. All texts are shown to users. */
 export interface PolicyFacts {
-  /** As written in a config: kebab-case, unique within its decision point. */
+  /** As written in a config: kebab-case, unique among all policies, which `simulate` takes by name alone. */
   readonly name: string
   /** What it is for, in one sentence. */
   readonly summary: string

@@ -1,15 +1,33 @@
 import { describe, expect, test } from "bun:test"
+import * as fc from "fast-check"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { contendersOf } from "../../src/cluster/simulate/contenders.ts"
+import { configured, contendersOf } from "../../src/cluster/simulate/contenders.ts"
 import { generatedTraffic } from "../../src/cluster/simulate/generated.ts"
+import { catalogue } from "../../src/cluster/catalogue.ts"
+import type { PolicyDescription } from "../../src/domain/config/pipeline.ts"
+import { resolveConfig } from "../../src/domain/config/resolveConfig.ts"
 import { choiceOf, makePipeline, pipelines } from "../../src/policies/pipelines.ts"
-import { placements, rivals } from "../../src/policies/registry.ts"
+import {
+  admissions,
+  batchings,
+  orderings,
+  placements,
+  rescues,
+  rivals,
+  scalings
+} from "../../src/policies/registry.ts"
+import { replay } from "../../src/simulator/replay/Replay.ts"
 import { measureNames } from "../../src/simulator/report/measures.ts"
 import type { TenantTokens } from "../../src/simulator/report/plots.ts"
 import { makeRng } from "../../src/structures/Rng.ts"
+import { replays } from "../support/replays.ts"
 import { root } from "../support/repository.ts"
 import { run } from "./support/commands.ts"
+
+/** What is wrong with a preset that is no base. */
+const WHOLE =
+  "default is a whole pipeline: it comes first, without options, and policies behind it replace what it has, as in default+power-of-two:d=3."
 
 const targets = { ttftMs: 2000, tpotMs: 50 }
 
@@ -58,21 +76,162 @@ describe("a list of policies", () => {
     expect(one!.pipeline.placement.options).toEqual({ returnAfter: 90_000 })
   })
 
+  /** The names of policies as a pipeline has them, with nothing said but the names. */
+  const choices = (names: ReadonlyArray<string>) => names.map((policy) => ({ policy, options: {} }))
+
+  test("replaces what the base has of a kind by what is named of it", () => {
+    const { batching, rescue } = choiceOf(pipelines.slo)
+    const [one, other] = named(
+      "slo + shortest-job+queue-bounds:maxQueued=64+least-work+kv-headroom,steal+arrival"
+    )
+    expect(one).toEqual({
+      name: "slo+shortest-job+queue-bounds:maxQueued=64+least-work+kv-headroom",
+      pipeline: {
+        admission: [{ policy: "queue-bounds", options: { maxQueued: 64 } }, ...choices(["kv-headroom"])],
+        ordering: { policy: "shortest-job", options: {} },
+        batching,
+        placement: { policy: "least-work", options: {} },
+        rescue,
+        pendingTokensMax: 32_768
+      }
+    })
+    const [base] = named("default")
+    expect(other!.pipeline).toEqual({
+      ...base!.pipeline,
+      ordering: { policy: "arrival", options: {} },
+      rescue: choices(["steal"])
+    })
+  })
+
+  test("may have a + in a number", () => {
+    const [one] = named("power-of-two:d=0.2e+1+steal")
+    expect(one!.pipeline.placement.options).toEqual({ d: 2 })
+    expect(one!.pipeline.rescue).toEqual(choices(["steal"]))
+  })
+
+  test("has groups, which stand for each of their members, and are multiplied", () => {
+    const namesOf = (list: string) => named(list).map(({ name }) => name)
+    const groups = { admissions, batchings, orderings, placements, rescues }
+    for (const [group, entries] of Object.entries(groups))
+      expect(namesOf(group)).toEqual(entries.map(({ name }) => name))
+    expect(namesOf("presets")).toEqual(Object.keys(pipelines))
+    expect(namesOf("all")).toEqual(namesOf("presets,placements,rivals"))
+    expect(namesOf("slo+rescues")).toEqual(rescues.map(({ name }) => `slo+${name}`))
+    expect(named("orderings+batchings")).toHaveLength(orderings.length * batchings.length)
+  })
+
+  test("has one name for each policy, preset and group", () => {
+    const policies = [admissions, orderings, batchings, placements, rivals, rescues, scalings]
+    const groups = ["admissions", "orderings", "batchings", "placements", "rivals", "rescues", "all"]
+    const names = [
+      ...policies.flat().map(({ name }) => name),
+      ...[...groups, "presets", "config", ...Object.keys(pipelines)]
+    ]
+    expect(names.filter((name, i) => names.indexOf(name) < i)).toEqual([])
+  })
+
+  test("of any policies is the pipeline that they name, which replays with nothing broken", () => {
+    const anyOf = (entries: ReadonlyArray<PolicyDescription>) =>
+      fc.constantFrom(...entries.map(({ name }) => name))
+    const someOf = (entries: ReadonlyArray<PolicyDescription>, maxLength = 1) =>
+      fc.uniqueArray(anyOf(entries), { maxLength })
+    const parts = fc.record({
+      base: fc.constantFrom(undefined, ...(Object.keys(pipelines) as ReadonlyArray<keyof typeof pipelines>)),
+      admission: someOf(admissions, 4),
+      ordering: someOf(orderings),
+      batching: someOf(batchings),
+      placement: someOf([...placements, ...rivals]),
+      rescue: someOf(rescues, 5),
+      from: fc.nat(10)
+    })
+    fc.assert(
+      fc.property(parts, replays, ({ base, from, ...kinds }, options) => {
+        const all = Object.values(kinds).flat()
+        const policies = [...all.slice(from), ...all.slice(0, from)]
+        fc.pre(base !== undefined || policies.length > 0)
+        const name = [...(base === undefined ? [] : [base]), ...policies].join("+")
+        const [one] = named(name)
+        const preset = choiceOf(pipelines[base ?? "default"])
+        const isOf = (kind: keyof typeof kinds) => policies.filter((policy) => kinds[kind].includes(policy))
+        const namesOf = (choice: ReadonlyArray<{ readonly policy: string }>) =>
+          choice.map(({ policy }) => policy)
+        for (const kind of ["admission", "ordering", "batching", "placement", "rescue"] as const) {
+          const wanted = isOf(kind).length > 0 ? isOf(kind) : namesOf([preset[kind]].flat())
+          expect(namesOf([one!.pipeline[kind]].flat())).toEqual(wanted)
+        }
+        expect(one!.pipeline.pendingTokensMax).toBe(preset.pendingTokensMax)
+        replay({ ...options, pipeline: one!.pipeline })
+      }),
+      { numRuns: 150 }
+    )
+  })
+
+  test("takes the pipeline of a configuration, whose admissions are told what nobody wrote", () => {
+    const layer = {
+      values: {
+        pipeline: {
+          preset: "fair",
+          admission: [
+            { policy: "slo-feasible", itl: "70ms" },
+            { policy: "queue-bounds", maxQueued: 9 }
+          ],
+          rescue: []
+        }
+      },
+      origin: () => "file"
+    }
+    const resolved = resolveConfig(catalogue, [layer], true)
+    if (resolved._tag === "Invalid") throw new Error(JSON.stringify(resolved.problems))
+    const config = configured({ ...resolved, file: "file" })
+    const found = contendersOf("config,config+least-work", "default", targets, config)
+    const { ordering, batching, placement, pendingTokensMax } = choiceOf(pipelines.fair)
+    const pipeline = {
+      admission: [
+        { policy: "slo-feasible", options: { ttft: 2000, itl: 70 } },
+        { policy: "queue-bounds", options: { maxQueued: 9 } }
+      ],
+      ordering,
+      batching,
+      placement,
+      rescue: [],
+      pendingTokensMax
+    }
+    expect(found).toMatchObject([
+      { name: "config", pipeline },
+      { name: "config+least-work", pipeline: { ...pipeline, placement: { policy: "least-work" } } }
+    ])
+  })
+
   test.each([
-    [
-      "leest-work",
-      '"leest-work" is no placement, rival, preset or group of these. Did you mean "least-work"?'
-    ],
-    [
-      "xyzzy",
-      '"xyzzy" is no placement, rival, preset or group of these. `bun run policies list` shows them all.'
-    ],
-    ["", '"" is no placement, rival, preset or group of these. `bun run policies list` shows them all.'],
+    ["leest-work", '"leest-work" is no policy, preset or group. Did you mean "least-work"?'],
+    ["xyzzy", '"xyzzy" is no policy, preset or group. `bun run policies list` shows them all.'],
+    ["", '"" is no policy, preset or group. `bun run policies list` shows them all.'],
     [
       "power-of-two:d=2,d=3",
-      '"d=3" is no placement, rival, preset or group of these. An option follows the name of its policy behind a colon, as in power-of-two:d=3.'
+      '"d=3" is no policy, preset or group. An option follows the name of its policy behind a colon, as in power-of-two:d=3.'
     ],
-    ["default:d=2", "default is a preset, which has no options of its own: name a placement."],
+    ["default:d=2", WHOLE],
+    ["steal+default", WHOLE],
+    ["default+default", WHOLE],
+    ["constructor", '"constructor" is no policy, preset or group. `bun run policies list` shows them all.'],
+    ["config+steal", "config is the pipeline of a configuration file: name the file with --config."],
+    ["steal+queue-driven", "queue-driven says how many workers there are: give it to --scale."],
+    [
+      "steal+random+hedge+dynamo-kv",
+      "dynamo-kv is a second placement beside random, and a pipeline has one: put a comma between what is to be compared."
+    ],
+    [
+      "slo+arrival+priority",
+      "priority is a second ordering beside arrival, and a pipeline has one: put a comma between what is to be compared."
+    ],
+    [
+      "none+window",
+      "window is a second batching beside none, and a pipeline has one: put a comma between what is to be compared."
+    ],
+    ["random+", '"" is no policy, preset or group. `bun run policies list` shows them all.'],
+    ["random+hegde", '"hegde" is no policy, preset or group. Did you mean "hedge"?'],
+    ["random+2", '"random+2" is no policy, preset or group. Did you mean "random"?'],
+    ["placements+orderings+admissions", "More than 1000 pipelines are named: leave out a group."],
     ["random:d=2", 'random has no option "d". It has none.'],
     ["power-of-two:e=2", 'power-of-two has no option "e". Did you mean "d"?'],
     ["power-of-two:d=99", "Option d of power-of-two must be at most 16."],
@@ -82,10 +241,7 @@ describe("a list of policies", () => {
       "sticky-rehoming:returnAfter=soon",
       "Option returnAfter of sticky-rehoming must be a length of time, as in 30s, 500ms or 2m."
     ],
-    [
-      "random,,random",
-      '"" is no placement, rival, preset or group of these. `bun run policies list` shows them all.'
-    ]
+    ["random,,random", '"" is no policy, preset or group. `bun run policies list` shows them all.']
   ])("%j is refused with what to do", (list, problem) => {
     expect(contendersOf(list, "default", targets)).toBe(problem)
   })
@@ -299,6 +455,35 @@ describe("simulate", () => {
     expect((await run(["simulate", ...slow])).out).not.toContain("worker h")
   })
 
+  test("takes the pipeline of a configuration wherever it replays", async () => {
+    const config = ["--config", "test/fixtures/pipeline.json"]
+    const mine = [...traffic, ...config, "--policies", "config,config+random"]
+    const threads = mine.with(mine.indexOf("--jobs") + 1, "2")
+    const [table, other] = [await run(["simulate", ...mine]), await run(["simulate", ...threads])]
+    expect(table.out).toMatch(
+      /; base pipeline "default"; --config test\/fixtures\/pipeline\.json; one seed\n/
+    )
+    expect(other.out).toBe(table.out)
+    const { config: file, results } = JSON.parse((await run(["simulate", ...mine, "--json"])).out)
+    expect(file).toBe("test/fixtures/pipeline.json")
+    const same = "simple+shortest-job+hedge:after=30ms,simple+shortest-job+hedge:after=30ms+random"
+    const parts = JSON.parse((await run(["simulate", ...traffic, "--policies", same, "--json"])).out)
+    expect(results).toEqual(
+      parts.results.map((result: object, i: number) => ({
+        ...result,
+        policy: ["config", "config+random"][i]
+      }))
+    )
+    const environment = { PARALLAX_PIPELINE_PLACEMENT_POLICY: "random" }
+    const random = JSON.parse((await run(["simulate", ...mine, "--json"], environment)).out)
+    expect(random.results[0]).toEqual({ ...results[1], policy: "config" })
+    expect((await run(["simulate", ...mine, "--csv"])).out).toMatch(/^policy,config\+random,/m)
+    expect((await run(["simulate", "sweep", ...mine])).out).toMatch(/^config\+random +\d/m)
+    expect((await run(["simulate", ...mine, "--explain", "9"])).out).toMatch(
+      /^Request 9 of .*, under "config"\n/
+    )
+  })
+
   test("has clients of recorded traffic wait, who come on time where nobody is slow", async () => {
     const args = ["simulate", "--trace", "test/fixtures/small.jsonl", "--workers", "8", "--warm-up", "0"]
     const both = [[], ["--closed-loop"]].map((more) =>
@@ -334,7 +519,16 @@ describe("simulate", () => {
     ["--generate rate=1 --trace x", /^--trace and --generate both say what the traffic is/],
     ["--generate rate=1 --json --csv", /^--json and --csv are two formats/],
     ["--trace absent.jsonl", /^absent\.jsonl cannot be read: /],
-    ["--generate rate=1 --policies nearest", /^--policies: "nearest" is no placement/],
+    ["--generate rate=1 --policies nearest", /^--policies: "nearest" is no policy, preset or group/],
+    ["--generate rate=1 --policies config", /^--policies: config is .*: name the file with --config\.\n$/],
+    [
+      "--generate rate=1 --config x.json --policies config",
+      /^x\.json does not exist\. Give --config the path/
+    ],
+    [
+      "--generate rate=1 --config test/fixtures/pipeline.json",
+      /^--config is for --policies: name config there, as in --policies config,default\.\n$/
+    ],
     ["--generate speed=1", /^--generate: "speed" is no setting/],
     ["--generate rate=1 --engine 9b", /^Invalid value for flag --engine: "9b"\. Expected: .*8b-h100/],
     [

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test"
+import * as fc from "fast-check"
 import { presets } from "../../src/engines/simulated/CostModel.ts"
 import { choiceOf, type PipelineChoice, pipelines } from "../../src/policies/pipelines.ts"
 import { generateTraffic } from "../../src/simulator/replay/generate.ts"
@@ -11,7 +12,7 @@ import { escaped } from "../../src/simulator/report/page/html.ts"
 import { comparisonPage, type Provenance, sweepPage } from "../../src/simulator/report/page/pages.ts"
 import { runnerOf } from "../../src/simulator/report/Study.ts"
 import { searches, sweepOf } from "../../src/simulator/report/sweep.ts"
-import { sweepTableOf, type Table, tableOf } from "../../src/simulator/report/table.ts"
+import { sweepTableOf, type Table, tableOf, tableText, titleLines } from "../../src/simulator/report/table.ts"
 import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
 import { conclude } from "../support/studies.ts"
 
@@ -138,7 +139,7 @@ const laws = [
         ])
         for (const title of titles) expect(page).toContain(`<h2>${title}</h2>`)
         for (const { title } of table.policies)
-          expect(textOf(page.slice(page.indexOf("<svg"))).includes(clean(title).slice(0, 20))).toBe(true)
+          expect(textOf(page.slice(page.indexOf("<svg"))).includes(clean(title).slice(0, 16))).toBe(true)
       })
   }
 ]
@@ -190,6 +191,35 @@ test("so many policies that lines could not be told apart are drawn up to the be
   const drawn = page.slice(page.indexOf("<svg"))
   expect(drawn).toContain(">policy 13<")
   expect(drawn).not.toContain(">policy 12<")
+})
+
+test("long names go on below in the table, and are told apart by their line of it where they are drawn", async () => {
+  const begin = "simple+queue-bounds:maxQueued=64"
+  const named = (more: string) => ({ ...comparison.results[0]!, policy: `${begin}+kv-headroom${more}` })
+  const results = [named("+hedge"), named("+steal")]
+  const page = await comparisonPage({ ...comparison, results }, targets, provenance)
+  for (const end of ["hedge", "steal"])
+    expect(page).toContain(`<th scope="row">${begin}\n+kv-headroom+${end}</th>`)
+  const sweeping = {
+    ...sweep,
+    results: sweep.results.map((one, i) => ({ ...one, found: { ...one.found, ...results[i] } }))
+  }
+  for (const drawn of [page.slice(page.indexOf("<svg")), JSON.stringify(sweepCharts(sweeping, 0.9))])
+    for (const label of ["1: simple+queue-bounds", "2: simple+queue-bounds"]) expect(drawn).toContain(label)
+  expect(tableText(tableOf({ ...comparison, results }))).toMatch(
+    /^simple\+queue-bounds:maxQueued=64 +\d.*\n\+kv-headroom\+hedge +±.*\nsimple/m
+  )
+})
+
+test("a title on lines is the title, of lines that are short or of one part", () => {
+  const part = fc.stringMatching(/^[a-z:=.0-9-]{1,50}$/)
+  fc.assert(
+    fc.property(fc.array(part, { minLength: 1 }), (parts) => {
+      const lines = titleLines(parts.join("+"))
+      expect(lines.join("")).toBe(parts.join("+"))
+      for (const line of lines) expect(line.length <= 40 || !/.\+\D/.test(line)).toBe(true)
+    })
+  )
 })
 
 test("requests that come all at once have no rate, and are not drawn", async () => {

@@ -109,15 +109,16 @@ const setting = {
   ),
   policies: Flag.String("policies").pipe(
     Flag.withDescription(
-      "What to compare, separated by commas: presets, placements and rivals by name, options behind it (power-of-two:d=3), or the groups presets, placements, rivals, all. Default: default,round-robin,least-connections,prefix-locality."
+      "What to compare, separated by commas: pipelines, each a preset, or config for that of --config, or none for that of --preset; then policies that replace what it has, with + between and options behind the name (slo+power-of-two:d=3+hedge). Groups stand for all of a kind: presets, admissions, orderings, batchings, placements, rivals, rescues; all is presets, placements and rivals. Default: default,round-robin,least-connections,prefix-locality."
     ),
     Flag.withMetavar("names"),
     Flag.withDefault("default,round-robin,least-connections,prefix-locality")
   ),
   preset: Flag.Literals("preset", presetNames).pipe(
-    Flag.withDescription("Pipeline that placements and rivals run in. Default: default."),
+    Flag.withDescription("Pipeline that policies run in where --policies names none. Default: default."),
     Flag.withDefault("default" as const)
   ),
+  config: textFlag("config", "Configuration file whose pipeline config stands for in --policies.", "path"),
   sloTtft: timeFlag("slo-ttft", "Target for the time to the first token. Default: 5s.", 5000),
   sloTpot: timeFlag("slo-tpot", "Target for the time per further token. Default: 100ms.", 100),
   warmUp: share(
@@ -215,6 +216,11 @@ export const simulateCommand = Command.make(
       command:
         "bun run simulate --trace test/fixtures/conversations.jsonl.gz --speed 2 --policies all --json",
       description: "A recorded trace, twice as fast, under everything there is"
+    },
+    {
+      command:
+        "bun run simulate --generate rate=30,prompt=2000 --config cluster.config.ts --policies config,config+placements",
+      description: "The pipeline of a configuration, and each placement in it"
     },
     {
       command: "bun run simulate --generate rate=40,prompt=3000,shared=0.7 --policies default --explain 300",

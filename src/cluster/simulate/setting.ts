@@ -4,7 +4,9 @@ import type { Targets } from "../../simulator/report/bounds.ts"
 import type { Competition, Setting } from "../../simulator/report/ground.ts"
 import { counted } from "../../structures/counted.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
-import { contendersOf, type PresetName, referenceOf } from "./contenders.ts"
+import type { Shell } from "../cli/Shell.ts"
+import { loadConfig } from "../loadConfig.ts"
+import { configured, contendersOf, isOfConfig, type PresetName, referenceOf } from "./contenders.ts"
 import type { TrafficFlags } from "./traffic.ts"
 import { mostWorkers, worldFacts, type WorldFlags, worldOf, worldTexts } from "./world.ts"
 
@@ -12,6 +14,8 @@ import { mostWorkers, worldFacts, type WorldFlags, worldOf, worldTexts } from ".
 export interface SettingFlags extends TrafficFlags, WorldFlags {
   readonly policies: string
   readonly preset: PresetName
+  /** A configuration file. */
+  readonly config?: string | undefined
   /** In ms. */
   readonly sloTtft: number
   readonly sloTpot: number
@@ -44,23 +48,30 @@ export const settingOf = Effect.fnUntraced(function* (
 })
 
 /** What they say of policies. */
-export const competitionOf = (flags: SettingFlags): Effect.Effect<Competition, CliFailure> => {
-  const { policies, preset } = flags
+export const competitionOf = Effect.fnUntraced(function* (
+  flags: SettingFlags
+): Effect.fn.Return<Competition, CliFailure, Shell> {
+  const { config: file, policies, preset } = flags
   const targets = targetsOf(flags)
-  const contenders = contendersOf(policies, preset, targets)
-  if (typeof contenders === "string") return misused(`--policies: ${contenders}`)
-  return Effect.succeed({ contenders, reference: referenceOf(preset, targets), seeds: seedsOf(flags) })
-}
+  // Nothing listens here.
+  const config = file === undefined ? undefined : configured(yield* loadConfig({ file, insecure: true }))
+  const contenders = contendersOf(policies, preset, targets, config)
+  if (typeof contenders === "string") return yield* misused(`--policies: ${contenders}`)
+  if (config !== undefined && !contenders.some(isOfConfig))
+    return yield* misused("--config is for --policies: name config there, as in --policies config,default.")
+  return { contenders, reference: referenceOf(preset, targets), seeds: seedsOf(flags) }
+})
 
 /** All of it, as a report repeats it. */
 export const factsOf = (flags: SettingFlags): object => {
-  const { engine, generate, preset, trace, warmUp, workers } = flags
+  const { config, engine, generate, preset, trace, warmUp, workers } = flags
   return {
     trace: trace ?? generate,
     workers,
     world: worldFacts(flags),
     engine,
     preset,
+    ...(config === undefined ? {} : { config }),
     slo: targetsOf(flags),
     warmUp,
     seeds: seedsOf(flags)
@@ -69,13 +80,14 @@ export const factsOf = (flags: SettingFlags): object => {
 
 /** Who serves, and what is in time. */
 export const settingText = (flags: SettingFlags): string => {
-  const { engine, preset, seeds, sloTpot, sloTtft, workers } = flags
+  const { config, engine, preset, seeds, sloTpot, sloTtft, workers } = flags
   const most = mostWorkers(flags)
   return [
     `${most > workers ? `${workers} to ${most} workers` : counted(workers, "worker")} ${engine}`,
     ...worldTexts(flags),
     `targets: TTFT ${sloTtft} ms, TPOT ${sloTpot} ms`,
-    `placements run in the pipeline "${preset}"`,
+    `base pipeline "${preset}"`,
+    ...(config === undefined ? [] : [`--config ${config}`]),
     seeds === 1 ? "one seed" : `${seeds} seeds`
   ].join("; ")
 }

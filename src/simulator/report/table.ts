@@ -31,6 +31,10 @@ export interface Table {
   readonly limits: ReadonlyArray<TableRow>
 }
 
+/** A title on lines of up to 40 characters, or as many as a part has that is longer: a line begins where `+` joins two parts of a name. */
+export const titleLines = (title: string): ReadonlyArray<string> =>
+  title.match(/.{1,40}(?=\+\D|$)|.+?(?=\+\D|$)/gs) ?? [title]
+
 export const tableOf = ({ bounds, results }: Comparison): Table => {
   const { alone, capacity, sharedCache } = bounds
   const names = measuredIn(sharedCache.estimates).filter((name) =>
@@ -118,9 +122,14 @@ const cellOf = (name: MeasureName, estimate: Estimate | undefined, best: string 
 }
 
 const linesOf = ({ cells, title }: TableRow): ReadonlyArray<Row> => {
-  const means = [title, ...cells.map(({ best, mean }) => `${mean}${best ? "*" : " "}`)]
-  const spreads = ["", ...cells.map(({ spread }) => `${spread} `)]
-  return cells.some(({ spread }) => spread !== "") ? [means, spreads] : [means]
+  const means = cells.map(({ best, mean }) => `${mean}${best ? "*" : " "}`)
+  const spreads = cells.map(({ spread }) => `${spread} `)
+  const figures = cells.some(({ spread }) => spread !== "") ? [means, spreads] : [means]
+  const titles = titleLines(title)
+  return Array.from({ length: Math.max(titles.length, figures.length) }, (_, line) => [
+    titles[line] ?? "",
+    ...(figures[line] ?? cells.map(() => ""))
+  ])
 }
 
 const show = (name: MeasureName, value: number | undefined): string =>

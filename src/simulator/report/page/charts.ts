@@ -32,6 +32,8 @@ const DASHES = [
   [6, 2, 2, 2, 2, 2]
 ]
 
+/** What legends have room for. */
+const LABEL_LENGTH = 27
 const WIDTH = 640
 const HEIGHT = 260
 
@@ -48,9 +50,13 @@ const bestOf = <One>(
   return all.filter((one) => best.has(one))
 }
 
+/** What a policy is called in drawings: its name, or where that is long its line of the table, and how its name begins. */
+const labelOf = (name: string, index: number): string =>
+  name.length <= LABEL_LENGTH ? name : `${index + 1}: ${name.slice(0, LABEL_LENGTH - 5)}…`
+
 /** How policies compare. Without plots in the results, their figures only. */
 export const comparisonCharts = ({ bounds, results }: Comparison, targets: Targets): ReadonlyArray<Chart> => {
-  const drawn = drawnOf(results)
+  const drawn = drawnOf(results.map((result, i) => ({ ...result, policy: labelOf(result.policy, i) })))
   const plotted = drawn.flatMap(({ plots, policy }) => (plots === undefined ? [] : [{ policy, plots }]))
   const { alone, capacity, sharedCache } = bounds
   return [
@@ -216,7 +222,11 @@ const fairness = (plotted: ReadonlyArray<Plotted>): ReadonlyArray<Chart> => {
 
 /** How goodput falls with the load: each trial of a sweep is a point. */
 export const sweepCharts = ({ bounds, results }: Sweep, goal: number): ReadonlyArray<Chart> => {
-  const best = bestOf(results, DRAWN_MAX - 1, ({ found }) => found.speed)
+  const labelled = results.map(({ found, trials }, i) => ({
+    found: { ...found, policy: labelOf(found.policy, i) },
+    trials
+  }))
+  const best = bestOf(labelled, DRAWN_MAX - 1, ({ found }) => found.speed)
   const drawn = [...best, bounds.bound].map((search) => ({
     policy: search.found.policy,
     trials: search.trials.toSorted((a, b) => a.speed - b.speed)

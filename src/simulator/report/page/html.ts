@@ -89,7 +89,7 @@ table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabula
 caption { text-align: left; padding: .2rem 0 .4rem }
 th, td { padding: .25rem .5rem; text-align: right; white-space: nowrap; vertical-align: top; overflow-wrap: normal }
 thead th { border-bottom: 2px solid var(--line) }
-tbody th, thead th:first-child { text-align: left; font-weight: 600 }
+tbody th, thead th:first-child { text-align: left; font-weight: 600; white-space: pre }
 tbody tr { border-bottom: 1px solid var(--soft) }
 tbody + tbody { border-top: 2px solid var(--line) }
 td small { display: block }

@@ -4,7 +4,7 @@ import type { Comparison } from "../compare.ts"
 import { measuredIn, measures } from "../measures.ts"
 import type { Plots } from "../plots.ts"
 import type { Sweep } from "../sweep.ts"
-import { type Cell, sweepTableOf, type Table, tableOf } from "../table.ts"
+import { type Cell, sweepTableOf, type Table, tableOf, titleLines } from "../table.ts"
 import { type Chart, comparisonCharts, drawnOf, sweepCharts } from "./charts.ts"
 import { type HtmlCell, type HtmlTable, type Page, pageOf } from "./html.ts"
 import { svgOf } from "./svgOf.ts"
@@ -114,7 +114,10 @@ const htmlTable = ({ head, limits, policies }: Table, lost: ReadonlyArray<string
       "The best of a column is in bold, with a star. Below the policies what nobody can beat, and a reference.",
     head: [title, LOST, ...columns],
     groups: [
-      policies.map((row, i) => [row.title, { text: lost[i]! }, ...row.cells.map(htmlCell)] as const),
+      policies.map(
+        (row, i) =>
+          [titleLines(row.title).join("\n"), { text: lost[i]! }, ...row.cells.map(htmlCell)] as const
+      ),
       limits.map((row) => [row.title, { text: "" }, ...row.cells.map(htmlCell)] as const)
     ]
   }
