@@ -6,6 +6,7 @@ import {
   chunks,
   decodeStepMs,
   externalityMs,
+  lastingMs,
   leavingShare,
   prefillMs,
   roomMs,
@@ -40,6 +41,8 @@ export class CompletionCosts {
   mostCached = 0
   /** By slot, of the workers that were asked about last: what a decode step takes. */
   stepMs = new Float64Array(0)
+  /** What computing the prompt there takes, but for what is cached. */
+  ownMs = new Float64Array(0)
   /** And what of the cost would be saved if as much of the prompt were cached there as where most is. */
   copyMs = new Float64Array(0)
   private costMs = new Float64Array(0)
@@ -72,10 +75,12 @@ export class CompletionCosts {
     if (inFlight.length > this.costMs.length) {
       this.costMs = grow(this.costMs, inFlight.length - 1, floats)
       this.stepMs = grow(this.stepMs, inFlight.length - 1, floats)
+      this.ownMs = grow(this.ownMs, inFlight.length - 1, floats)
       this.copyMs = grow(this.copyMs, inFlight.length - 1, floats)
     }
     const { absorbedMs, chunkTokens, copyMs, costMs, externality } = this
     const decodeMs = this.stepMs
+    const prefills = this.ownMs
     const { promptTokens } = request
     const cachedTokens = pool.cachedTokens(request)
     const allTokens = promptTokens + outputTokens
@@ -97,6 +102,7 @@ export class CompletionCosts {
       const ownMs = tokenMs * n + attentionMs * n * (cached + n / 2)
       const stepMs = baseMs[worker]! + sequenceMs * (others - prefilling[worker]!) + contextMs * held
       decodeMs[worker] = stepMs
+      prefills[worker] = ownMs
       const ownSteps = chunks(n, chunkTokens)
       const steps = (others > 0 ? 1 : 0) + ownSteps
       let aheadMs = 0
@@ -108,18 +114,16 @@ export class CompletionCosts {
       if (held + allTokens > kvCapacityTokens[worker]! || others >= maxSequences[worker]!)
         aheadMs += leavingShare(workers, worker, promptTokens, cached, outputTokens) * outputTokens * stepMs
       const againMs = again * (tokenMs + attentionMs * (cached + again / 2))
-      const lastingMs = (ownMs * ownMs) / (ownMs + absorbedMs)
+      const lastsMs = lastingMs(ownMs, absorbedMs)
       costMs[worker] =
-        aheadMs + ownMs + steps * stepMs + externality * others * (againShare * againMs + lastingMs)
+        aheadMs + ownMs + steps * stepMs + externality * others * (againShare * againMs + lastsMs)
       copyMs[worker] = 0
       if (again === 0) continue
       const leastMs = ownMs - againMs
       copyMs[worker] =
         againMs +
         (ownSteps - leastSteps) * stepMs +
-        externality *
-          others *
-          (againShare * againMs + lastingMs - (leastMs * leastMs) / (leastMs + absorbedMs))
+        externality * others * (againShare * againMs + lastsMs - lastingMs(leastMs, absorbedMs))
     }
     return costMs
   }

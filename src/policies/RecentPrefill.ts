@@ -10,7 +10,7 @@ const REBASE = 20
  */
 export class RecentPrefill {
   /** By worker, times `factor` what counts; 0 beyond its end. */
-  sums = new Float64Array(0)
+  private sums = new Float64Array(0)
   private readonly memoryMs: number
   private asOfMs = 0
   /** The last factor, and of when: many ask at one moment. */
@@ -22,7 +22,7 @@ export class RecentPrefill {
   }
 
   /** `nowMs` never decreases. */
-  factor(nowMs: number): number {
+  private factor(nowMs: number): number {
     if (nowMs !== this.lastMs) {
       this.lastFactor = Math.exp((this.asOfMs - nowMs) / this.memoryMs)
       this.lastMs = nowMs
@@ -30,12 +30,14 @@ export class RecentPrefill {
     return this.lastFactor
   }
 
-  /** Ms of it at one worker. */
-  at(worker: number, nowMs: number): number {
-    return worker < this.sums.length ? this.sums[worker]! * this.factor(nowMs) : 0
+  /** The share of its time that a worker was given prefill for; at most 1. */
+  shareAt(worker: number, nowMs: number): number {
+    return worker < this.sums.length
+      ? Math.min(1, (this.sums[worker]! * this.factor(nowMs)) / this.memoryMs)
+      : 0
   }
 
-  /** The share of their time that the workers slots[0 .. count) were given prefill for, on average; at most 1. */
+  /** The share of all the time of the workers slots[0 .. count) that they were given prefill for; at most 1. */
   share(slots: Int32Array, count: number, nowMs: number): number {
     let sum = 0
     for (let i = 0; i < count; i++) sum += slots[i]! < this.sums.length ? this.sums[slots[i]!]! : 0

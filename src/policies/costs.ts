@@ -154,9 +154,18 @@ export const occupancyMs = (
   decodeMs(workers, worker, promptTokens, outputTokens)
 
 /**
+ * What an answer does not absorb of a delay by others' prefill: an eighth where that takes `absorbedMs`, and much less where it is shorter,
+ * for an answer has time to spare as long as its tokens come faster than they must.
+ */
+export const lastingMs = (ownMs: number, absorbedMs: number): number => {
+  const share = ownMs / (ownMs + absorbedMs)
+  return ownMs * share * share * share
+}
+
+/**
  * Delay that counts, of all who are there together: a share `againShare` of what they would be spared if the request went where most of its
- * prompt, `mostTokens`, is cached, for each waits while that is computed again; and of all its prefill there what they do not absorb, which
- * is half where it takes `absorbedMs` and the less the shorter it is. 0 where nobody is.
+ * prompt, `mostTokens`, is cached, for each waits while that is computed again; and of all its prefill there what they do not absorb. 0 where
+ * nobody is.
  */
 export const externalityMs = (
   workers: WorkerColumns,
@@ -169,5 +178,5 @@ export const externalityMs = (
 ): number => {
   const ownMs = prefillMs(workers, worker, promptTokens - cachedTokens, cachedTokens)
   const againMs = prefillMs(workers, worker, mostTokens - cachedTokens, cachedTokens)
-  return workers.inFlight[worker]! * (againShare * againMs + (ownMs * ownMs) / (ownMs + absorbedMs))
+  return workers.inFlight[worker]! * (againShare * againMs + lastingMs(ownMs, absorbedMs))
 }

@@ -59,8 +59,8 @@ export const naiveCosts = {
     answer * (row.decodeSequenceMs + row.decodeContextMs * (prompt + answer / 2)),
   occupancyMs: (row: Candidate, prompt: number, cached: number, answer: number): number =>
     naiveCosts.ownMs(row, prompt, cached) + naiveCosts.longerMs(row, prompt, answer),
-  /** Two and a half minutes of prefill would cost half of them. */
-  lastingMs: (ownMs: number): number => ownMs * (ownMs / (150_000 + ownMs)),
+  /** Ten seconds of prefill would cost an eighth of them. */
+  lastingMs: (ownMs: number): number => ownMs * (ownMs / (10_000 + ownMs)) ** 3,
   externalityMs: (row: Candidate, prompt: number, cached: number, most: number, again: number): number => {
     const ownMs = naiveCosts.ownMs(row, prompt, cached)
     const againMs = ownMs - naiveCosts.ownMs(row, prompt, most)

@@ -25,7 +25,7 @@ export const predictedCompletion = definePlacement(
     summary:
       "The worker where the first token is predicted soonest, counting the delay inflicted on those already there and what the answer suffers from them; a prefix that many want is computed again elsewhere.",
     definition:
-      "Least TTFT + externality·E + (1 − u)²·A + recent·u³·R + D over the eligible workers, with step costs fitted to each worker; where there are more " +
+      "Least TTFT + externality·E + (1 − u)²·A + recent·R + D over the eligible workers, with step costs fitted to each worker; where there are more " +
       "than compared, over so many: those that hold most of the prefix, an eighth at most, and others from a random place in the order of " +
       "keys. TTFT = the prefill of " +
       "the prompts pending there, with a decode step for every chunkTokens of them, less what was done of those that were pending at the " +
@@ -33,10 +33,10 @@ export const predictedCompletion = definePlacement(
       "step where requests are in flight, for the one under way + the wait for room, which is the share of what is there that must end " +
       "until prompt and expected answer fit into the KV cache and among the sequences of a step, times the steps of the answer. E = " +
       "requests in flight × (u times the prefill of what is not cached there and is at the worker of them that has most, which those who are there " +
-      "would be spared, + P · P / (P + absorbed), with P the prefill of all that is not cached there: short delays are absorbed). A = the " +
+      "would be spared, + P · (P / (P + absorbed))³, with P the prefill of all that is not cached there: short delays are absorbed). A = the " +
       "tokens of the expected answer · d³ / spacing², with d what the sequences that decode there, and their context, add to a step. R = " +
-      "prefill of the prompts placed there, each counting e^(−age / memory); nothing of it is left of a worker that leaves; u = mean of R " +
-      "over these workers / memory, at most 1: the share of time that goes to prefill. D = max(0, debt − K), with K what would be saved there of TTFT + " +
+      "P · (v − u), with v the share of its time that the worker was given prefill for lately, at most 1: that of the prompts placed there, each counting " +
+      "e^(−age / memory), / memory; nothing of it is left of a worker that leaves; u = the same share of all the time of these workers. D = max(0, debt − K), with K what would be saved there of TTFT + " +
       "externality·E if as much of the prompt were cached there as where most is: so debt pays for computing it again. Each prefix, as long as what is " +
       "cached where most is, has its own debt, which fades by e^(−age / patience). A request that is placed takes K of its worker off it, and adds " +
       "(1 − u) times what it would have saved at one of the other workers if that had cached as much: the mean over them of how far the cost there, without " +
@@ -63,11 +63,11 @@ export const predictedCompletion = definePlacement(
     },
     absorbed: {
       kind: "duration",
-      default: 150_000,
+      default: 10_000,
       minimum: 1,
       unit: "ms",
       summary:
-        "The delay by a request's own prefill counts for others by half where it is as long as this, and the less the shorter it is. Shorter " +
+        "The delay by a request's own prefill counts for others by an eighth where it is as long as this, and much less where it is shorter. Shorter " +
         "sends long prompts where few requests are in flight, at the expense of spreading short ones evenly."
     },
     spacing: {
@@ -82,12 +82,12 @@ export const predictedCompletion = definePlacement(
     },
     recent: {
       kind: "number",
-      default: 0.15,
+      default: 0.6,
       minimum: 0,
-      maximum: 10,
+      maximum: 1,
       summary:
-        "Weight of the prefill placed at a worker lately, where all time goes to prefill. At 0 only what is pending counts; larger values share prefill more evenly over seconds, so that answers " +
-        "lose as much to it at one worker as at another, and follow prefixes less."
+        "By how much a prompt's own prefill counts more at a worker that was all taken by prefill lately than at one that had none. At 0 only what is pending counts; " +
+        "larger values share prefill more evenly over seconds, so that answers lose as much to it at one worker as at another."
     },
     memory: {
       kind: "duration",
@@ -146,18 +146,16 @@ export const predictedCompletion = definePlacement(
         const outputTokens = pool.forecast.meanOutputTokens(request)
         const share = lately.share(slots, count, nowMs)
         const costMs = costs.of(request, pool, slots, count, outputTokens, nowMs, share)
-        const { copyMs, mostCached, stepMs } = costs
+        const { copyMs, mostCached, ownMs, stepMs } = costs
         const { baseMs } = workers
-        const { sums } = lately
         const apart = answerWeight(share)
-        const weight = recent * recentWeight(share) * lately.factor(nowMs)
         debtMs = mostCached === 0 ? 0 : debts.of(request, mostCached, pool.blockTokens, nowMs)
         for (let i = 0; i < count; i++) {
           const worker = slots[i]!
           const aloneMs =
             costMs[worker]! +
             (apart * spacedMs(stepMs[worker]!, baseMs[worker]!, outputTokens, spacing) +
-              (worker < sums.length ? weight * sums[worker]! : 0))
+              recent * ownMs[worker]! * (lately.shareAt(worker, nowMs) - share))
           costMs[worker] = aloneMs + Math.max(0, debtMs - copyMs[worker]!)
         }
         const picked = leastOf(workers, slots, count, costMs, sessionOrRequestState(request))
@@ -182,11 +180,12 @@ export const predictedCompletion = definePlacement(
         const stepMs = decodeStepMs(workers, worker)
         const { count, slots } = candidates.chosen(pool)
         const share = lately.share(slots, count, nowMs)
+        const soonest = costs.terms(request, pool, worker, outputTokens, nowMs, share)
         return {
-          ...costs.terms(request, pool, worker, outputTokens, nowMs, share),
+          ...soonest,
           answer:
             (answerWeight(share) * spacedMs(stepMs, workers.baseMs[worker]!, outputTokens, spacing)) / 1000,
-          recent: (recent * recentWeight(share) * lately.at(worker, nowMs)) / 1000,
+          recent: recent * soonest.ownPrefill * (lately.shareAt(worker, nowMs) - share),
           debt: debtMs === 0 ? 0 : Math.max(0, debtMs - costs.copyAt(request, pool, worker, share)) / 1000
         }
       },
@@ -204,6 +203,3 @@ export const predictedCompletion = definePlacement(
 
 /** By the share of time that goes to prefill: spreading answers means computing prompts again, for which there must be time. */
 const answerWeight = (share: number): number => (1 - share) ** 2
-
-/** The cube: where prompts are a small part of the work, what they cost those who decode is no reason to place by them. */
-const recentWeight = (share: number): number => share ** 3

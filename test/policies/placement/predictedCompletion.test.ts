@@ -161,7 +161,7 @@ const laws = [
               const cached = cachedOf(row, one)
               const again = Math.min(1, busy) * (mostOf(rows, one) - cached)
               const n = one.promptTokens - cached
-              const lasting = n * (n / (n + 150_000 / row.prefillTokenMs))
+              const lasting = n * (n / (n + 10_000 / row.prefillTokenMs)) ** 3
               return row.pendingPrefillTokens + n + row.inFlight * (again + lasting)
             }
             const picked = rows[placement.pick(one, poolOf(rows), 0)]!
@@ -206,35 +206,45 @@ const laws = [
       )
   },
   {
-    // Equal workers whose pending prompts are done: the one that was given the least prefill lately, by the weight of each in the memory.
+    // What a worker has to compute counts more the more prefill it was given lately than the others, by the weight of each in the memory.
     id: "completion-recent",
     check: (subject: Subject) =>
       holds(
         fc.property(
+          eligible.map(nonePending),
+          request,
+          chunk,
           fc.array(
             fc.record({
-              worker: fc.nat(2),
+              turn: fc.nat(30),
               tokens: fc.integer({ min: 1000, max: 50_000 }),
               pauseMs: fc.nat(9000)
             }),
             { maxLength: 40 }
           ),
-          (placed) => {
-            const rows = equalWorkers(3)
+          (rows, one, chunkTokens, placed) => {
             const pool = poolOf(rows)
-            const placement = subject(0.25, 8192)
+            const placement = subject(0, chunkTokens)
             let nowMs = 0
-            const recentMs = rows.map(() => 0)
-            for (const { worker, tokens, pauseMs } of placed) {
+            const shares = rows.map(() => 0)
+            for (const { turn, tokens, pauseMs } of placed) {
+              const worker = turn % rows.length
               nowMs += pauseMs
-              for (const i of rows.keys()) recentMs[i]! *= Math.exp(-pauseMs / 10_000)
-              recentMs[worker]! += rows[worker]!.prefillTokenMs * tokens
-              const one = { ...oneRequest, promptTokens: tokens, uncachedTokens: tokens }
-              placement.placed?.(one, worker, pool, nowMs)
+              for (const i of rows.keys()) shares[i]! *= Math.exp(-pauseMs / 10_000)
+              shares[worker]! += (rows[worker]!.prefillTokenMs * tokens) / 10_000
+              const other = { ...oneRequest, promptTokens: tokens, uncachedTokens: tokens }
+              placement.placed?.(other, worker, pool, nowMs)
             }
-            const picked = placement.pick(oneRequest, pool, nowMs)
-            // What is less has no weight beside a step.
-            expect(recentMs[picked]!).toBeLessThanOrEqual(Math.min(...recentMs) + 1e-3)
+            const mean = Math.min(1, shares.reduce((sum, share) => sum + share, 0) / rows.length)
+            const costs = rows.map(
+              (row, i) =>
+                costOf(row, one, 0, chunkTokens, rows) +
+                0.6 *
+                  naive.ownMs(row, one.promptTokens, cachedOf(row, one)) *
+                  (Math.min(1, shares[i]!) - mean)
+            )
+            const picked = placement.pick(one, pool, nowMs)
+            expect(costs[picked]!).toBeLessThanOrEqual(Math.min(...costs) * (1 + 1e-9))
           }
         )
       )
@@ -451,6 +461,25 @@ const defects: ReadonlyArray<Planted<Subject>> = [
     }
   ],
   [
+    "counts what was placed lately also where nothing is to be computed",
+    "completion-recent",
+    (externality, chunkTokens) => {
+      const placement = real(externality, chunkTokens)
+      return {
+        placed: placement.placed!,
+        pick: (one, pool, nowMs) => {
+          const cachedTokens = pool.cachedTokens(one)
+          const picked = placement.pick(
+            { ...one, chain: chainOf([]) },
+            { ...pool, cachedTokens: () => zeros(pool) },
+            nowMs
+          )
+          return cachedTokens.some((tokens) => tokens > 0) ? picked : placement.pick(one, pool, nowMs)
+        }
+      }
+    }
+  ],
+  [
     "remembers nothing",
     "completion-recent",
     (externality, chunkTokens) => ({ pick: real(externality, chunkTokens).pick })
@@ -529,7 +558,7 @@ describe("three workers, by hand", () => {
         ownPrefill: 0.0232,
         steps: 0.0213,
         room: 0,
-        externality: 4 * 0.0232 * (0.0232 / 150.0232),
+        externality: 4 * 0.0232 * (0.0232 / 10.0232) ** 3,
         answer: (0.065 * 0.65 ** 2) / 100 ** 2,
         recent: 0,
         debt: 0
@@ -545,7 +574,7 @@ describe("three workers, by hand", () => {
         ownPrefill: 0.1,
         steps: 0.0303,
         room: 1.01 / 12,
-        externality: 2 * 0.1 * (0.1 / 150.1),
+        externality: 2 * 0.1 * (0.1 / 10.1) ** 3,
         answer: (0.01 * 0.1 ** 2) / 100 ** 2,
         recent: 0,
         debt: 0
