@@ -393,6 +393,35 @@ describe("simulate", () => {
     }
   })
 
+  test("has some workers read and others write, under the policies that split", async () => {
+    const long = ["--generate", "rate=10,requests=200,prompt=6000", "--workers", "4", "--warm-up", "0"]
+    const policies = ["--policies", "disaggregated,round-robin"]
+    const roles = ["--roles", "prefill=2,decode=2"]
+    const documentOf = async (...more: ReadonlyArray<string>) =>
+      JSON.parse((await run(["simulate", ...long, ...policies, "--json", ...more])).out)
+    const whole = await documentOf()
+    const parted = await documentOf(...roles, "--jobs", "2")
+    expect(await documentOf(...roles, "--jobs", "1")).toEqual(parted)
+    expect(parted.world).toEqual({ roles: "prefill=2,decode=2", transferGbps: 100 })
+    expect(parted.bounds).toEqual(whole.bounds)
+    expect(parted.results[1]).toEqual(whole.results[1])
+    expect(parted.results[0].failedShare.mean).toBe(0)
+    expect(parted.results[0].tpotMsP99.mean).toBeLessThan(whole.results[0].tpotMsP99.mean / 2)
+    const slow = await documentOf(...roles, "--transfer-gbps", "5")
+    expect(slow.results[0].ttftMsMean.mean).toBeGreaterThan(1.5 * parted.results[0].ttftMsMean.mean)
+    const swept = await run(["simulate", "sweep", ...long, ...policies, ...roles])
+    expect(swept.out).toContain("; --roles prefill=2,decode=2; --transfer-gbps 100; ")
+    const explained = await run(["simulate", ...long, ...policies, ...roles, "--explain", "9"])
+    expect(explained.out).toMatch(/disaggregated picked worker-1-[01], with the answer from worker-1-[23]\n/)
+  })
+
+  test("says whether a split helps, as its page shows", async () => {
+    const page = await Bun.file(join(root, "docs/simulation.md")).text()
+    const [, command, shown] = /^bun run (simulate .* --roles .*)\n```\n\n```text\n([^]*?)```$/m.exec(page)!
+    const { out } = await run(command!.split(" "))
+    expect(out).toContain(shown!)
+  })
+
   test("weighs tenants as it is told, in what is decided and in what is reported", async () => {
     const flood = ["--generate", "rate=60,requests=1500,prompt=2000,tenants=2,skew=0", "--workers", "1"]
     const path = join(tmpdir(), `weights-${process.pid}.html`)
@@ -547,6 +576,25 @@ describe("simulate", () => {
     ["--generate rate=1 --slow 0@5-3*2", /^--slow: "0@5-3\*2" must be .* as in 7@30-90\*4\./],
     ["--generate rate=1 --slow 0@3-5*0.5", /^--slow: .* the factor at least 1/],
     ["--generate rate=1 --scale fixed", /^--scale: give --workers-max as well/],
+    [
+      "--generate rate=1 --policies disaggregated --roles prefill=8,decode=1",
+      /^--roles: "prefill=8,decode=1" must be .* at most 8, as in prefill=1,decode=7: --workers is 8\.\n$/
+    ],
+    [
+      "--generate rate=1 --policies disaggregated --roles prefill=4,decode=4 --scale fixed --workers-max 9",
+      /^--roles: .* together at most 7, .*: --workers is 8, and --scale needs one that does both\.\n$/
+    ],
+    [
+      "--generate rate=1 --policies disaggregated --roles decode=4",
+      /^--roles: "decode=4" must be prefill=count/
+    ],
+    ["--generate rate=1 --policies disaggregated --roles decode=1,decode=1", /^--roles: .* each at least 1/],
+    ["--generate rate=1 --policies rivals --roles prefill=4,decode=4", /^--roles: none of --policies splits/],
+    ["--generate rate=1 --transfer-gbps 10", /^--transfer-gbps is for --roles/],
+    [
+      "--generate rate=1 --roles prefill=4,decode=4 --transfer-gbps 0",
+      /--transfer-gbps.* from 0\.001 to 1000000/
+    ],
     ["--generate rate=1 --workers-max 9", /^--workers-max is for --scale/],
     ["--generate rate=1 --cold-start 5s", /^--cold-start is for --scale/],
     ["--generate rate=1 --workers 99999999", /--workers.* Expected: at least 1 and at most 10000\n/],

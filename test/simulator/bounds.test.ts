@@ -11,15 +11,18 @@ import {
 } from "../../src/simulator/report/bounds.ts"
 import { figuresOf } from "../../src/simulator/report/figuresOf.ts"
 import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
-import { replays } from "../support/replays.ts"
+import { replays, split } from "../support/replays.ts"
 
 interface Bounding {
   readonly boundsOf: (options: ReplayOptions) => Bounds
   readonly capacityShare: typeof capacityShare
 }
 
-const holds = (check: (options: ReplayOptions) => void): void =>
-  fc.assert(fc.property(replays, check), { numRuns: 50 })
+/** Whether all workers do both, or some only read and others only write. */
+const alsoSplit = fc.oneof(replays, replays.map(split))
+
+const holds = (check: (options: ReplayOptions) => void, among = alsoSplit): void =>
+  fc.assert(fc.property(among, check), { numRuns: 100 })
 
 /** What adding in another order makes of sums of milliseconds. */
 const ROUNDING_MS = 1e-6
@@ -76,7 +79,7 @@ const laws = [
           if (outputTokens > 1)
             expect((outcomes.endedMs[number]! - firstMs) / (outputTokens - 1)).toBeCloseTo(tpotMs[number]!, 6)
         }
-      })
+      }, replays)
   },
   {
     id: "bound-work",
@@ -94,7 +97,7 @@ const laws = [
     check: ({ boundsOf, capacityShare }: Bounding) =>
       fc.assert(
         fc.property(
-          replays,
+          alsoSplit,
           fc.constantFrom(30, 100, 1000),
           fc.constantFrom(8, 40),
           (options, ttftMs, tpotMs) => {

@@ -173,6 +173,10 @@ const defects: ReadonlyArray<Planted<Printer>> = [
 describe("pages", () => keepsAll(laws, (page) => page))
 describe("planted defects", () => findsAll(laws, defects))
 
+test("a comparison, which is of one load, says where goodput against load is drawn", () => {
+  expect(printed.map(({ page }) => page.includes("bun run simulate sweep --report"))).toEqual([true, false])
+})
+
 test("the same comparison gives the same page", async () => {
   expect(await comparisonPage(comparison, targets, provenance)).toBe(printed[0]!.page)
 })

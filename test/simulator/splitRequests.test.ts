@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test"
 import fc from "fast-check"
 import { Reason } from "../../src/domain/Outcome.ts"
 import { KV_KEPT_MS } from "../../src/engines/Engine.ts"
+import type { PolicyChoice } from "../../src/domain/config/pipeline.ts"
 import { presets, stepMs, transferTokenMs } from "../../src/engines/simulated/CostModel.ts"
 import { choiceOf, pipelines } from "../../src/policies/pipelines.ts"
 import {
@@ -14,6 +15,8 @@ import {
 import type { ReplayWorkerOptions } from "../../src/simulator/replay/ReplayWorker.ts"
 import { boundsOf } from "../../src/simulator/report/bounds.ts"
 import { figuresOf } from "../../src/simulator/report/figuresOf.ts"
+import { contend, groundOf, type Setting, workersOf } from "../../src/simulator/report/ground.ts"
+import { plotsOf } from "../../src/simulator/report/plots.ts"
 import { replays } from "../support/replays.ts"
 
 const preset = presets["8b-h100"]
@@ -50,6 +53,8 @@ const optionsOf = (
   seed: 1,
   networkMs: NETWORK_MS
 })
+
+const targets = { ttftMs: 1000, tpotMs: 100 }
 
 const roleOf = ({ workers }: ReplayOptions, at: number): string => workers[at]!.role ?? "both"
 
@@ -93,11 +98,12 @@ describe("a split request in virtual time", () => {
       "prefill",
       "decode"
     ])
-    const { imbalanceMaxOverMean } = figuresOf(
-      { ...result, outcomes },
-      { bounds: boundsOf(options), from: 0, goodputMax: 1, targets: { ttftMs: 1000, tpotMs: 100 } }
-    )
-    expect(imbalanceMaxOverMean).toBeCloseTo(2000 / (2004 / 4), 9)
+    const played = { ...result, outcomes }
+    const yardstick = { bounds: boundsOf(options), from: 0, goodputMax: 1, targets }
+    expect(figuresOf(played, yardstick).imbalanceMaxOverMean).toBeCloseTo(2000 / (2004 / 4), 9)
+    const { binMs, inFlightMean } = plotsOf(played, yardstick).timeline
+    const atWorkersMs = inFlightMean.reduce((sum, mean) => sum + 4 * mean * binMs, 0)
+    expect(atWorkersMs).toBeCloseTo(outcomes.firstMs[0]! + outcomes.endedMs[0]!, 6)
   })
 
   test("reports what its reader had cached", () => {
@@ -206,5 +212,69 @@ describe("a split request in virtual time", () => {
       { numRuns: 60 }
     )
     expect(split).toBeGreaterThan(100)
+  })
+})
+
+describe("a fleet of which some read and others write", () => {
+  const setting: Setting = {
+    workers: 4,
+    roles: { prefill: 2, decode: 2 },
+    transferGbps: 10,
+    preset,
+    targets,
+    world: { networkMs: NETWORK_MS },
+    warmUp: 0
+  }
+
+  test("hands over as fast as its network is, whatever the policy takes that for; who splits nothing has none", () => {
+    const { workload } = optionsOf([one(3000, 4)], [])
+    const ttftMs = (placement: PolicyChoice, transferGbps = 10): number => {
+      const ground = groundOf({ ...setting, transferGbps }, 1, workload)
+      return contend(ground, workload, { name: "", pipeline: { ...pipeline, placement } }, 1).figures
+        .ttftMsMean
+    }
+    // Two chunks: 2,048 tokens, and 952 behind them.
+    const readMs = 2 * 6.4 + 0.024 * 3000 + 1.3e-6 * (2048 * 1024 + 952 * (2048 + 476))
+    const lastTokenMs = 6.4 + 0.024 + 1.3e-6 * 2999.5
+    // 131,072 bytes a token; 10 Gbit/s are 10⁷ bits in a millisecond.
+    const transferMs = (3000 * 131_072 * 8) / 1e7
+    const splitMs = readMs + transferMs + lastTokenMs + 4 * NETWORK_MS
+    expect(ttftMs(disaggregated)).toBeCloseTo(splitMs, 9)
+    const mistaken = { policy: "disaggregated", options: { bandwidth: 1, kvBytesPerToken: 1 } }
+    expect(ttftMs(mistaken)).toBeCloseTo(splitMs, 9)
+    expect(ttftMs(disaggregated, 20)).toBeCloseTo(splitMs - transferMs / 2, 9)
+    expect(ttftMs({ policy: "round-robin", options: {} })).toBeCloseTo(readMs + 2 * NETWORK_MS, 9)
+  })
+
+  test.each([
+    ["reads crashes", 0, false],
+    ["reads falls silent", 0, true],
+    ["writes crashes", 2, false],
+    ["writes falls silent", 2, true]
+  ])("loses nothing but begun answers where one that %s", (_, worker, silent) => {
+    const requests = Array.from({ length: 60 }, (_, i) => one(3000, 40, new Float64Array(0), 50 * i))
+    const [atMs, goneMs] = [1000, 1000]
+    const { lives, outcomes } = replay({
+      ...optionsOf(requests, workersOf(setting, 1)),
+      crashes: [{ worker, atMs, goneMs, silent }]
+    })
+    expect(lives.filter((life) => life.worker === worker)).toHaveLength(2)
+    const { arrivedMs, firstMs, placedMs, readers, reasons } = outcomes
+    let [again, lost] = [0, 0]
+    for (const number of requests.keys()) {
+      if (reasons[number] === Reason.none) {
+        expect(readers[number]).toBeOneOf([0, 1])
+        expect(outcomes.workers[number]).toBeOneOf([2, 3])
+        if (arrivedMs[number]! < atMs && placedMs[number]! >= atMs) again++
+        continue
+      }
+      lost++
+      expect([outcomes.workers[number], reasons[number]]).toEqual([worker, Reason.workerLost])
+      expect(firstMs[number]!).toBeLessThan(atMs + NETWORK_MS)
+    }
+    expect(again).toBeGreaterThan(0)
+    expect(lost > 0).toBe(worker === 2)
+    // Once it is back it is as good as new.
+    expect([...readers, ...outcomes.workers].lastIndexOf(worker)).toBeGreaterThan(40)
   })
 })

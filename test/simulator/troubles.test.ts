@@ -457,6 +457,35 @@ describe("workers that follow the load", () => {
     expect(new Set(workers.filter((_, i) => arrivedMs[i]! > 120_000)).size).toBe(least)
   })
 
+  test("do both parts of requests; those that do one are there from the start, and stay", () => {
+    const workers = (["both", "prefill", "both", "both", "decode", "both"] as const).map((role, i) => ({
+      name: `worker-${i}`,
+      preset,
+      role
+    }))
+    const { lives, outcomes, spanMs } = replay({
+      ...inTurns(requests, workers.length, { scaling }),
+      workers,
+      pipeline: {
+        ...choiceOf(pipelines.simple),
+        admission: [],
+        placement: { policy: "disaggregated", options: { threshold: 1 } }
+      }
+    })
+    expect([...outcomes.reasons].every((reason) => reason === Reason.none)).toBe(true)
+    const livesOf = (worker: number) => lives.filter((life) => life.worker === worker)
+    const endMs = requests[0]!.arrivalMs + spanMs
+    for (const worker of [0, 1, 4])
+      expect(livesOf(worker)).toEqual([{ worker, orderedMs: 0, upMs: 0, endedMs: endMs }])
+    for (const worker of [2, 3, 5]) {
+      expect(livesOf(worker).length).toBeGreaterThan(0)
+      for (const { endedMs, orderedMs } of livesOf(worker)) {
+        expect(orderedMs).toBeGreaterThan(0)
+        expect(endedMs).toBeLessThan(endMs)
+      }
+    }
+  })
+
   test("that nobody has ordered are not taken for idle ones", () => {
     const few = [0, 20_000, 40_000].map((arrivalMs) => one(arrivalMs))
     const [alone, oneOfMany] = [inTurns(few, least, {}), inTurns(few, most, { scaling })].map((options) => {

@@ -81,3 +81,14 @@ export const replays: fc.Arbitrary<ReplayOptions> = fc
       }))
     })
   )
+
+const roles = ["prefill", "decode", "both"] as const
+const splitting = chosen("disaggregated", { threshold: 1, bandwidth: 1_000_000 })
+
+/** The same with some requests read by one worker and answered by another, where there are two. */
+export const split = ({ pipeline, workers, ...rest }: ReplayOptions): ReplayOptions => ({
+  ...rest,
+  pipeline: { ...pipeline, placement: splitting },
+  workers:
+    workers.length < 2 ? workers : workers.map((worker, i) => ({ ...worker, role: roles[i % roles.length]! }))
+})

@@ -1,7 +1,7 @@
 import * as fc from "fast-check"
 import { closedLoop } from "../../src/simulator/replay/Loop.ts"
 import type { ReplayOptions } from "../../src/simulator/replay/Replay.ts"
-import { replays } from "./replays.ts"
+import { replays, split } from "./replays.ts"
 
 /** Within the time that the traffic of `replays` takes, nearly always. */
 const timeMs = fc.integer({ min: 0, max: 8_000 })
@@ -47,20 +47,10 @@ const troublesOf = (workers: number) => {
   })
 }
 
-const roles = ["prefill", "decode", "both"] as const
-const splitting = { policy: "disaggregated", options: { threshold: 1, bandwidth: 1_000_000 } }
-
-/** The same with some requests read by one worker and answered by another. */
-const split = ({ pipeline, workers, ...rest }: ReplayOptions): ReplayOptions => ({
-  ...rest,
-  pipeline: { ...pipeline, placement: splitting },
-  workers: workers.map((worker, i) => ({ ...worker, role: roles[i % roles.length]! }))
-})
-
 /** Traffic at workers that crash, are slow at times, come and go; of clients that wait for answers, or do not. */
 export const troubles: fc.Arbitrary<ReplayOptions> = replays.chain((options) =>
   troublesOf(options.workers.length).map(({ clientsMax, crashes, isSplit, scaling, slowDowns }) => ({
-    ...(isSplit && options.workers.length > 1 ? split(options) : options),
+    ...(isSplit ? split(options) : options),
     crashes,
     slowDowns,
     ...(scaling === undefined ? {} : { scaling }),

@@ -70,6 +70,20 @@ const setting = {
     "Size of a worker's KV cache, in tokens. Default: that of --engine.",
     Infinity
   ),
+  roles: textFlag(
+    "roles",
+    "How many of --workers only read prompts and how many only write answers, under policies that split requests: prefill=2,decode=4. Default: all do both.",
+    "counts"
+  ),
+  transferGbps: Flag.Finite("transfer-gbps").pipe(
+    Flag.withDescription("Gbit/s that the KV cache of one split request gets of the network. Default: 100."),
+    Flag.filter(
+      (gbps) => gbps >= 0.001 && gbps <= 1_000_000,
+      () => "from 0.001 to 1000000"
+    ),
+    Flag.map((gbps): number | undefined => gbps),
+    Flag.withDefault(undefined)
+  ),
   networkMs: share("network-ms", "One way between balancer and worker. Default: 0.5.", 0.5, 60_000),
   heartbeatMs: countFlag("heartbeat-ms", "Between two heartbeats of a worker. Default: 250.", 250),
   crash: textFlag(

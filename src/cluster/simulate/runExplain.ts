@@ -2,7 +2,7 @@ import * as Effect from "effect/Effect"
 import { requestIdOf } from "../../domain/requestId.ts"
 import { explainReplay } from "../../simulator/explain/explainReplay.ts"
 import type { Workload } from "../../simulator/replay/Workload.ts"
-import { workersOf } from "../../simulator/report/ground.ts"
+import { workersOf, workersUnder } from "../../simulator/report/ground.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import { write, Shell } from "../cli/Shell.ts"
 import { counterfactualText, explanationText } from "../explanationText.ts"
@@ -29,10 +29,8 @@ export const runExplain = Effect.fnUntraced(function* (
   const number = yield* numberOf(workload, asked)
   const setting = yield* settingOf(flags)
   yield* checkTenants(flags, () => workload)
-  const running = explainReplay(
-    { ...setting.world, workload, workers: workersOf(setting, seed), pipeline, seed },
-    number - 1
-  )
+  const workers = workersUnder(pipeline, workersOf(setting, seed))
+  const running = explainReplay({ ...setting.world, workload, workers, pipeline, seed }, number - 1)
   let step = running.next()
   for (; step.done !== true; step = running.next()) {
     const { done, total } = step.value

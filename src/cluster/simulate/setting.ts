@@ -1,14 +1,14 @@
 import * as Effect from "effect/Effect"
 import { presets } from "../../engines/simulated/CostModel.ts"
 import type { Targets } from "../../simulator/report/bounds.ts"
-import type { Competition, Setting } from "../../simulator/report/ground.ts"
+import { type Competition, type Setting, splits } from "../../simulator/report/ground.ts"
 import { counted } from "../../structures/counted.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import type { Shell } from "../cli/Shell.ts"
 import { loadConfig } from "../loadConfig.ts"
 import { configured, contendersOf, isOfConfig, type PresetName, referenceOf } from "./contenders.ts"
 import type { TrafficFlags } from "./traffic.ts"
-import { mostWorkers, worldFacts, type WorldFlags, worldOf, worldTexts } from "./world.ts"
+import { mostWorkers, rolesOf, worldFacts, type WorldFlags, worldOf, worldTexts } from "./world.ts"
 
 /** What competes, on what. */
 export interface SettingFlags extends TrafficFlags, WorldFlags {
@@ -35,10 +35,12 @@ export interface SettingFlags extends TrafficFlags, WorldFlags {
 export const settingOf = Effect.fnUntraced(function* (
   flags: SettingFlags
 ): Effect.fn.Return<Setting, CliFailure> {
-  const { engine, kvTokens, timeDecisions = false, warmUp } = flags
+  const { engine, kvTokens, timeDecisions = false, transferGbps, warmUp } = flags
   return {
     world: yield* worldOf(flags),
     workers: mostWorkers(flags),
+    roles: yield* rolesOf(flags),
+    transferGbps,
     preset: presets[engine],
     kvCapacityTokens: Number.isFinite(kvTokens) ? kvTokens : undefined,
     targets: targetsOf(flags),
@@ -59,6 +61,10 @@ export const competitionOf = Effect.fnUntraced(function* (
   if (typeof contenders === "string") return yield* misused(`--policies: ${contenders}`)
   if (config !== undefined && !contenders.some(isOfConfig))
     return yield* misused("--config is for --policies: name config there, as in --policies config,default.")
+  if (flags.roles !== undefined && !contenders.some(({ pipeline }) => splits(pipeline)))
+    return yield* misused(
+      "--roles: none of --policies splits requests. Name one that does, as disaggregated."
+    )
   return { contenders, reference: referenceOf(preset, targets), seeds: seedsOf(flags) }
 })
 

@@ -2,10 +2,11 @@ import * as Effect from "effect/Effect"
 import { didYouMean } from "../../domain/config/Option.ts"
 import type { PolicyChoice } from "../../domain/config/pipeline.ts"
 import { DURATION_RULE, parseDuration } from "../../domain/config/duration.ts"
+import { TRANSFER_GBPS } from "../../engines/simulated/CostModel.ts"
 import { scalings } from "../../policies/registry.ts"
 import type { Crash, SlowDown } from "../../simulator/replay/faults.ts"
 import { HEARTBEAT_MS, NETWORK_MS } from "../../simulator/replay/Replay.ts"
-import type { World } from "../../simulator/report/ground.ts"
+import type { Roles, World } from "../../simulator/report/ground.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import { optionsOf } from "./contenders.ts"
 import type { TrafficFlags } from "./traffic.ts"
@@ -14,6 +15,9 @@ import { type WeightFlags, weightsOf } from "./weights.ts"
 /** What is said of the workers and of the world around them. */
 export interface WorldFlags extends WeightFlags {
   readonly workers: number
+  /** How many of them do one part of requests, and what the network gives to one hand-over between them. */
+  readonly roles: string | undefined
+  readonly transferGbps: number | undefined
   /** Infinite where the engine says it. */
   readonly kvTokens: number
   readonly networkMs: number
@@ -39,9 +43,11 @@ export const mostWorkers = ({ workers, workersMax = workers }: WorldFlags): numb
 
 /** What was said of it and is not usual, by the names of the flags. */
 export const worldFacts = (flags: SaidFlags): Readonly<Record<string, unknown>> => {
-  const { clients, closedLoop, coldStart, heartbeatMs, kvTokens, limit, networkMs, scale } = flags
+  const { clients, closedLoop, coldStart, heartbeatMs, kvTokens, limit, networkMs, roles, scale } = flags
   const said = {
     limit: finite(limit),
+    roles,
+    transferGbps: roles === undefined ? undefined : (flags.transferGbps ?? TRANSFER_GBPS),
     kvTokens: finite(kvTokens),
     networkMs: networkMs === NETWORK_MS ? undefined : networkMs,
     heartbeatMs: heartbeatMs === HEARTBEAT_MS ? undefined : heartbeatMs,
@@ -79,6 +85,38 @@ export const worldOf = Effect.fnUntraced(function* (flags: WorldFlags): Effect.f
   const weightOf = (tenant: string): number => weights.get(tenant) ?? 1
   return { networkMs, heartbeatMs, crashes, slowDowns, scaling, weightOf }
 })
+
+const roleForm = /^(prefill|decode)=([1-9]\d*)$/
+
+/** How many workers do one part of requests, where some do. Who reads prompts needs somebody who writes the answers, and the reverse. */
+export const rolesOf = ({
+  roles,
+  scale,
+  transferGbps,
+  workers
+}: WorldFlags): Effect.Effect<Roles | undefined, CliFailure> => {
+  if (roles === undefined)
+    return transferGbps === undefined
+      ? Effect.undefined
+      : misused(
+          "--transfer-gbps is for --roles: say who reads and who writes, as in --roles prefill=1,decode=1."
+        )
+  const items = itemsOf(roles)
+  const counts = new Map(
+    items.map((item) => {
+      const [, role, count] = roleForm.exec(item) ?? []
+      return [role, Number(count)]
+    })
+  )
+  const [prefill = Number.NaN, decode = Number.NaN] = [counts.get("prefill"), counts.get("decode")]
+  // Without one that does both, a policy would see no load that it could scale by.
+  const most = scale === undefined ? workers : workers - 1
+  return items.length === 2 && prefill + decode <= most
+    ? Effect.succeed({ prefill, decode })
+    : misused(
+        `--roles: "${roles}" must be prefill=count,decode=count, each at least 1 and together at most ${most}, as in prefill=1,decode=${Math.max(1, most - 1)}: --workers is ${workers}${scale === undefined ? "" : ", and --scale needs one that does both"}.`
+      )
+}
 
 const SECOND_MS = 1_000
 const number = String.raw`(\d+(?:\.\d+)?)`

@@ -66,6 +66,9 @@ export const stepMs = (
   cost.decodeSequenceMs * decodeSequences +
   cost.decodeContextMs * decodeContextTokens
 
+/** What one hand-over gets of the network where nothing is said. */
+export const TRANSFER_GBPS = 100
+
 /** How long the KV cache of one token takes to another engine, where a hand-over gets `gbps` of the network. 10⁹ bits/s are 125 000 bytes/ms. */
-export const transferTokenMs = ({ kvBytesPerToken }: EnginePreset, gbps = 100): number =>
+export const transferTokenMs = ({ kvBytesPerToken }: EnginePreset, gbps = TRANSFER_GBPS): number =>
   kvBytesPerToken / (gbps * 125_000)

@@ -259,7 +259,7 @@ export class Replay implements BalancerEffects {
     })
     for (const slot of workers.keys()) {
       this.workers.push(this.makeWorker(slot))
-      if (slot < (scaling?.least ?? workers.length)) this.open(this.workers[slot]!)
+      if (slot < (scaling?.least ?? workers.length) || !this.isWhole(slot)) this.open(this.workers[slot]!)
     }
   }
 
@@ -722,10 +722,10 @@ export class Replay implements BalancerEffects {
 
   private makeFleet(scaling: ReplayScaling): ReplayFleet {
     const port = {
-      most: this.options.workers.length,
+      slots: [...this.options.workers.keys()].filter((slot) => this.isWhole(slot)),
       columns: this.columns,
       prefixes: this.usesPrefixes ? this.prefixes : undefined,
-      seen: () => this.seen(),
+      seen: (slot: number) => this.seen(slot),
       start: (slot: number) => this.order(slot, scaling.coldStartMs),
       drain: (slot: number) => this.drain(slot),
       stop: (slot: number) => this.stop(slot)
@@ -733,14 +733,18 @@ export class Replay implements BalancerEffects {
     return new ReplayFleet(scaling, port, this.timeoutMs, makeRng(this.options.seed).split(SCALING))
   }
 
-  /** The processes there are, as the fleet sees them: by what the balancer knows of them. */
-  private seen(): ReadonlyArray<Sighting> {
-    return this.workers.flatMap((process) => {
-      const { life, slot } = process
-      if (life === "none") return []
-      const isLinked = this.links[slot] !== undefined
-      return [{ index: slot, state: isLinked ? (this.pool.stateOf(slot) ?? "starting") : "absent", process }]
-    })
+  /** Whether the worker does all of a request. */
+  private isWhole(slot: number): boolean {
+    const { role = "both" } = this.options.workers[slot]!
+    return role === "both"
+  }
+
+  /** The process in a slot, if there is one, as the fleet sees it: by what the balancer knows of it. */
+  private seen(slot: number): Omit<Sighting, "index"> | undefined {
+    const process = this.workers[slot]!
+    if (process.life === "none") return undefined
+    const isLinked = this.links[slot] !== undefined
+    return { state: isLinked ? (this.pool.stateOf(slot) ?? "starting") : "absent", process }
   }
 
   private drain(slot: number): void {

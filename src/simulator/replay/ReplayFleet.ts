@@ -12,7 +12,10 @@ import type { Rng } from "../../structures/Rng.ts"
 /** How the number of workers follows the load. */
 export interface ReplayScaling {
   readonly policy: PolicyChoice
-  /** Workers there are at first and at least. At most there are those of the replay. */
+  /**
+   * Workers there are at first and at least. At most there are those of the replay. As live, those that come and go do all of a request;
+   * those that do one part of it are there from the start, and stay.
+   */
   readonly least: number
   /** From the order to start a worker until it dials. */
   readonly coldStartMs: number
@@ -22,11 +25,13 @@ export interface ReplayScaling {
 
 /** What the fleet sees and orders, by place among the workers of the replay. */
 export interface FleetPort {
-  readonly most: number
+  /** Those that may come and go, in order. */
+  readonly slots: ReadonlyArray<number>
   readonly columns: WorkerColumns
   /** The index, where a policy asks for it. */
   readonly prefixes: PrefixIndex | undefined
-  readonly seen: () => ReadonlyArray<Sighting>
+  /** Undefined while there is no such process. */
+  readonly seen: (slot: number) => Omit<Sighting, "index"> | undefined
   readonly start: (slot: number) => void
   /** Take no new work, finish, and leave. */
   readonly drain: (slot: number) => void
@@ -41,8 +46,8 @@ const PERIOD_MS = 15_000
 export class ReplayFleet {
   /** To stand first among the admissions of the pool. */
   readonly demand = new DemandMeter(0)
-  private readonly options: ReplayScaling
   private readonly port: FleetPort
+  private readonly least: number
   private readonly state: FleetState
   private readonly scaling: Scaling
   private readonly periodMs: number
@@ -50,11 +55,11 @@ export class ReplayFleet {
 
   constructor(options: ReplayScaling, port: FleetPort, drainMs: number, rng: Rng) {
     const { least, periodMs = PERIOD_MS, policy } = options
-    this.options = options
     this.port = port
+    this.least = port.slots.filter((slot) => slot < least).length
     this.state = new FleetState({
-      least,
-      most: port.most,
+      least: this.least,
+      most: port.slots.length,
       drainMs,
       retryMs: 0,
       // What was ordered does come, after its cold start.
@@ -69,35 +74,40 @@ export class ReplayFleet {
   /** Asks the policy when a period is over, and does what is to be done about the workers there are. */
   look(nowMs: number): void {
     const { port, state } = this
-    const seen = port.seen()
+    const seen = port.slots.flatMap((slot, index) => {
+      const sighting = port.seen(slot)
+      return sighting === undefined ? [] : [{ index, ...sighting }]
+    })
     if (nowMs >= this.sampleAtMs) {
       this.sampleAtMs = nowMs + this.periodMs
       state.wanted = this.desired(seen, nowMs)
     }
     for (const { _tag, index } of state.look(seen, this.victim, nowMs)) {
-      if (_tag === "Start") port.start(index)
-      else if (_tag === "Drain") port.drain(index)
-      else port.stop(index)
+      const slot = port.slots[index]!
+      if (_tag === "Start") port.start(slot)
+      else if (_tag === "Drain") port.drain(slot)
+      else port.stop(slot)
     }
   }
 
   private desired(seen: ReadonlyArray<Sighting>, nowMs: number): number {
-    const { demand, options, port, state } = this
-    const ready = seen.filter((sighting) => sighting.state === "ready").map(({ index }) => index)
+    const { demand, least, port, state } = this
+    const ready = seen.filter((sighting) => sighting.state === "ready").map(({ index }) => port.slots[index]!)
     const crew = {
       ready,
       starting: state.starting(seen),
-      min: options.least,
-      max: port.most,
+      min: least,
+      max: port.slots.length,
       coldStartMs: state.coldStartMs
     }
     return this.scaling.desired(scalingView(demand.take(nowMs), crew, port.columns), nowMs)
   }
 
   private readonly victim = (among: ReadonlyArray<number>): number => {
-    const { columns, most, prefixes } = this.port
-    const values = new Float64Array(most)
+    const { columns, prefixes, slots } = this.port
+    const values = new Float64Array(columns.inFlight.length)
     if (prefixes !== undefined) this.demand.addCachedValue(prefixes, values)
-    return chooseVictim(columns, among, values)
+    const candidates = among.map((index) => slots[index]!)
+    return slots.indexOf(chooseVictim(columns, candidates, values))
   }
 }

@@ -21,7 +21,8 @@ export interface ReplayWorkerOptions {
   readonly kvCapacityTokens?: number | undefined
   readonly maxNumSeqs?: number
   readonly maxBatchedTokens?: number
-  readonly transferGbps?: number
+  /** What the KV cache of one split request gets of the network on its way here. */
+  readonly transferGbps?: number | undefined
 }
 
 /** One attempt inside a worker. */

@@ -1,5 +1,7 @@
 import type { EnginePreset } from "../../engines/simulated/CostModel.ts"
 import type { PipelineChoice } from "../../policies/pipelines.ts"
+import { findPlacement } from "../../policies/registry.ts"
+import { makeRng } from "../../structures/Rng.ts"
 import { DecisionTime } from "../replay/DecisionTime.ts"
 import { replay, type ReplayOptions } from "../replay/Replay.ts"
 import type { ReplayWorkerOptions } from "../replay/ReplayWorker.ts"
@@ -28,10 +30,20 @@ export interface Competition {
 /** What a replay is told of the world around workers and policies. */
 export type World = Omit<ReplayOptions, "workload" | "workers" | "pipeline" | "seed" | "sharedCache">
 
+/** How many workers only read prompts, and how many only write answers. All others do both. */
+export interface Roles {
+  readonly prefill: number
+  readonly decode: number
+}
+
 /** What serves, and what is in time. */
 export interface Setting {
   readonly world: World
   readonly workers: number
+  /** What the first of them do, readers before writers, under policies that split requests; under all others each does both. */
+  readonly roles?: Roles | undefined
+  /** What the KV cache of one split request gets of the network. */
+  readonly transferGbps?: number | undefined
   readonly preset: EnginePreset
   readonly kvCapacityTokens?: number | undefined
   readonly targets: Targets
@@ -55,14 +67,29 @@ export interface Ground {
 
 /** Who serves with one seed. */
 export const workersOf = (
-  { kvCapacityTokens, preset, workers: count }: Setting,
+  { kvCapacityTokens, preset, roles, transferGbps, workers: count }: Setting,
   seed: number
-): ReadonlyArray<ReplayWorkerOptions> =>
-  Array.from({ length: count }, (_, i) => ({
+): ReadonlyArray<ReplayWorkerOptions> => {
+  const { decode, prefill } = roles ?? { decode: 0, prefill: 0 }
+  return Array.from({ length: count }, (_, i) => ({
     name: `worker-${seed}-${i}`,
+    role: i < prefill ? "prefill" : i < prefill + decode ? "decode" : "both",
     preset,
-    kvCapacityTokens
+    kvCapacityTokens,
+    transferGbps
   }))
+}
+
+/** The same as one pipeline has them: where nothing is split, who does one part would do nothing. */
+export const workersUnder = (
+  pipeline: PipelineChoice,
+  workers: ReadonlyArray<ReplayWorkerOptions>
+): ReadonlyArray<ReplayWorkerOptions> =>
+  splits(pipeline) ? workers : workers.map((worker) => ({ ...worker, role: "both" }))
+
+/** Whether it may have a request read by one worker and answered by another. */
+export const splits = ({ placement: { options, policy } }: PipelineChoice): boolean =>
+  findPlacement(policy).make(options, makeRng(0)).decodeOn !== undefined
 
 export const groundOf = (setting: Setting, seed: number, workload: Workload): Ground => {
   const { targets, timeDecisions = false, warmUp, world } = setting
@@ -82,7 +109,15 @@ export const contend = (
 ): { readonly figures: Figures; readonly plots: Plots | undefined; readonly events: number } => {
   const time = timeDecisions ? new DecisionTime() : undefined
   const adapted = time && { adapted: time.adapted }
-  const result = replay({ ...world, workload, workers, pipeline, seed, sharedCache, ...adapted })
+  const result = replay({
+    ...world,
+    workload,
+    workers: workersUnder(pipeline, workers),
+    pipeline,
+    seed,
+    sharedCache,
+    ...adapted
+  })
   const yardstick = { bounds, from, targets, goodputMax }
   return {
     figures: {

@@ -21,7 +21,10 @@ export interface Timeline {
   readonly countedMs: number
   /** Requests in the balancer's queue, as a mean over the part; one that was placed again counts up to its last placement. */
   readonly queued: ReadonlyArray<number>
-  /** Of the workers that were up in the part: requests at the one that had fewest, at one on average, and at the one that had most. */
+  /**
+   * Of the workers that were up in the part: requests at the one that had fewest, at one on average, and at the one that had most. A split
+   * one is at who answers it and, until its first token, at who reads it.
+   */
   readonly inFlightLeast: ReadonlyArray<number>
   readonly inFlightMean: ReadonlyArray<number>
   readonly inFlightMost: ReadonlyArray<number>
@@ -79,7 +82,7 @@ const quantilesOf = (result: Played, { from }: Yardstick): Pick<Plots, "ttftMs" 
 
 const timelineOf = ({ lives, options, outcomes, workers }: Played, { from }: Yardstick): Timeline => {
   const { requests } = options.workload
-  const { arrivedMs, cachedTokens, endedMs, placedMs, reasons } = outcomes
+  const { arrivedMs, cachedTokens, endedMs, firstMs, placedMs, readers, reasons } = outcomes
   const startMs = arrivedMs[0] ?? 0
   const endMs = endedMs.reduce((latest, ms) => Math.max(latest, ms), startMs)
   const binMs = endMs > startMs ? (endMs - startMs) / BINS : 1
@@ -105,6 +108,8 @@ const timelineOf = ({ lives, options, outcomes, workers }: Played, { from }: Yar
     add(queued, cameMs, leftMs)
     if (worker >= 0) add(inFlight[worker]!, leftMs, endedMs[number]!)
     if (reasons[number] !== Reason.none) continue
+    const reader = readers[number]!
+    if (reader !== worker) add(inFlight[reader]!, leftMs, firstMs[number]!)
     promptTokens[binAt(cameMs)]! += request.promptTokens
     hitTokens[binAt(cameMs)]! += cachedTokens[number]!
   }
