@@ -83,7 +83,8 @@ export const startAutoscaler = Effect.fnUntraced(function* (options: AutoscalerO
         if (!host.draining) for (const fleet of fleets) fleet.sample(nowMs)
       }
       for (const fleet of fleets) yield* fleet.look(nowMs)
-      report(fleets, host.desiredWorkers)
+      report(fleets, host.desiredWorkers, ({ wanted }) => wanted)
+      report(fleets, host.actualWorkers, ({ ready }) => ready)
     })
   })
   const cancel = timers.every(LOOK_MS, () => {
@@ -94,10 +95,14 @@ export const startAutoscaler = Effect.fnUntraced(function* (options: AutoscalerO
   return autoscaler
 })
 
-/** Sums up how many processes each model is to have, whatever part of its requests they do. */
-const report = (fleets: ReadonlyArray<Fleet>, desired: Map<string, number>): void => {
-  desired.clear()
-  for (const { name, wanted } of fleets) desired.set(name, (desired.get(name) ?? 0) + wanted)
+/** Sums up `count` by model, whatever part of its requests the processes do. */
+const report = (
+  fleets: ReadonlyArray<Fleet>,
+  counts: Map<string, number>,
+  count: (fleet: Fleet) => number
+): void => {
+  counts.clear()
+  for (const fleet of fleets) counts.set(fleet.name, (counts.get(fleet.name) ?? 0) + count(fleet))
 }
 
 /** Doubled each time, up to the longest. */
@@ -137,6 +142,13 @@ class Fleet {
 
   get wanted(): number {
     return this.state.wanted ?? this.model.least
+  }
+
+  /** Of these processes. */
+  get ready(): number {
+    const { name, role } = this.model
+    const seen = this.seen(this.options.host.membersOf(name, role))
+    return seen.filter(({ state }) => state === "ready").length
   }
 
   /** Asks the policy, at the end of a period. */

@@ -1,7 +1,8 @@
 import type { BalancerSnapshot, WorkerSnapshot, WorkerState } from "../domain/Snapshot.ts"
 import { reasonName } from "../domain/Outcome.ts"
-import { TENANTS_MAX } from "../domain/RequestView.ts"
+import { type RequestView, TENANTS_MAX } from "../domain/RequestView.ts"
 import { idleLoad, type WorkerLoad } from "../domain/WorkerLoad.ts"
+import type { RequestKind } from "../observability/RequestKinds.ts"
 import type { RequestRecorder } from "../observability/Recording.ts"
 import type { Connection, ConnectionContext, Greeting, Verdict } from "../protocol/Connection.ts"
 import { type Gate, guarded } from "../protocol/credentials.ts"
@@ -11,6 +12,7 @@ import { type Hello, type Register, version } from "../protocol/Message.ts"
 import type { Explanation } from "../domain/Explanation.ts"
 import type { Pipeline, PipelineChoice } from "../policies/pipelines.ts"
 import { hash64, type Hash64 } from "../structures/hash.ts"
+import { sum } from "../structures/mean.ts"
 import { Names } from "../structures/Names.ts"
 import { PrefixIndex } from "../structures/PrefixIndex.ts"
 import { AdminLink } from "./AdminLink.ts"
@@ -108,6 +110,7 @@ interface Core {
   readonly queued: number
   readonly inFlight: number
   readonly queuedOf: (model: number) => number
+  readonly eachQueued: (visit: (request: RequestView) => void) => void
   readonly inFlightOf: (model: number) => number
   readonly vacate: (worker: number, nowMs: number) => void
 }
@@ -133,17 +136,18 @@ export class BalancerHost {
   readonly workers: WorkerTable
   readonly totals: Totals = makeTotals()
   readonly stopwatches: Stopwatches
-  /** By model, the worker processes there should be; empty where no autoscaler says. */
+  /** By model, the worker processes there should be, and those of them that are ready; empty where no autoscaler says. */
   readonly desiredWorkers = new Map<string, number>()
+  readonly actualWorkers = new Map<string, number>()
   readonly decisions: DecisionLog | undefined
   readonly models = new Names(MODELS_MAX)
+  readonly tenants = new Names(TENANTS_MAX)
   readonly options: BalancerHostOptions
   /** New requests are refused. */
   draining = false
   restarts = 0
   /** The identity of the client that is the HTTP listener of this process: one that nobody can guess, as it may do more than others. */
   gateway: string | undefined
-  private readonly tenants = new Names(TENANTS_MAX)
   private readonly tenantRecords: Array<Tenant> = []
   private readonly prefixes: Array<PrefixIndex | undefined> = []
   private readonly workerNames: Names
@@ -158,7 +162,14 @@ export class BalancerHost {
   readonly startedMs: number
   readonly timeScale: number
   /** The live core. */
-  core: Core = { queued: 0, inFlight: 0, queuedOf: () => 0, inFlightOf: () => 0, vacate: () => undefined }
+  core: Core = {
+    queued: 0,
+    inFlight: 0,
+    queuedOf: () => 0,
+    eachQueued: () => undefined,
+    inFlightOf: () => 0,
+    vacate: () => undefined
+  }
 
   constructor(options: BalancerHostOptions) {
     this.options = options
@@ -366,6 +377,16 @@ export class BalancerHost {
     }
   }
 
+  /** Requests that wait for a worker, by kind: only of kinds that have any. Cost O(requests). */
+  queuedByKind(): ReadonlyMap<RequestKind, number> {
+    const counts = new Map<RequestKind, number>()
+    this.core.eachQueued((request) => {
+      const kind = this.totals.kinds.of(request)
+      counts.set(kind, (counts.get(kind) ?? 0) + 1)
+    })
+    return counts
+  }
+
   /** Why the request of this id went where it went; undefined where nothing is kept of it. */
   explain(idHigh: number, idLow: number): Explanation | undefined {
     const { decisions, models, options, startedMs, tenants, timeScale, workerNames } = this
@@ -389,10 +410,17 @@ export class BalancerHost {
       incarnation: record.incarnation,
       inFlight: this.workers.inFlight[worker]!,
       capacity: this.workers.capacity[worker]!,
-      assigned: this.workers.assigned[worker]!,
+      ...this.assignedTo(worker),
       load: record.load,
       heardMsAgo: nowMs - record.heardMs
     }
+  }
+
+  private assignedTo(worker: number): Pick<WorkerSnapshot, "assigned" | "assignedFor"> {
+    const counts = [...this.workers.assigned].flatMap(([why, byWorker]) =>
+      byWorker[worker]! > 0 ? [[why, byWorker[worker]!] as const] : []
+    )
+    return { assigned: sum(counts.map(([, count]) => count)), assignedFor: Object.fromEntries(counts) }
   }
 
   private handlerOf(connection: Connection, { identity, role }: Hello) {
@@ -414,6 +442,7 @@ export class BalancerHost {
           rejected: (reason) => {
             this.totals.rejected++
             this.totals.rejections[reason]!++
+            this.totals.kinds.others.rejected++
           },
           closed: (gone) => this.clients.delete(gone)
         })
@@ -424,6 +453,7 @@ export class BalancerHost {
         return new WorkerLink(connection, {
           links: this.links,
           limits,
+          itlMs: this.totals.itlMs,
           registered: this.registered,
           heartbeat: this.heartbeat,
           draining: (link) => this.workerDrains(link.worker),
@@ -489,7 +519,7 @@ export class BalancerHost {
     // Word that the former worker has left may still be on its way, and names give the keys that lists of workers are sorted by.
     this.core.vacate(free, this.options.context.timers.nowMs() * this.timeScale)
     this.workerNames.rename(free, name)
-    this.workers.assigned[free] = 0
+    for (const counts of this.workers.assigned.values()) counts[free] = 0
     return free
   }
 

@@ -5,6 +5,7 @@ import { Flag } from "../protocol/Header.ts"
 import { assert } from "../structures/assert.ts"
 import type { Pipeline } from "../policies/pipelines.ts"
 import type { PlacedView, RescueActions } from "../policies/Rescue.ts"
+import { OUTPUT_PRICE } from "../policies/estimators/TenantShares.ts"
 import type { PrefixIndex } from "../structures/PrefixIndex.ts"
 import { BalancerPool } from "./BalancerPool.ts"
 import { Attempt, Charges } from "./Charges.ts"
@@ -12,7 +13,7 @@ import { Act, type DecisionLog } from "./DecisionLog.ts"
 import { byArrival, Phase, type Request, type RequestTable } from "./RequestTable.ts"
 import { Progress, State } from "./Progress.ts"
 import type { Stopwatches } from "./Stopwatch.ts"
-import type { Totals } from "./Totals.ts"
+import { noReasons, type Totals } from "./Totals.ts"
 import type { WorkerTable } from "./WorkerTable.ts"
 
 /** What the core asks of the world. Calls happen inside the methods of `BalancerState`, in order; none calls back into the core. */
@@ -170,14 +171,31 @@ export class BalancerState {
   private countDone(request: Request): void {
     const { nowMs, totals } = this
     request.counted = true
-    const furtherTokens = request.outputTokens - 1
-    const furtherMs = nowMs - request.firstMs
-    if (furtherTokens > 0 && furtherMs >= 0) totals.tpotMs.record(furtherMs / furtherTokens)
+    const { arrivedMs, cachedTokens, firstMs, outputTokens, promptTokens, weight } = request
+    const furtherTokens = outputTokens - 1
+    const furtherMs = nowMs - firstMs
+    const tpotMs = furtherTokens > 0 && furtherMs >= 0 ? furtherMs / furtherTokens : Number.NaN
+    if (tpotMs >= 0) totals.tpotMs.record(tpotMs)
+    this.countTimeliness(request, (firstMs >= 0 ? firstMs : nowMs) - arrivedMs, tpotMs)
     totals.done++
-    totals.outputTokens += request.outputTokens
-    totals.cachedTokens += request.cachedTokens
-    totals.promptTokens += request.promptTokens
-    totals.e2eMs.record(nowMs - request.arrivedMs)
+    totals.outputTokens += outputTokens
+    totals.cachedTokens += cachedTokens
+    totals.promptTokens += promptTokens
+    totals.e2eMs.record(nowMs - arrivedMs)
+    const kind = totals.kinds.of(request)
+    kind.done++
+    kind.served += (Math.max(0, promptTokens - cachedTokens) + OUTPUT_PRICE * outputTokens) / weight
+  }
+
+  /** An answer of one token, whose TPOT is NaN, has but one target to meet. */
+  private countTimeliness({ model }: Request, ttftMs: number, tpotMs: number): void {
+    const { totals } = this
+    const { targets } = this.poolOf(model).policies
+    const isLate = ttftMs > targets.ttftMs
+    const isSlow = tpotMs > targets.tpotMs
+    if (isLate) totals.late.ttft++
+    if (isSlow) totals.late.tpot++
+    if (!isLate && !isSlow) totals.inTime++
   }
 
   /** One of two tied attempts is over, the other is the live one: releases the first, and lets policies hear of a copy that lives on. */
@@ -189,7 +207,11 @@ export class BalancerState {
     const request = this.table.at(slot)
     const pool = this.poolOf(request.model)
     // The copy was sent last, and nothing since.
-    if (request.live < request.attempts) return this.dropCopy(pool, progress)
+    if (request.live < request.attempts) {
+      this.totals.hedges.lost++
+      return this.dropCopy(pool, progress)
+    }
+    this.totals.hedges.won++
     this.uncharge(request, pool, request.tiedFailure)
     progress.attempt = copy
     progress.copy = undefined
@@ -207,7 +229,7 @@ export class BalancerState {
     if (producer === undefined || request.kept === 0) return
     const pool = this.poolOf(request.model)
     const isReady = pool.isReady(producer.worker)
-    if (isReady && this.send(slot, producer.worker, Role.decode)) {
+    if (isReady && this.send(slot, producer.worker, Role.decode, "handed_over")) {
       this.charges.started(attempt, nowMs)
       this.charges.release(attempt, pool, nowMs)
       progress.attempt = producer
@@ -356,6 +378,12 @@ export class BalancerState {
   /** Requests waiting for a worker of `model`. */
   queuedOf(model: number): number {
     return this.pools[model]?.queuedCount ?? 0
+  }
+
+  /** Looks at every request that waits for a worker. Cost O(slots). */
+  eachQueued(visit: (request: Request) => void): void {
+    for (const [slot, progress] of this.progress.entries())
+      if (progress?.state === State.queued) visit(this.table.at(slot))
   }
 
   /** Requests of `model` that are placed. */
@@ -513,14 +541,20 @@ export class BalancerState {
 
   /**
    * Sends the request to `worker`; its prompt alone, where `producer` is to go on with it. False when `worker` is gone: it is not ready any
-   * more, and the request is where it was.
+   * more, and the request is where it was. `why` is as `WorkerTable.assigned` has it.
    */
-  private attempt(request: Request, pool: BalancerPool, worker: number, producer = -1): boolean {
+  private attempt(
+    request: Request,
+    pool: BalancerPool,
+    worker: number,
+    producer = -1,
+    why = request.attempt === 1 ? "first" : "retry"
+  ): boolean {
     const { attempt, slot } = request
     const part = producer < 0 ? Role.both : Role.prefill
     this.charge(request, pool, worker, part)
     if (producer >= 0) this.progressOf(slot).producer = this.chargeAnew(request, pool, producer, Role.decode)
-    if (this.send(slot, worker, part)) {
+    if (this.send(slot, worker, part, why)) {
       if (attempt === 1) this.totals.queueMs.record(this.nowMs - request.arrivedMs)
       return true
     }
@@ -529,9 +563,9 @@ export class BalancerState {
   }
 
   /** Sends an attempt to `worker`, which was charged with it. False when it takes none: it is not ready for this model any more. */
-  private send(slot: number, worker: number, part: number): boolean {
+  private send(slot: number, worker: number, part: number, why: string): boolean {
     if (this.effects.assign(slot, worker, part, this.nowMs)) {
-      this.workers.assigned[worker]!++
+      this.workers.countAssigned(worker, why)
       return true
     }
     this.poolOf(this.table.at(slot).model).setReady(worker, false, this.nowMs)
@@ -568,11 +602,21 @@ export class BalancerState {
     this.charges.started(attempt, this.nowMs)
     const pool = this.poolOf(request.model)
     pool.reached(request.slot, State.streaming)
-    if (!progress.inherited) pool.tellTimed(request, worker, this.nowMs)
+    if (!progress.inherited) {
+      this.comparePredicted(request, pool)
+      pool.tellTimed(request, worker, this.nowMs)
+    }
     pool.tellStarted(request, worker, this.nowMs)
     if (pool.policies.pendingTokensMax === Number.POSITIVE_INFINITY) return
     this.charges.refresh(worker)
     this.serve(pool)
+  }
+
+  private comparePredicted({ slot }: Request, { forecast, policies }: BalancerPool): void {
+    if (!policies.usesForecast) return
+    const predictedMs = forecast.placedTtftMs(slot)
+    if (!(predictedMs > 0 && predictedMs < Number.POSITIVE_INFINITY)) return
+    this.totals.ttftOverPredicted.record((this.nowMs - forecast.placedMs(slot)) / predictedMs)
   }
 
   private uncharge(request: Request, pool: BalancerPool, reason: Reason): void {
@@ -669,7 +713,7 @@ export class BalancerState {
       if (request.part !== Role.both) return false
       this.options.decisions?.rescued(Act.hedged, request, pool, worker, this.rescuer, this.nowMs)
       const copy = this.chargeAnew(request, pool, worker, Role.both)
-      if (!this.send(slot, worker, Role.both)) {
+      if (!this.send(slot, worker, Role.both, this.rescueName(pool))) {
         this.charges.release(copy, pool, this.nowMs)
         return false
       }
@@ -683,7 +727,7 @@ export class BalancerState {
       if (from < 0) return false
       const request = this.table.at(slot)
       const pool = this.poolOf(request.model)
-      if (!this.attempt(request, pool, worker)) this.putBack(request, pool)
+      if (!this.attempt(request, pool, worker, -1, this.rescueName(pool))) this.putBack(request, pool)
       this.vacated(from)
       return true
     },
@@ -730,9 +774,14 @@ export class BalancerState {
     return worker
   }
 
-  private countRescue({ policies }: BalancerPool): void {
+  /** Of the rescue that is at work. */
+  private rescueName({ policies }: BalancerPool): string {
+    return policies.rescueNames[this.rescuer]!
+  }
+
+  private countRescue(pool: BalancerPool): void {
     const { rescues } = this.totals
-    const name = policies.rescueNames[this.rescuer]!
+    const name = this.rescueName(pool)
     rescues.set(name, (rescues.get(name) ?? 0) + 1)
   }
 
@@ -762,6 +811,7 @@ export class BalancerState {
       this.effects.cancelAttempt(slot, attempt.worker)
       if (copy !== undefined) {
         this.effects.cancelAttempt(slot, copy.worker)
+        this.totals.hedges.cancelled++
         this.dropCopy(pool, progress)
       }
       this.discharge(request, reason)
@@ -770,10 +820,12 @@ export class BalancerState {
   }
 
   private fail(request: Request, reason: Reason): void {
-    if (reason === Reason.expired) this.totals.expired++
-    else if (reason === Reason.cancelled) this.totals.cancelled++
-    else this.totals.failed++
-    this.totals.failures[reason]!++
+    const { totals } = this
+    const kind = totals.kinds.of(request)
+    const outcome = outcomeOf(reason)
+    totals[outcome]++
+    kind[outcome]++
+    totals.failures[reason]!++
     request.counted = true
     this.effects.fail(request.slot, reason, isRetryable(reason) ? FAILED_RETRY_MS : 0)
     this.end(request, reason)
@@ -784,9 +836,17 @@ export class BalancerState {
     const request = this.table.at(slot)
     const pool = this.poolOf(request.model)
     this.options.decisions?.refused(request, pool, by, reason, retryAfterMs, this.nowMs)
-    if (by >= 0) pool.tellRefused(request, this.nowMs)
-    this.totals.rejected++
-    this.totals.rejections[reason]!++
+    const { totals } = this
+    if (by >= 0) {
+      pool.tellRefused(request, this.nowMs)
+      // From the last on: before those that were chosen there may be others.
+      const place = pool.policies.admissions.length - by
+      const refusals = (totals.refusals[place] ??= noReasons())
+      refusals[reason]!++
+    }
+    totals.rejected++
+    totals.rejections[reason]!++
+    totals.kinds.of(request).rejected++
     this.effects.reject(slot, reason, retryAfterMs)
     this.table.release(slot)
   }
@@ -817,6 +877,11 @@ export class BalancerState {
     this.pools[model] = pool
     return pool
   }
+}
+
+const outcomeOf = (reason: Reason): "expired" | "cancelled" | "failed" => {
+  if (reason === Reason.expired) return "expired"
+  return reason === Reason.cancelled ? "cancelled" : "failed"
 }
 
 /** Why a request that nobody holds lost its last attempt: as is on record, unless that was given up by ourselves. */

@@ -68,7 +68,7 @@ export class Links implements BalancerEffects {
   /** Stream ids of accepted requests whose client has not been told: those of the last `ACCEPTED_MS`. */
   private readonly unsaid: Array<number> = []
   private readonly timers: Timers
-  private readonly timeScale: number
+  readonly timeScale: number
 
   constructor(options: {
     readonly requestsMax: number

@@ -80,6 +80,8 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
   deadlineMs = 0
   /** When the balancer heard of the first token; NaN before. */
   firstMs = Number.NaN
+  /** By the clock of the connection that the last frame of tokens came on: when that was. */
+  tokenMs = 0
   /** From DONE, or from PREFILLED where the request is split. */
   cachedTokens = 0
 

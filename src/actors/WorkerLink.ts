@@ -6,6 +6,7 @@ import { At, Flag, HEADER_OFFSET, readU16, readU32, Type, writeU32 } from "../pr
 import { type Limits, mayFollow } from "../protocol/Limits.ts"
 import { Failure, readHeartbeat, readPayload, Register } from "../protocol/Message.ts"
 import type { WorkerLoad } from "../domain/WorkerLoad.ts"
+import type { Histogram } from "../structures/Histogram.ts"
 import { ChainBuffer } from "../structures/PrefixChain.ts"
 import { News } from "./BalancerMessage.ts"
 import type { LinkedRequest, Links } from "./Links.ts"
@@ -14,6 +15,8 @@ import { Phase } from "./RequestTable.ts"
 export interface WorkerLinkOptions {
   readonly links: Links
   readonly limits: Limits
+  /** Takes down the times between two frames of tokens of a request. */
+  readonly itlMs: Histogram
   /** Gives the worker its slot, or undefined when it cannot be taken in. `models` are indices, in the order of REGISTER. */
   readonly registered: (
     link: WorkerLink,
@@ -124,6 +127,9 @@ export class WorkerLink implements ConnectionHandler {
     request.sentBytes += end - start
     this.relay(request, bytes, start, end)
     request.nextIndex = nextIndex + count
+    const { heardMs } = this.connection
+    if (nextIndex > 0) this.options.itlMs.record((heardMs - request.tokenMs) * this.links.timeScale)
+    request.tokenMs = heardMs
     if (nextIndex === 0) this.links.started(request, this)
   }
 

@@ -65,8 +65,11 @@ export class WorkerTable implements WorkerColumns {
   /** As registered: one of `Role`, and the speed before any derating. */
   readonly role: Uint8Array
   readonly ratedSpeed: Float64Array
-  /** Attempts sent to the worker since the balancer started. */
-  readonly assigned: Float64Array
+  /**
+   * Attempts sent to the worker since the balancer started, by why: the `first` of a request, a `retry`, the answer of a split request
+   * that was `handed_over`, or by the name of the rescue that sent it.
+   */
+  readonly assigned = new Map<string, Float64Array>()
   private readonly estimates: WorkerEstimates
 
   /** `limit` workers at most. */
@@ -96,7 +99,6 @@ export class WorkerTable implements WorkerColumns {
     this.decodeContextMs = new Float64Array(limit)
     this.role = new Uint8Array(limit)
     this.ratedSpeed = new Float64Array(limit)
-    this.assigned = new Float64Array(limit)
     this.estimates = new WorkerEstimates(this)
   }
 
@@ -129,6 +131,12 @@ export class WorkerTable implements WorkerColumns {
     this.ratedSpeed[worker] = speed
     this.kvCapacityTokens[worker] = kvCapacityTokens
     this.estimates.joined(worker, nowMs)
+  }
+
+  countAssigned(worker: number, why: string): void {
+    let counts = this.assigned.get(why)
+    if (counts === undefined) this.assigned.set(why, (counts = new Float64Array(this.limit)))
+    counts[worker]!++
   }
 
   /** Forgets every charge: the requests are going to be announced anew. */

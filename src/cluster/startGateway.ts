@@ -8,6 +8,7 @@ import { makeHttpServer } from "../gateway/HttpServer.ts"
 import { HttpResponses } from "../observability/HttpResponses.ts"
 import { makeMetrics } from "../observability/Metrics.ts"
 import { thisProcess } from "../observability/ProcessFacts.ts"
+import { targetsOf } from "../policies/pipelines.ts"
 import packageJson from "../../package.json" with { type: "json" }
 import { type CliFailure, failed, unbound } from "./cli/CliFailure.ts"
 import type { EventLog } from "./eventLog.ts"
@@ -37,12 +38,19 @@ export const startGateway = Effect.fnUntraced(function* (
     }),
     (client) => Effect.promise(() => client.close())
   )
+  const { admission, placement } = config.pipeline
   const httpResponses = new HttpResponses()
   const metrics = makeMetrics({
     snapshot: () => host.snapshot(),
     totals: host.totals,
     decisionMs: { admission: host.stopwatches.admission.ms, placement: host.stopwatches.placement.ms },
+    queued: () => host.queuedByKind(),
+    modelName: (index) => host.models.nameOf(index),
+    tenantName: (index) => host.tenants.nameOf(index),
+    policies: { admission: admission.map(({ policy }) => policy), placement: placement.policy },
+    targets: targetsOf(admission),
     desiredWorkers: host.desiredWorkers,
+    actualWorkers: host.actualWorkers,
     protocolErrors: log.violations,
     httpResponses,
     restarts: log.restarts,

@@ -18,6 +18,11 @@ export interface WorkerSnapshot {
   readonly capacity: number
   /** Attempts sent to it since the balancer started. */
   readonly assigned: number
+  /**
+   * Why: the `first` ones of requests, `retry`, the answers of split requests that were `handed_over` to it, and by rescue policy what
+   * that sent.
+   */
+  readonly assignedFor: Readonly<Record<string, number>>
   /** What its last heartbeat said, and how old that is. */
   readonly load: WorkerLoad
   readonly heardMsAgo: number

@@ -1,11 +1,11 @@
 import type { WorkerSnapshot } from "../domain/Snapshot.ts"
 
 /** Workers told apart. */
-const WORKERS_MAX = 100
+const WORKERS_MAX = 64
 
 /**
  * Which workers go by their own names, the others being summed up. A worker keeps its name for as long as it is there, and one that is
- * summed up gets its own when there is room. Memory: 100 names.
+ * summed up gets its own when there is room. Memory: 64 names.
  */
 export class NamedWorkers {
   private readonly names = new Set<string>()

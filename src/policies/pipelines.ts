@@ -29,10 +29,29 @@ export interface Pipeline {
   /** Their names, in the same order. */
   readonly rescueNames: ReadonlyArray<string>
   readonly pendingTokensMax: number
+  /** The times that admission holds requests to; without end where no policy has such targets. */
+  readonly targets: Targets
   /** Whether each request is placed as it arrives, or what arrives in one turn is placed together. */
   readonly joint: boolean
   readonly usesPrefixes: boolean
   readonly usesForecast: boolean
+}
+
+/** A request is in time whose first token, and whose further ones on average, come within these times. */
+export interface Targets {
+  readonly ttftMs: number
+  readonly tpotMs: number
+}
+
+/** The tightest `ttft` and `itl` of the admission policies that have them. */
+export const targetsOf = (admission: PipelineChoice["admission"]): Targets => {
+  const least = (option: string): number =>
+    Math.min(
+      ...admission.map(({ options, policy }) =>
+        Number(options[option] ?? findAdmission(policy).options[option]?.default ?? Number.POSITIVE_INFINITY)
+      )
+    )
+  return { ttftMs: least("ttft"), tpotMs: least("itl") }
 }
 
 /** Makes the policies of a choice. A name that is not in the registry is a broken assertion. */
@@ -60,6 +79,7 @@ export const makePipeline = (choice: PipelineChoice, rng: Rng): Pipeline => {
     ...policies,
     rescueNames: choice.rescue.map(({ policy }) => policy),
     pendingTokensMax: choice.pendingTokensMax ?? Number.POSITIVE_INFINITY,
+    targets: targetsOf(choice.admission),
     joint: findBatching(choice.batching.policy).joint,
     usesPrefixes: uses("prefixes"),
     usesForecast: uses("forecast")

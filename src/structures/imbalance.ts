@@ -1,4 +1,4 @@
-import { mean } from "./mean.ts"
+import { mean, sum } from "./mean.ts"
 
 export type Verdict = "even" | "uneven" | "lopsided"
 
@@ -21,6 +21,16 @@ export const imbalance = (amounts: ReadonlyArray<number>): Imbalance => {
   const variance = mean(amounts.map((amount) => (amount - middle) ** 2))
   const maxOverMean = Math.max(...amounts) / middle
   return { cv: Math.sqrt(variance) / middle, maxOverMean, verdict: verdictOf(maxOverMean) }
+}
+
+/**
+ * Jain's index of one or more amounts, none negative: 1 when all are equal, also when all are 0; 1 / n when one of n has everything. O(n).
+ *
+ * Source: Jain, Chiu, Hawe, DEC-TR-301, 1984.
+ */
+export const jain = (amounts: ReadonlyArray<number>): number => {
+  const squares = sum(amounts.map((amount) => amount * amount))
+  return squares === 0 ? 1 : sum(amounts) ** 2 / (amounts.length * squares)
 }
 
 /** What the busiest one having so many times the mean amounts to. */

@@ -74,6 +74,7 @@ describe("the autoscaler", () => {
       yield* fleet.advance(2 * PERIOD_MS)
       expect(fleet.ready()).toBe(2)
       expect(fleet.node.host.desiredWorkers).toEqual(new Map([["sim", 2]]))
+      expect(fleet.node.host.actualWorkers).toEqual(new Map([["sim", 2]]))
       fleet.send(6)
       yield* fleet.advance(100)
       strings.count = 1
@@ -89,6 +90,7 @@ describe("the autoscaler", () => {
       yield* fleet.advance(100)
       expect(assigned()).toBe(before)
       expect(fleet.node.host.desiredWorkers).toEqual(new Map([["sim", 1]]))
+      expect(fleet.node.host.actualWorkers).toEqual(new Map([["sim", 1]]))
       yield* fleet.advance(12_000)
       expect([...fleet.processes.keys()]).toHaveLength(1)
       expect(fleet.ends()).toEqual({ done: 7, failed: 0, rejected: 0 })

@@ -339,6 +339,54 @@ describe("a request", () => {
     expect([tpotMs.count, tpotMs.sum]).toEqual([1, 50 / 4])
   })
 
+  test("is in time, or late by a target of admission, or by both", () => {
+    const targets = { ttftMs: 100, tpotMs: 10 }
+    const world = new World("least-connections", 8, (pipeline) => ({ ...pipeline, targets }))
+    world.member(0, true)
+    const last = (ttftMs: number, tpotMs: number, tokens = 3): void => {
+      const slot = world.submit()
+      world.nowMs += ttftMs
+      world.token(slot)
+      for (let token = 1; token < tokens; token++) {
+        world.nowMs += tpotMs
+        world.token(slot)
+      }
+      world.done(slot)
+    }
+    for (const [ttftMs, tpotMs] of [
+      [100, 10],
+      [101, 10],
+      [100, 11],
+      [500, 50],
+      [0, 0]
+    ] as const)
+      last(ttftMs, tpotMs)
+    last(100, 0, 1)
+    const { inTime, late } = world.totals
+    expect([inTime, late]).toEqual([3, { ttft: 2, tpot: 2 }])
+  })
+
+  test("has its time to first token compared with what was predicted, where that is", () => {
+    for (const usesForecast of [true, false]) {
+      let predictedMs = 0
+      const world = new World("least-connections", 8, (pipeline) => ({
+        ...pipeline,
+        usesForecast,
+        placement: {
+          ...pipeline.placement,
+          started: ({ slot }, _worker, { forecast }) => (predictedMs = forecast.placedTtftMs(slot))
+        }
+      }))
+      world.member(0, true)
+      const slot = world.submit()
+      world.nowMs = 40
+      world.token(slot)
+      const { ttftOverPredicted } = world.totals
+      expect(ttftOverPredicted.count).toBe(usesForecast ? 1 : 0)
+      if (usesForecast) expect(ttftOverPredicted.sum).toBeCloseTo(40 / predictedMs, 9)
+    }
+  })
+
   test("whose end an earlier core did not hear of counts with its tokens", () => {
     const world = twoWorkers()
     const slot = world.submit()

@@ -17,6 +17,7 @@ import { defaultLimits } from "../../src/protocol/Limits.ts"
 import { version } from "../../src/protocol/Message.ts"
 import { serve } from "../../src/protocol/Server.ts"
 import type { SocketEvents, Transport, TransportSocket } from "../../src/protocol/Transport.ts"
+import { Histogram } from "../../src/structures/Histogram.ts"
 import { hash64 } from "../../src/structures/hash.ts"
 import { makeRng } from "../../src/structures/Rng.ts"
 import { VirtualWorld } from "../client/support/VirtualWorld.ts"
@@ -104,6 +105,7 @@ const listen = (world: VirtualWorld) => {
       const link = new WorkerLink(connection, {
         links,
         limits: defaultLimits,
+        itlMs: new Histogram(),
         registered: (_, { models }) => ({ worker: WORKER, models: MODELS.slice(0, models.length) }),
         heartbeat: () => undefined,
         draining: () => undefined,

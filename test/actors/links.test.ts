@@ -26,6 +26,21 @@ describe("a request", () => {
     expect(client.of(Type.done)).toMatchObject([{ stream: 42, attempt: 1, a: 3, b: 4 }])
   })
 
+  test("has the times between its frames of tokens taken down, not that before the first", () => {
+    const { client, node, worker } = scene()
+    for (const stream of [1, 2]) client.send(client.request({ stream }))
+    const [one, other] = worker.of(Type.assign)
+    const { itlMs } = node.host.totals
+    const says = (ms: number, ...frames: ReadonlyArray<Buffer>): void => {
+      node.advance(ms)
+      worker.send(...frames)
+    }
+    says(300, worker.token(one!, 0))
+    says(10, worker.token(other!, 0))
+    says(15, worker.token(one!, 1, 3), worker.token(other!, 1))
+    expect([itlMs.count, itlMs.min, itlMs.max]).toEqual([2, 15, 25])
+  })
+
   test("is placed together with those that other clients send in the same turn, where the pipeline says so", () => {
     const together: Array<number> = []
     const placement = (made: Placement): Placement => ({

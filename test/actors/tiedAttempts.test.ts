@@ -64,6 +64,7 @@ describe("a request with two attempts", () => {
     test("goes on when it starts first; the other is called off by number, and what it still says is dropped", () => {
       const { client, node, one, other } = scene()
       one.worker.send(one.worker.token(one.assign, 0))
+      expect(node.host.totals.hedges).toEqual({ won: index, lost: 1 - index, cancelled: 0 })
       expect(other.worker.of(Type.cancel)).toMatchObject([
         { stream: other.assign.stream, attempt: other.assign.attempt }
       ])
@@ -102,6 +103,7 @@ describe("a request with two attempts", () => {
     ])("leaves the other one when it %s", (_how, fail) => {
       const { client, node, one, other } = scene()
       fail(one.worker, one.assign)
+      expect(node.host.totals.hedges).toEqual({ won: 1 - index, lost: index, cancelled: 0 })
       expect(loadsOf(node)).toEqual([0, 1])
       expect(other.worker.of(Type.cancel)).toEqual([])
       one.worker.send(one.worker.token(one.assign, 0))
@@ -178,6 +180,7 @@ describe("a request with two attempts", () => {
       for (const { worker } of attempts) worker.push(heartbeat)
     })
     end(node, client)
+    expect(node.host.totals.hedges).toEqual({ won: 0, lost: 0, cancelled: 1 })
     beat()
     for (const { assign, worker } of attempts)
       expect(worker.of(Type.cancel)).toMatchObject([{ stream: assign.stream, attempt: assign.attempt }])

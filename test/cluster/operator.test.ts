@@ -21,6 +21,7 @@ const workerOf = (name: string, more: Partial<WorkerSnapshot> = {}): WorkerSnaps
   inFlight: 0,
   capacity: 256,
   assigned: 9,
+  assignedFor: { first: 9 },
   load: idleLoad,
   heardMsAgo: 12,
   ...more

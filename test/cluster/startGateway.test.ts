@@ -4,6 +4,9 @@ import { catalogue } from "../../src/cluster/catalogue.ts"
 import { eventLog } from "../../src/cluster/eventLog.ts"
 import { startGateway } from "../../src/cluster/startGateway.ts"
 import { resolveConfig } from "../../src/domain/config/resolveConfig.ts"
+import { Reason } from "../../src/domain/Outcome.ts"
+import type { Admission } from "../../src/policies/Admission.ts"
+import { Type } from "../../src/protocol/Header.ts"
 import { VirtualNode } from "../actors/support/VirtualNode.ts"
 import { FakeBalancer } from "../client/support/FakeBalancer.ts"
 import { live } from "../support/effectTest.ts"
@@ -62,6 +65,41 @@ live("a scrape says what was answered before it, by path and status", () =>
       '{path="/metrics",status="200"} 1',
       '{path="/generate",status="400"} 1'
     ])
+  })
+)
+
+live("a scrape says whose requests they were, who decided about them, and who waits", () =>
+  Effect.gen(function* () {
+    const refusing: Admission = {
+      decide: ({ promptTokens }) =>
+        promptTokens > 100 ? { reason: Reason.sloInfeasible, retryAfterMs: 1 } : null
+    }
+    const virtual = new VirtualNode({ admissions: [refusing, { decide: () => null }] })
+    const { http } = yield* start({ listen: { httpPort: 0 } }, virtual)
+    const worker = virtual.worker("w0", { capacity: 1 })
+    const client = virtual.client()
+    for (const stream of [1, 2, 3]) client.send(client.request({ stream }))
+    client.send(client.request({ stream: 4, promptTokens: 500 }))
+    client.send(client.request({ stream: 5, model: "nobody's" }))
+    const [assign] = worker.of(Type.assign)
+    worker.send(worker.token(assign!, 0), worker.about(assign!, Type.done, { a: 1 }))
+    const text = yield* Effect.promise(async () => (await fetch(`http://${http}/metrics`)).text())
+    const kind = 'model="sim",tenant="default",priority="0"'
+    const other = 'model="other",tenant="other",priority="other"'
+    const policy = 'policy="predicted-completion"'
+    for (const line of [
+      `parallax_requests_total{${kind},${policy},outcome="done"} 1`,
+      `parallax_requests_total{${kind},${policy},outcome="rejected"} 1`,
+      `parallax_requests_total{${other},${policy},outcome="rejected"} 1`,
+      `parallax_queue_depth{${kind}} 1`,
+      `parallax_queue_depth{model="sim",tenant="other",priority="other"} 0`,
+      `parallax_pool_saturation{model="sim"} 1`,
+      `parallax_decisions_total{${policy},reason="first",worker="w0"} 2`,
+      'parallax_decisions_total{policy="queue-bounds",reason="slo_infeasible",worker=""} 1',
+      'parallax_slo_violations_total{type="ttft"} 0',
+      "parallax_goodput_total 1"
+    ])
+      expect(text).toContain(`\n${line}\n`)
   })
 )
 

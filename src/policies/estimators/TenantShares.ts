@@ -8,7 +8,7 @@ const KEPT_STEP = 0.5
 /** After so long what was served, and what is kept, counts half. */
 const HALF_LIFE_MS = 60_000
 /** As in Sheng et al.: a token of an answer is the price of two of a prompt. */
-const OUTPUT_PRICE = 2
+export const OUTPUT_PRICE = 2
 /** How long one scale serves, which is then 0.2 % off at most. */
 const SCALE_MS = 100
 /** Past this everything is scaled down. */

@@ -1,3 +1,4 @@
+import { jain } from "../../structures/imbalance.ts"
 import { sum } from "../../structures/mean.ts"
 
 /** What one tenant asked for, and what of that it was served, in any one unit. */
@@ -39,6 +40,5 @@ export const jainIndex = (tenants: ReadonlyArray<TenantDemand>): number => {
   if (asking.length < 2) return Number.NaN
   const shares = fairShares(asking)
   const parts = asking.flatMap(({ served }, i) => (shares[i]! > 0 ? served / shares[i]! : []))
-  if (parts.length === 0) return 1
-  return sum(parts) ** 2 / (parts.length * sum(parts.map((part) => part * part)))
+  return parts.length === 0 ? 1 : jain(parts)
 }

@@ -414,13 +414,18 @@ export class World implements BalancerEffects {
       places -= kept
     }
     expect(places).toBe(0)
-    expect([...this.workers.assigned]).toEqual(this.sent)
+    const sent = this.sent.map((_, worker) =>
+      [...this.workers.assigned.values()].reduce((sum, counts) => sum + counts[worker]!, 0)
+    )
+    expect(sent).toEqual(this.sent)
     expect(this.core.inFlight).toBe(this.holders.size)
     expect(this.core.inFlight + this.core.queued).toBe(this.live().length)
     const { totals } = this
     expect(totals.accepted).toBe(
       totals.done + totals.failed + totals.cancelled + totals.expired + this.live().length
     )
+    for (const outcome of ["done", "failed", "cancelled", "expired", "rejected"] as const)
+      expect(totals.kinds.all.reduce((sum, kind) => sum + kind[outcome], 0)).toBe(totals[outcome])
     for (const ends of this.terminals) expect(ends.length).toBeLessThanOrEqual(1)
     for (const { sent, moved, refused, sideEffects } of this.attempts)
       expect(sent - moved).toBeLessThanOrEqual(sideEffects ? 1 + refused : 3)

@@ -237,6 +237,7 @@ describe("agreement", () => {
         inFlight: 0,
         capacity: 1,
         assigned: 0,
+        assignedFor: {},
         load: { ...idleLoad, ...load },
         heardMsAgo: 0,
         role: "both" as const,
