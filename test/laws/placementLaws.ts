@@ -226,11 +226,10 @@ const dice = (seed: number): { readonly rng: Rng; readonly again: () => void } =
 }
 
 const sumOf = (terms: Readonly<Record<string, number>>): number => {
-  for (const term of Object.values(terms)) {
-    expect(term).toBeFinite()
-    expect(term).toBeGreaterThanOrEqual(0)
-  }
-  return Object.values(terms).reduce((sum, term) => sum + term, 0)
+  const sum = Object.values(terms).reduce((total, term) => total + term, 0)
+  expect(sum).toBeFinite()
+  expect(sum).toBeGreaterThanOrEqual(0)
+  return sum
 }
 
 /** Decisions whose reads are counted. */
@@ -416,7 +415,7 @@ export const placementLaws: ReadonlyArray<PlacementLaw> = [
   },
   {
     id: "placement-terms",
-    statement: "picks a worker of least sum of terms, each of them finite and not negative",
+    statement: "picks a worker of least sum of terms, which is finite and not negative",
     about: ({ terms }) => terms !== undefined,
     check: (subject) => {
       lives((life) =>
