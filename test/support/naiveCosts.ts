@@ -59,8 +59,8 @@ export const naiveCosts = {
     answer * (row.decodeSequenceMs + row.decodeContextMs * (prompt + answer / 2)),
   occupancyMs: (row: Candidate, prompt: number, cached: number, answer: number): number =>
     naiveCosts.ownMs(row, prompt, cached) + naiveCosts.longerMs(row, prompt, answer),
-  /** Ten seconds of prefill would cost an eighth of them. */
-  lastingMs: (ownMs: number): number => ownMs * (ownMs / (10_000 + ownMs)) ** 3,
+  /** Twelve seconds of prefill would cost an eighth of them. */
+  lastingMs: (ownMs: number): number => ownMs * (ownMs / (12_000 + ownMs)) ** 3,
   externalityMs: (row: Candidate, prompt: number, cached: number, most: number, again: number): number => {
     const ownMs = naiveCosts.ownMs(row, prompt, cached)
     const againMs = ownMs - naiveCosts.ownMs(row, prompt, most)

@@ -54,7 +54,7 @@ export const predictedCompletion = definePlacement(
   {
     externality: {
       kind: "number",
-      default: 0.1,
+      default: 0.15,
       minimum: 0,
       maximum: 1,
       summary:
@@ -63,7 +63,7 @@ export const predictedCompletion = definePlacement(
     },
     absorbed: {
       kind: "duration",
-      default: 10_000,
+      default: 12_000,
       minimum: 1,
       unit: "ms",
       summary:

@@ -161,7 +161,7 @@ const laws = [
               const cached = cachedOf(row, one)
               const again = Math.min(1, busy) * (mostOf(rows, one) - cached)
               const n = one.promptTokens - cached
-              const lasting = n * (n / (n + 10_000 / row.prefillTokenMs)) ** 3
+              const lasting = n * (n / (n + 12_000 / row.prefillTokenMs)) ** 3
               return row.pendingPrefillTokens + n + row.inFlight * (again + lasting)
             }
             const picked = rows[placement.pick(one, poolOf(rows), 0)]!
@@ -558,7 +558,7 @@ describe("three workers, by hand", () => {
         ownPrefill: 0.0232,
         steps: 0.0213,
         room: 0,
-        externality: 4 * 0.0232 * (0.0232 / 10.0232) ** 3,
+        externality: 4 * 0.0232 * (0.0232 / 12.0232) ** 3,
         answer: (0.065 * 0.65 ** 2) / 100 ** 2,
         recent: 0,
         debt: 0
@@ -574,7 +574,7 @@ describe("three workers, by hand", () => {
         ownPrefill: 0.1,
         steps: 0.0303,
         room: 1.01 / 12,
-        externality: 2 * 0.1 * (0.1 / 10.1) ** 3,
+        externality: 2 * 0.1 * (0.1 / 12.1) ** 3,
         answer: (0.01 * 0.1 ** 2) / 100 ** 2,
         recent: 0,
         debt: 0
