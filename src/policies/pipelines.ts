@@ -37,7 +37,7 @@ export interface Pipeline {
   readonly usesForecast: boolean
 }
 
-/** A request is in time whose first token, and whose further ones on average, come within these times. */
+/** A request is in time whose first token, and whose further ones on average, come within these times; `Infinity` where there is none. */
 export interface Targets {
   readonly ttftMs: number
   readonly tpotMs: number

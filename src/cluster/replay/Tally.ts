@@ -1,6 +1,7 @@
 import type { Done, Ending } from "../../client/index.ts"
 import type { TraceRequest } from "../../domain/Trace.ts"
-import { areMet, type Targets } from "../../simulator/report/bounds.ts"
+import type { Targets } from "../../policies/pipelines.ts"
+import { areMet } from "../../simulator/report/bounds.ts"
 import { Histogram } from "../../structures/Histogram.ts"
 import { imbalance, type Imbalance } from "../../structures/imbalance.ts"
 import { sum } from "../../structures/mean.ts"

@@ -1,4 +1,5 @@
-import { areMet, type Targets } from "../../simulator/report/bounds.ts"
+import type { Targets } from "../../policies/pipelines.ts"
+import { areMet } from "../../simulator/report/bounds.ts"
 import { mean, sum } from "../../structures/mean.ts"
 import { quantile } from "../../structures/nearestRank.ts"
 import type { Seen } from "./Journal.ts"

@@ -2,7 +2,7 @@ import { didYouMean } from "../../domain/config/Option.ts"
 import type { OptionSpec, OptionValue, PolicyChoice } from "../../domain/config/pipeline.ts"
 import { DURATION_RULE, parseDuration } from "../../domain/config/duration.ts"
 import type { PlacementEntry } from "../../policies/Placement.ts"
-import { choiceOf, type PipelineChoice, pipelines } from "../../policies/pipelines.ts"
+import { choiceOf, type PipelineChoice, pipelines, type Targets } from "../../policies/pipelines.ts"
 import { optionProblem, type PolicyEntry } from "../../policies/Policy.ts"
 import {
   admissions,
@@ -14,7 +14,6 @@ import {
   rivals,
   scalings
 } from "../../policies/registry.ts"
-import type { Targets } from "../../simulator/report/bounds.ts"
 import type { Contender } from "../../simulator/report/ground.ts"
 import type { LoadedConfig } from "../loadConfig.ts"
 

@@ -1,6 +1,6 @@
 import * as Effect from "effect/Effect"
 import { presets } from "../../engines/simulated/CostModel.ts"
-import type { Targets } from "../../simulator/report/bounds.ts"
+import type { Targets } from "../../policies/pipelines.ts"
 import { type Competition, type Setting, splits } from "../../simulator/report/ground.ts"
 import { counted } from "../../structures/counted.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"

@@ -1,15 +1,10 @@
 import { MAX_BATCHED_TOKENS, MAX_NUM_SEQS } from "../../engines/simulated/ContinuousBatch.ts"
 import { type StepCost, stepMs } from "../../engines/simulated/CostModel.ts"
+import type { Targets } from "../../policies/pipelines.ts"
 import { sum } from "../../structures/mean.ts"
 import { NETWORK_MS, type ReplayOptions } from "../replay/Replay.ts"
 import type { ReplayWorkerOptions } from "../replay/ReplayWorker.ts"
 import type { PlannedRequest, Workload } from "../replay/Workload.ts"
-
-/** In ms; `Infinity` where there is none. */
-export interface Targets {
-  readonly ttftMs: number
-  readonly tpotMs: number
-}
 
 /** Whether a request that was done met the targets; an answer of one token, whose TPOT is NaN, has the first of them to meet. */
 export const areMet = (targets: Targets, ttftMs: number, tpotMs: number): boolean =>

@@ -461,25 +461,6 @@ const defects: ReadonlyArray<Planted<Subject>> = [
     }
   ],
   [
-    "counts what was placed lately also where nothing is to be computed",
-    "completion-recent",
-    (externality, chunkTokens) => {
-      const placement = real(externality, chunkTokens)
-      return {
-        placed: placement.placed!,
-        pick: (one, pool, nowMs) => {
-          const cachedTokens = pool.cachedTokens(one)
-          const picked = placement.pick(
-            { ...one, chain: chainOf([]) },
-            { ...pool, cachedTokens: () => zeros(pool) },
-            nowMs
-          )
-          return cachedTokens.some((tokens) => tokens > 0) ? picked : placement.pick(one, pool, nowMs)
-        }
-      }
-    }
-  ],
-  [
     "remembers nothing",
     "completion-recent",
     (externality, chunkTokens) => ({ pick: real(externality, chunkTokens).pick })

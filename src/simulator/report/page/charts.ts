@@ -1,7 +1,7 @@
 import type { TopLevelSpec } from "vega-lite"
 import { sum } from "../../../structures/mean.ts"
 import { percent } from "../../../structures/percent.ts"
-import type { Targets } from "../bounds.ts"
+import type { Targets } from "../../../policies/pipelines.ts"
 import type { Comparison, Result } from "../compare.ts"
 import { measures } from "../measures.ts"
 import { QUANTILES, type Plots, type Timeline } from "../plots.ts"

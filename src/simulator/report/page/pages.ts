@@ -1,5 +1,5 @@
 import { percent } from "../../../structures/percent.ts"
-import type { Targets } from "../bounds.ts"
+import type { Targets } from "../../../policies/pipelines.ts"
 import type { Comparison } from "../compare.ts"
 import { measuredIn, measures } from "../measures.ts"
 import type { Plots } from "../plots.ts"
