@@ -255,7 +255,8 @@ describe("a comparison", () => {
     },
     seeds: [1, 2, 3],
     speed: 1,
-    plots: false
+    plots: false,
+    otherSpeeds: []
   }
   const run = (some: Partial<CompareOptions> = {}, doing: (job: Job) => Run = runner): Comparison =>
     conclude(compare({ ...options, ...some }), doing)
@@ -269,6 +270,27 @@ describe("a comparison", () => {
     const study = compare(options)
     const { value } = study.next([])
     expect(study.next(backwards(value as ReadonlyArray<Job>).map(runner)).value).not.toEqual(comparison)
+  })
+
+  test("has at other speeds what a comparison at that speed has with the first seed, from the slowest on", () => {
+    const { trials } = run({ otherSpeeds: [3, 0.5] })
+    const at = [0.5, 1, 3].map((speed) => run({ seeds: [1], speed }))
+    const [known, turns, bound] = trials
+    expect(trials).toHaveLength(3)
+    expect(known!.map(({ speed }) => speed)).toEqual([0.5, 1, 3])
+    for (const [i, trial] of [known!, turns!].entries())
+      expect(trial.map(({ goodput }) => goodput)).toEqual(
+        at.map(({ results }) => results[i]!.estimates.goodput.mean)
+      )
+    expect(bound!.map(({ goodput }) => goodput)).toEqual(
+      at.map(({ bounds }) => Math.min(bounds.alone.goodput, bounds.capacity.goodput))
+    )
+    expect(known!.map(({ requestsPerSecond }) => requestsPerSecond / known![1]!.requestsPerSecond)).toEqual([
+      expect.closeTo(0.5, 9),
+      1,
+      expect.closeTo(3, 9)
+    ])
+    expect(run({ otherSpeeds: [3] }).results).toEqual(comparison.results)
   })
 
   test("asks for every replay at once, seed by seed", () => {

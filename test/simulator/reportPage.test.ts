@@ -42,7 +42,10 @@ const placed = (name: string, policy: string): Contender => ({
 const contenders = [placed("random", "random"), placed(`turns ${HOSTILE}`, "round-robin")]
 const reference: Contender = { ...placed("random", "random"), sharedCache: true }
 
-const comparison = conclude(compare({ contenders, reference, seeds: [1, 2], speed: 1, plots: true }), runner)
+const comparison = conclude(
+  compare({ contenders, reference, seeds: [1, 2], speed: 1, plots: true, otherSpeeds: [0.5, 2] }),
+  runner
+)
 const sweep = sweepOf(
   searches({ contenders, reference, seeds: [1], goal: 0.9 }).map((search) => conclude(search, runner))
 )
@@ -173,8 +176,16 @@ const defects: ReadonlyArray<Planted<Printer>> = [
 describe("pages", () => keepsAll(laws, (page) => page))
 describe("planted defects", () => findsAll(laws, defects))
 
-test("a comparison, which is of one load, says where goodput against load is drawn", () => {
-  expect(printed.map(({ page }) => page.includes("bun run simulate sweep --report"))).toEqual([true, false])
+test("both draw goodput against load; a comparison at one rate has none to draw", () => {
+  const chart = "Goodput against load"
+  expect(printed.map(({ titles }) => titles.includes(chart))).toEqual([true, true])
+  const atOnce = comparison.trials.map((trials) =>
+    trials.map((trial) => ({ ...trial, requestsPerSecond: Number.POSITIVE_INFINITY }))
+  )
+  for (const trials of [comparison.trials.map((each) => each.slice(0, 1)), atOnce])
+    expect(comparisonCharts({ ...comparison, trials }, targets).map(({ title }) => title)).not.toContain(
+      chart
+    )
 })
 
 test("the same comparison gives the same page", async () => {
@@ -187,7 +198,8 @@ test("so many policies that lines could not be told apart are drawn up to the be
     const goodput = { mean: i / 20, low: Number.NaN, high: Number.NaN }
     return { ...one, policy: `policy ${i}`, estimates: { ...one.estimates, goodput } }
   })
-  const page = await comparisonPage({ ...comparison, results }, targets, provenance)
+  const trials = [...results.map(() => comparison.trials[0]!), comparison.trials.at(-1)!]
+  const page = await comparisonPage({ ...comparison, results, trials }, targets, provenance)
   expect(page).toContain(`Drawn are the ${DRAWN_MAX} of 20 policies`)
   expect(page).not.toContain("means over the seeds")
   expect(printed[0]!.page).toContain("means over the seeds")
@@ -231,7 +243,7 @@ test("requests that come all at once have no rate, and are not drawn", async () 
   const trials = first!.trials.map((trial) => ({ ...trial, requestsPerSecond: Infinity }))
   const search = { ...first!, trials }
   const all = { results: [search], bounds: { bound: search, sharedCache: search } }
-  expect(sweepCharts(all, 0.9)[0]!.spec).toMatchObject({ data: { values: [] } })
+  expect(sweepCharts(all, 0.9)).toEqual([])
   expect(malformed(await sweepPage(all, 0.9, 2, provenance))).toEqual([])
 })
 

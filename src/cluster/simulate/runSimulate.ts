@@ -8,12 +8,15 @@ import { write, type Shell } from "../cli/Shell.ts"
 import { openReport, writeReport } from "./reporting.ts"
 import { concludeAll } from "./runners.ts"
 import { competitionOf, factsOf, type SettingFlags, settingText, targetsOf } from "./setting.ts"
-import { trafficName } from "./traffic.ts"
+import { clientsWait, trafficName } from "./traffic.ts"
 
 export interface SimulateFlags extends SettingFlags {
   readonly speed: number
   readonly csv: boolean
 }
+
+/** A page draws goodput against load, for which each policy is replayed as often again, at so many times the speed. */
+const AROUND = [0.5, Math.SQRT1_2, Math.SQRT2, 2]
 
 /** Replays traffic under several policies and prints how they compare. */
 export const runSimulate = Effect.fnUntraced(function* (
@@ -23,8 +26,11 @@ export const runSimulate = Effect.fnUntraced(function* (
   if (json && csv) return yield* misused("--json and --csv are two formats: choose one.")
   const competition = yield* competitionOf(flags)
   yield* openReport(flags)
-  const total = (competition.contenders.length + 1) * competition.seeds.length
-  const study = compare({ ...competition, speed, plots: flags.report !== undefined })
+  const { contenders, seeds } = competition
+  const plots = flags.report !== undefined
+  const otherSpeeds = plots && !clientsWait(flags) ? AROUND.map((factor) => factor * speed) : []
+  const study = compare({ ...competition, speed, plots, otherSpeeds })
+  const total = (contenders.length + 1) * seeds.length + contenders.length * otherSpeeds.length
   const comparison = (yield* concludeAll(flags, [study], { atOnce: total, total }))[0]!
   const document = { ...factsOf(flags), speed, ...documentOf(comparison) }
   const lead = leadOf(flags, comparison)
@@ -50,7 +56,7 @@ const leadOf = (flags: SimulateFlags, { repeatedShare, requests }: Comparison): 
 }
 
 /** As JSON has it: each measure of a policy beside its name. */
-const documentOf = ({ bounds, results, ...facts }: Comparison): object => ({
+const documentOf = ({ bounds, results, trials: _trials, ...facts }: Comparison): object => ({
   ...facts,
   results: results.map(({ estimates, policy }) => ({ policy, ...estimates })),
   bounds: {

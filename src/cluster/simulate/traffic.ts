@@ -19,7 +19,7 @@ export interface TrafficFlags {
   readonly generate: string | undefined
   readonly limit: number
   readonly skipBad: boolean
-  /** Whether clients wait for their answers, and at most how many there are then. */
+  /** Clients wait for their answers where they are told to, and where only so many may be there. */
   readonly closedLoop?: boolean
   readonly clients?: number
   readonly engine: keyof typeof presets
@@ -60,13 +60,17 @@ export const trafficOf = Effect.fnUntraced(function* (
   return (seed, speed) => looped(faster(made(seed), speed), flags)
 })
 
+/** Whether clients wait for their answers, so that these say how fast requests come. */
+export const clientsWait = ({ clients = Number.POSITIVE_INFINITY, closedLoop }: TrafficFlags): boolean =>
+  closedLoop === true || clients < Number.POSITIVE_INFINITY
+
 /**
  * With clients that wait, where that is asked for. What was made up has its think times; of what was recorded they are often not known, and
  * then answers are taken to have come as fast as those of an idle worker do.
  */
 const looped = (workload: Workload, flags: TrafficFlags): Workload => {
   const { clients: clientsMax = Number.POSITIVE_INFINITY, engine, networkMs, trace } = flags
-  if (flags.closedLoop !== true && clientsMax === Number.POSITIVE_INFINITY) return workload
+  if (!clientsWait(flags)) return workload
   if (trace === undefined) return closedLoop(workload, { clientsMax })
   const workers = [{ name: "alone", preset: presets[engine] }]
   const { tpotMs, ttftMs } = boundsOf({ workload, workers, networkMs })

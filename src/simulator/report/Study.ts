@@ -24,6 +24,14 @@ export interface Run {
   readonly events: number
 }
 
+/** What one policy reaches, or what bounds all, with traffic of one speed. */
+export interface Trial {
+  readonly policy: string
+  readonly speed: number
+  readonly requestsPerSecond: number
+  readonly goodput: number
+}
+
 /**
  * Asks for replays, some at a time, and makes something of what came of them, in the order in which it asked. Whoever runs it may make them
  * in any order and side by side.

@@ -1,24 +1,16 @@
 import { mean } from "../../structures/mean.ts"
 import type { Competition, Contender } from "./ground.ts"
-import type { Run, Study } from "./Study.ts"
+import type { Run, Study, Trial } from "./Study.ts"
 
 export interface SweepOptions extends Competition {
   /** Share of the requests that must meet the targets, as a mean over the seeds. */
   readonly goal: number
 }
 
-/** The fastest traffic with which the goal was met; zeros where the slowest that was tried was too fast. */
-export interface Capacity {
-  readonly policy: string
-  readonly speed: number
-  readonly requestsPerSecond: number
-  readonly goodput: number
-}
-
-/** What was found for one policy, and all that was tried, in that order. */
+/** All that was tried for one policy, in that order, and the fastest with which the goal was met; zeros where the slowest was too fast. */
 export interface Search {
-  readonly found: Capacity
-  readonly trials: ReadonlyArray<Capacity>
+  readonly found: Trial
+  readonly trials: ReadonlyArray<Trial>
 }
 
 export interface Sweep {
@@ -56,9 +48,9 @@ function* search(
   policy: string,
   goodputOf: (run: Run) => number
 ): Study<Search> {
-  const trials: Array<Capacity> = []
+  const trials: Array<Trial> = []
   /** The fastest that was met, and the slowest that was missed. */
-  let found: Capacity = { policy, speed: 0, requestsPerSecond: 0, goodput: 0 }
+  let found: Trial = { policy, speed: 0, requestsPerSecond: 0, goodput: 0 }
   let missed = Number.POSITIVE_INFINITY
   let speed = 1
   while (speed >= SPEED_MIN && speed <= SPEED_MAX && missed / found.speed > PRECISION) {

@@ -3,7 +3,8 @@ import { percent } from "../../structures/percent.ts"
 import type { Estimate } from "./bootstrap.ts"
 import type { Comparison, Result } from "./compare.ts"
 import { measuredIn, type MeasureName, measures } from "./measures.ts"
-import type { Capacity, Sweep } from "./sweep.ts"
+import type { Trial } from "./Study.ts"
+import type { Sweep } from "./sweep.ts"
 
 /** What is known of a policy, or of a bound: not every measure. */
 type Known = Partial<Readonly<Record<MeasureName, Estimate>>>
@@ -59,7 +60,7 @@ export const tableOf = ({ bounds, results }: Comparison): Table => {
 export const sweepTableOf = ({ bounds, results }: Sweep, workers: number): Table => {
   const shown = (value: number): string => value.toPrecision(3)
   const best = Math.max(...results.map(({ found }) => found.requestsPerSecond))
-  const row = (title: string, { goodput, requestsPerSecond, speed }: Capacity): TableRow => ({
+  const row = (title: string, { goodput, requestsPerSecond, speed }: Trial): TableRow => ({
     title,
     cells: [
       { ...plain(shown(requestsPerSecond)), best: requestsPerSecond === best && best > 0 },

@@ -5,6 +5,7 @@ import type { Targets } from "../../../policies/pipelines.ts"
 import type { Comparison, Result } from "../compare.ts"
 import { measures } from "../measures.ts"
 import { QUANTILES, type Plots, type Timeline } from "../plots.ts"
+import type { Trial } from "../Study.ts"
 import type { Sweep } from "../sweep.ts"
 
 /** A drawing, what it is called, and what is to be seen in it. */
@@ -38,7 +39,7 @@ const WIDTH = 640
 const HEIGHT = 260
 
 /** Those that are drawn: when there are many, the ones with the best goodput, in the order of all. */
-export const drawnOf = (results: ReadonlyArray<Result>): ReadonlyArray<Result> =>
+export const drawnOf = <One extends Result>(results: ReadonlyArray<One>): ReadonlyArray<One> =>
   bestOf(results, DRAWN_MAX, ({ estimates }) => estimates.goodput.mean)
 
 const bestOf = <One>(
@@ -55,8 +56,13 @@ const labelOf = (name: string, index: number): string =>
   name.length <= LABEL_LENGTH ? name : `${index + 1}: ${name.slice(0, LABEL_LENGTH - 5)}…`
 
 /** How policies compare. Without plots in the results, their figures only. */
-export const comparisonCharts = ({ bounds, results }: Comparison, targets: Targets): ReadonlyArray<Chart> => {
-  const drawn = drawnOf(results.map((result, i) => ({ ...result, policy: labelOf(result.policy, i) })))
+export const comparisonCharts = (
+  { bounds, results, trials }: Comparison,
+  targets: Targets
+): ReadonlyArray<Chart> => {
+  const drawn = drawnOf(
+    results.map((result, i) => ({ ...result, policy: labelOf(result.policy, i), trials: trials[i]! }))
+  )
   const plotted = drawn.flatMap(({ plots, policy }) => (plots === undefined ? [] : [{ policy, plots }]))
   const { alone, capacity, sharedCache } = bounds
   return [
@@ -66,6 +72,12 @@ export const comparisonCharts = ({ bounds, results }: Comparison, targets: Targe
       "goodput",
       drawn,
       Math.min(alone.goodput, capacity.goodput)
+    ),
+    // The bound comes last, where there is a colour left.
+    ...againstLoad(
+      [...drawn, { policy: "bound", trials: trials.at(-1)! }].slice(0, DRAWN_MAX),
+      "Share of all requests that met the targets, with the first seed, at other speeds as well.",
+      []
     ),
     ...distributions(plotted, targets),
     bars(
@@ -220,36 +232,54 @@ const fairness = (plotted: ReadonlyArray<Plotted>): ReadonlyArray<Chart> => {
   ]
 }
 
-/** How goodput falls with the load: each trial of a sweep is a point. */
+/** At which load a sweep found each policy to miss the goal. */
 export const sweepCharts = ({ bounds, results }: Sweep, goal: number): ReadonlyArray<Chart> => {
   const labelled = results.map(({ found, trials }, i) => ({
-    found: { ...found, policy: labelOf(found.policy, i) },
-    trials
+    policy: labelOf(found.policy, i),
+    trials,
+    speed: found.speed
   }))
-  const best = bestOf(labelled, DRAWN_MAX - 1, ({ found }) => found.speed)
-  const drawn = [...best, bounds.bound].map((search) => ({
-    policy: search.found.policy,
-    trials: search.trials.toSorted((a, b) => a.speed - b.speed)
-  }))
-  const values = drawn
+  return againstLoad(
+    [...bestOf(labelled, DRAWN_MAX - 1, ({ speed }) => speed), { policy: "bound", ...bounds.bound }],
+    `Share of all requests that met the targets, at each rate that was tried. The horizontal line is the goal of ${percent(goal)} %.`,
+    [{ y: goal }]
+  )
+}
+
+interface Tried {
+  readonly policy: string
+  readonly trials: ReadonlyArray<Trial>
+}
+
+/** How goodput falls with the load: each trial is a point. Nothing where there is one rate at most. */
+const againstLoad = (
+  tried: ReadonlyArray<Tried>,
+  caption: string,
+  rules: Axes["rules"]
+): ReadonlyArray<Chart> => {
+  const values = tried
     .flatMap(({ policy, trials }) =>
-      trials.map(({ goodput, requestsPerSecond }) => ({ policy, x: requestsPerSecond, share: goodput }))
+      trials
+        .toSorted((a, b) => a.speed - b.speed)
+        .map(({ goodput, requestsPerSecond }) => ({ policy, x: requestsPerSecond, share: goodput }))
     )
     // Requests that come all at once have no rate.
     .filter(({ x }) => Number.isFinite(x))
   const rates = values.map(({ x }) => x)
+  const [least, most] = [Math.min(...rates), Math.max(...rates)]
+  if (!(least < most)) return []
   return [
     {
       title: "Goodput against load",
-      caption: `Share of all requests that met the targets, at each rate that was tried. The horizontal line is the goal of ${percent(goal)} %.`,
-      spec: lines(drawn, values, {
+      caption,
+      spec: lines(tried, values, {
         x: {
           title: "requests per second",
           scale: { type: "log", nice: false },
-          axis: { values: rates.length > 0 ? roundNumbers(Math.min(...rates), Math.max(...rates)) : [] }
+          axis: { values: roundNumbers(least, most) }
         },
         y: { title: "goodput", format: "%", scale: { zero: false } },
-        rules: [{ y: goal }],
+        rules,
         points: true
       })
     }

@@ -33,8 +33,7 @@ export const comparisonPage = (
         ? [
             `Drawn are the ${drawn.length} of ${results.length} policies with the best goodput; the table and the JSON in this page have all.`
           ]
-        : []),
-      LOADS
+        : [])
     ],
     table: htmlTable(
       tableOf(comparison),
@@ -50,6 +49,7 @@ export const comparisonPage = (
     sections,
     document: {
       ...facts,
+      trials: comparison.trials.flat(),
       plots: Object.fromEntries(results.map(({ plots, policy }) => [policy, plots && rounded(plots)]))
     }
   })
@@ -87,8 +87,6 @@ export const sweepPage = (
 const LOST = "lost %"
 const SEEDS =
   "Bars and distributions are means over the seeds; what is drawn over time and by tenant is of the first one."
-const LOADS =
-  "This is one load. Goodput against load is drawn by bun run simulate sweep --report, which replays every policy at several."
 
 const lostText = (share: number): string => (Number.isNaN(share) ? "-" : percent(share))
 
