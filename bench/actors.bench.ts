@@ -1,12 +1,11 @@
 /*
  * What do an actor, a message to it and a question to it cost, beside Effect's own queue with a fiber, and beside a bare loop?
  *
- * `bun bench/actors.bench.ts [--json] [--rounds 7]` · one process, all contenders interleaved in every round, the first round thrown
- * away. CPU time of the whole process (compiler and collector included) for each operation; heap after a full collection.
+ * `bun run bench:actors` · one process, all contenders interleaved in every round, the first round thrown away. CPU time of the whole
+ * process (compiler and collector included) for each operation; heap after a full collection.
  */
 import { gc } from "bun"
 import { heapStats } from "bun:jsc"
-import { parseArgs } from "node:util"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -20,16 +19,13 @@ import { DeadlineWheel } from "../src/actors/runtime/DeadlineWheel.ts"
 import { Dispatcher } from "../src/actors/runtime/Dispatcher.ts"
 import { systemTimers } from "../src/protocol/Timers.ts"
 import { Turn } from "../src/protocol/Turn.ts"
-import { assert } from "../src/structures/assert.ts"
+import { json, readFlags, whole } from "./flags.ts"
 import { spread } from "./hop/report.ts"
 import { machine, machineText } from "./machine.ts"
 import { aligned } from "./table.ts"
 
-const { values: flags } = parseArgs({
-  options: { json: { type: "boolean", default: false }, rounds: { type: "string", default: "7" } }
-})
-const rounds = Number(flags.rounds)
-assert(Number.isInteger(rounds) && rounds > 0, "--rounds is a whole number above 0")
+const flags = readFlags({ rounds: whole("rounds that count", 7), json })
+const { rounds } = flags
 
 /** Idle actors that are made, and looked at. */
 const SPAWNED = 20_000

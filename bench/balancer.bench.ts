@@ -1,12 +1,10 @@
 /*
  * What does the balancer's own code cost per request and per token frame, with sockets and kernel left out?
  *
- * `bun bench/balancer.bench.ts [--json] [--samples 25] [--rounds 60] [--cell request] [--preset default] [--decisions 4096] [--cold]`.
- * Connections, links, actors and policies are the real ones; sockets hand bytes over in memory, and a turn of the event loop ends when the bench says so. CPU time of
- * the whole process (compiler and collector included) around the balancer's part alone: what the peers do between is not counted.
- * Of so many `--decisions` an account is kept, as in a balancer that runs; 0 keeps none. `--cold` empties the core's caches before every turn, as the kernel's work on sockets does.
+ * `bun run bench:balancer` · connections, links, actors and policies are the real ones; sockets hand bytes over in memory, and a turn of the
+ * event loop ends when the bench says so. CPU time of the whole process (compiler and collector included) around the balancer's part
+ * alone: what the peers do between is not counted.
  */
-import { parseArgs } from "node:util"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { startBalancer } from "../src/actors/Balancer.ts"
@@ -25,20 +23,21 @@ import type { TransportSocket } from "../src/protocol/Transport.ts"
 import { Turn } from "../src/protocol/Turn.ts"
 import { assert } from "../src/structures/assert.ts"
 import { makeRng } from "../src/structures/Rng.ts"
+import { json, oneOf, onOff, readFlags, someOf, whole } from "./flags.ts"
 import * as frames from "./hop/frames.ts"
 import { machine, machineText } from "./machine.ts"
 import { aligned } from "./table.ts"
 
-const { values: flags } = parseArgs({
-  options: {
-    json: { type: "boolean", default: false },
-    samples: { type: "string", default: "25" },
-    rounds: { type: "string", default: "60" },
-    cell: { type: "string" },
-    preset: { type: "string", default: "default" },
-    decisions: { type: "string", default: "4096" },
-    cold: { type: "boolean", default: false }
-  }
+const cellNames = ["request", "burst", "steps"] as const
+const presetNames = Object.keys(pipelines) as ReadonlyArray<keyof typeof pipelines>
+const flags = readFlags({
+  cell: someOf(`what is measured: some of ${cellNames.join(", ")}; by default all`, cellNames),
+  preset: oneOf(`pipeline: one of ${presetNames.join(", ")}`, presetNames, "default"),
+  samples: whole("samples of each cell", 25),
+  rounds: whole("rounds of a sample; a hundredth of them where tokens are measured", 60),
+  decisions: whole("requests of which an account is kept, as in a balancer that runs; 0 keeps none", 4096, 0),
+  cold: onOff("empty the core's caches before every turn, as the kernel's work on sockets does"),
+  json
 })
 
 const CLIENTS = 16
@@ -65,10 +64,8 @@ const timers: Timers = {
 }
 const dispatcher = new Dispatcher(turn, timers.nowMs)
 
-const preset = Object.entries(pipelines).find(([name]) => name === flags.preset)?.[1]
-assert(preset !== undefined, `--preset is one of ${Object.keys(pipelines).join(", ")}`)
-const choice = choiceOf(preset)
-const kept = Number(flags.decisions)
+const choice = choiceOf(pipelines[flags.preset])
+const kept = flags.decisions
 
 const host: BalancerHost = new BalancerHost({
   name: "bench",
@@ -239,7 +236,7 @@ const reply = (answers: ReadonlyArray<Buffer>, measured: boolean): void => {
 }
 
 interface Cell {
-  readonly name: string
+  readonly name: (typeof cellNames)[number]
   readonly about: string
   /** What one round is divided by. */
   readonly count: number
@@ -279,7 +276,7 @@ const cells: ReadonlyArray<Cell> = [
 
 /** Nanoseconds per `count` of a cell, ascending. */
 const measure = ({ count, round }: Cell): ReadonlyArray<number> => {
-  const rounds = Math.max(1, Math.ceil((Number(flags.rounds) * REQUESTS) / count))
+  const rounds = Math.max(1, Math.ceil((flags.rounds * REQUESTS) / count))
   const sample = (): number => {
     spentUs = 0
     for (let i = 0; i < rounds; i++) round()
@@ -287,7 +284,7 @@ const measure = ({ count, round }: Cell): ReadonlyArray<number> => {
     return (spentUs * 1000) / (rounds * count)
   }
   for (let warm = 0; warm < 5; warm++) sample()
-  return Array.from({ length: Number(flags.samples) }, sample).toSorted((a, b) => a - b)
+  return Array.from({ length: flags.samples }, sample).toSorted((a, b) => a - b)
 }
 
 const naming = frames.requestFrame(frames.Reply.small, true)
@@ -298,7 +295,7 @@ reply([done], false)
 
 const about = machine()
 const results = cells
-  .filter((cell) => flags.cell === undefined || flags.cell === cell.name)
+  .filter(({ name }) => flags.cell.includes(name))
   .map((cell) => ({ cell, sorted: measure(cell) }))
   .map(({ cell, sorted }) => ({
     cell: cell.name,
@@ -307,7 +304,6 @@ const results = cells
     medianNs: sorted[sorted.length >> 1]!,
     maxNs: sorted.at(-1)!
   }))
-assert(results.length > 0, `--cell is one of ${cells.map((cell) => cell.name).join(", ")}`)
 if (flags.json) process.stdout.write(`${JSON.stringify({ ...about, cells: results })}\n`)
 else {
   const rows = results.map(({ cell, about, minNs, medianNs, maxNs }) => [

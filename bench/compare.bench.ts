@@ -1,41 +1,35 @@
 /*
  * Does the default pipeline serve more requests in time than anybody else's policy does, on real traffic, and how far is that from what is possible?
  *
- * `bun run bench:compare [--only mooncake,8x8b-h100,…] [--seeds 3] [--limit N] [--rivals] [--quick] [--fresh] [--processes 2]
- * [--traces DIRECTORY]`
- *
- * Every preset, every placement in the default pipeline, and every rival there and with nothing but bounds on the queue, over five public traces, two
+ * `bun run bench:compare` · every preset, every placement in the default pipeline, and every rival there and with nothing but bounds on the queue, over five public traces, two
  * engines, two numbers of workers and four loads; and the default with every rival in cells that are held out: on traffic, engines and a
  * number of workers that no parameter is chosen on, and in cells with little to do. A load is a share of the time that the workers would need if every block were computed
- * once and every step were full. Each seed is another window of the trace; our other presets and placements have the first one alone. `--only`
- * takes parts of the names of cells, `--rivals` leaves our others out, `--quick` stands for that and one seed. A cell whose result
- * was kept, from this commit and with as many requests and seeds, is not replayed again. Results go to `bench/results/compare.json`, where
+ * once and every step were full. Each seed is another window of the trace; our other presets and placements have the first one alone. A cell
+ * whose result was kept, from this commit and with as many requests and seeds, is not replayed again. Results go to `bench/results/compare.json`, where
  * `bun run docs` finds them, unless `--quick` or `--limit` makes them worth less; the tables of all cells are printed at the end.
  */
 import * as DateTime from "effect/DateTime"
 import { join } from "node:path"
-import { parseArgs } from "node:util"
 import { type Cell, cells, type Extent, extents, groups, nameOf } from "./compare/cells.ts"
 import { cellTable, tally } from "./compare/report.ts"
 import { type KeptCell, readResults, writeResults } from "./compare/results.ts"
 import { type CellResult, others, rivalry, runCell, targets, WARM_UP } from "./compare/runCell.ts"
 import { missingFrom, traceOf } from "./compare/traffic.ts"
+import { inner, onOff, readFlags, text, whole } from "./flags.ts"
 import { machine } from "./machine.ts"
 import { aligned } from "./table.ts"
 
-const { values: flags } = parseArgs({
-  options: {
-    only: { type: "string", default: "" },
-    seeds: { type: "string", default: "3" },
-    limit: { type: "string", default: "Infinity" },
-    rivals: { type: "boolean", default: false },
-    quick: { type: "boolean", default: false },
-    fresh: { type: "boolean", default: false },
-    processes: { type: "string", default: "2" },
-    traces: { type: "string", default: join(import.meta.dir, "../../shared/traces/traces") },
-    /** Of a process that replays one cell. */
-    cell: { type: "string" }
-  }
+const flags = readFlags({
+  only: text("parts of the names of cells, as mooncake,8x8b-h100; by default all cells", "PART,…", undefined),
+  seeds: whole("windows of each trace", 3),
+  limit: whole("most requests of a window; by default as many as the cell has", undefined),
+  rivals: onOff("leave our other presets and placements out"),
+  quick: onOff("--rivals with one seed, and keep no results"),
+  fresh: onOff("replay what was kept again"),
+  processes: whole("processes that replay side by side", 2),
+  traces: text("directory of the traces", "DIRECTORY", join(import.meta.dir, "../../shared/traces/traces")),
+  /** Of a process that replays one cell. */
+  cell: inner
 })
 
 /** A cell to replay, as its process is told. */
@@ -66,9 +60,9 @@ const inProcess = async (task: Task): Promise<CellResult> => {
 
 const main = async (): Promise<void> => {
   const { commit, cpu, cores, os, bun } = machine()
-  const isKept = !flags.quick && flags.limit === "Infinity"
-  const seeds = flags.quick ? 1 : Number(flags.seeds)
-  const parts = flags.only.split(",").map((part) => part.replace("x", "×"))
+  const isKept = !flags.quick && flags.limit === undefined
+  const seeds = flags.quick ? 1 : flags.seeds
+  const parts = (flags.only ?? "").split(",").map((part) => part.replace("x", "×"))
   const tasks: Array<Task> = []
   const kept: Record<string, KeptCell> = isKept ? { ...readResults().cells } : {}
   const results = { machine: { cpu, cores, os, bun }, targets, warmUp: WARM_UP, cells: kept }
@@ -82,7 +76,7 @@ const main = async (): Promise<void> => {
   for (const cell of chosen) {
     const name = nameOf(cell)
     const { copies, requests } = extents[cell.trace]!
-    const extent = { copies, requests: Math.min(requests, Number(flags.limit)) }
+    const extent = { copies, requests: Math.min(requests, flags.limit ?? requests) }
     const known = kept[name]
     const isKnown =
       known?.commit === commit && known.seeds === seeds && known.extent.requests === extent.requests
@@ -114,7 +108,7 @@ const main = async (): Promise<void> => {
       console.error(`${++done}/${tasks.length} ${nameOf(cell)}: ${seconds} s`)
     }
   }
-  await Promise.all(Array.from({ length: Number(flags.processes) }, work))
+  await Promise.all(Array.from({ length: flags.processes }, work))
   for (const listed of Object.values(groups).filter((each) => each.some((cell) => nameOf(cell) in kept)))
     console.log(`${aligned(cellTable(results, listed), 2)}\n\n${tally(results, listed)}\n`)
 }

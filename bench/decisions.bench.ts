@@ -1,7 +1,7 @@
 /*
  * What does it cost to keep account of decisions, so that each can be explained?
  *
- * `bun run bench:decisions [--json]` · one core, seed 1. A request's way through one pool of the default pipeline: let in, picked for, charged,
+ * `bun run bench:decisions` · one core, seed 1. A request's way through one pool of the default pipeline: let in, picked for, charged,
  * started, ended; 4 N of them in flight, with prompts of 64 blocks of which 8 workers each hold a part. With the account and without take turns,
  * nine rounds of them, and each figure is that of the quietest round.
  */
@@ -12,8 +12,11 @@ import { Reason } from "../src/domain/Outcome.ts"
 import { choiceOf, makePipeline, pipelines } from "../src/policies/pipelines.ts"
 import { PrefixIndex } from "../src/structures/PrefixIndex.ts"
 import { makeRng } from "../src/structures/Rng.ts"
+import { json, readFlags } from "./flags.ts"
 import { machine, machineText } from "./machine.ts"
 import { benchRequests, BLOCK_TOKENS, familyChains, joinWorkers, REQUESTS } from "./pool.ts"
+
+const flags = readFlags({ json })
 
 const workerCounts = [4, 64, 1000]
 const placements = ["predicted-completion", "power-of-two"]
@@ -97,7 +100,7 @@ const rows = placements.flatMap((placement) =>
 
 const on = machine()
 const { bytes } = new DecisionLog({ kept: KEPT })
-if (process.argv.includes("--json")) console.log(JSON.stringify({ ...on, kept: KEPT, bytes, rows }))
+if (flags.json) console.log(JSON.stringify({ ...on, kept: KEPT, bytes, rows }))
 else {
   console.log(`${machineText(on)} · ${KEPT} requests kept in ${(bytes / 1e6).toFixed(1)} MB`)
   console.table(rows)

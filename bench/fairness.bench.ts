@@ -1,12 +1,11 @@
 /*
  * What does a tenant get when another one sends too much?
  *
- * `bun run bench:fairness [--markdown]` · virtual time, seed 1: the same figures on every machine. For two minutes tenants send prompts of
+ * `bun run bench:fairness` · virtual time, seed 1: the same figures on every machine. For two minutes tenants send prompts of
  * 2,000 tokens on average, for answers of 200, with nothing shared, to two workers 8b-h100, which serve some 30 such requests a second. Each
  * case runs under every preset, and under `fair` with a longer queue. The first 20 seconds, in which caches and estimates fill, do not
  * count. Nobody asks again after a refusal.
  */
-import { parseArgs } from "node:util"
 import { Reason, reasonName } from "../src/domain/Outcome.ts"
 import { presets } from "../src/engines/simulated/CostModel.ts"
 import { choiceOf, type Preset, pipelines } from "../src/policies/pipelines.ts"
@@ -15,7 +14,10 @@ import { replay } from "../src/simulator/replay/Replay.ts"
 import { workloadOf } from "../src/simulator/replay/Workload.ts"
 import { isMet, ttftMsOf } from "../src/simulator/report/figuresOf.ts"
 import { mean, sum } from "../src/structures/mean.ts"
+import { onOff, readFlags } from "./flags.ts"
 import { aligned, markdown, type Table } from "./table.ts"
+
+const flags = readFlags({ markdown: onOff("print the table in Markdown") })
 
 const SECONDS = 120
 const FROM_MS = 20_000
@@ -143,7 +145,6 @@ const rowsOf = (title: string, senders: ReadonlyArray<Sender>): Table =>
     ])
   })
 
-const { values } = parseArgs({ options: { markdown: { type: "boolean", default: false } } })
 const head = [
   "case",
   "preset",
@@ -156,4 +157,4 @@ const head = [
   "mostly refused as"
 ]
 const table: Table = [head, ...cases.flatMap(([title, senders]) => rowsOf(title, senders))]
-process.stdout.write(`${(values.markdown ? markdown : aligned)(table, 3)}\n`)
+process.stdout.write(`${(flags.markdown ? markdown : aligned)(table, 3)}\n`)

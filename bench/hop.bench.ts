@@ -1,40 +1,16 @@
 /*
  * What does the hop through the balancer cost, beside a hand-written relay by header and a direct connection?
  *
- * `bun bench/hop.bench.ts [--json | --markdown] [--rounds 5] [--seconds 1.5] [--quick] [--cell S/64,C/64]
- * [--brokers direct,relay,parallax] [--broker-cmd "…"] [--seed 1]`. Method and reading: docs/benchmarks.md.
+ * `bun run bench:hop` · method and reading: docs/benchmarks.md.
  */
-import { parseArgs } from "node:util"
-import { assert } from "../src/structures/assert.ts"
 import { makeRng, type Rng } from "../src/structures/Rng.ts"
+import { json, onOff, readFlags, seconds as secondsFlag, someOf, text, whole } from "./flags.ts"
 import { type Cell, cells } from "./hop/cells.ts"
 import { type Broker, startGenerator, startParallax, startRelay, startWorker } from "./hop/children.ts"
 import { residentBytesOf } from "./hop/process.ts"
 import { figuresTable, ratiosTable, type Sample, summarize } from "./hop/report.ts"
 import { machine, machineText } from "./machine.ts"
 import { aligned, markdown } from "./table.ts"
-
-const { values: flags } = parseArgs({
-  options: {
-    json: { type: "boolean", default: false },
-    markdown: { type: "boolean", default: false },
-    quick: { type: "boolean", default: false },
-    rounds: { type: "string" },
-    seconds: { type: "string" },
-    cell: { type: "string" },
-    brokers: { type: "string" },
-    "broker-cmd": { type: "string" },
-    seed: { type: "string", default: "1" }
-  }
-})
-const rounds = Number(flags.rounds ?? (flags.quick ? 2 : 5))
-const seconds = Number(flags.seconds ?? (flags.quick ? 0.5 : 1.5))
-const seed = Number(flags.seed)
-assert(Number.isInteger(rounds) && rounds > 0, "--rounds is a whole number above 0")
-assert(seconds > 0, "--seconds is above 0")
-
-const WARM_UP_MS = flags.quick ? 300 : 600
-const LEAD_IN_MS = 200
 
 /** What stands between generator and worker. "direct" is nothing; "relay-accepted" is the relay that answers ACCEPTED to each request. */
 const starters: Readonly<Record<string, () => Promise<Broker> | undefined>> = {
@@ -44,23 +20,32 @@ const starters: Readonly<Record<string, () => Promise<Broker> | undefined>> = {
   parallax: () => startParallax(flags["broker-cmd"])
 }
 
+const cellNames = cells.map(({ name }) => name)
+const flags = readFlags({
+  cell: someOf(`load: some of ${cellNames.join(", ")}; by default all`, cellNames),
+  brokers: someOf(
+    `what stands between: some of ${Object.keys(starters).join(", ")}; by default all but relay-accepted`,
+    Object.keys(starters),
+    ["direct", "relay", "parallax"]
+  ),
+  "broker-cmd": text("what is started in Parallax's place", "COMMAND", undefined),
+  rounds: whole("rounds, by default 5", undefined),
+  seconds: secondsFlag("how long a cell is measured in a round, by default 1.5", undefined),
+  quick: onOff("2 rounds of 0.5 seconds"),
+  seed: whole("seed of the order in which cells and brokers come", 1, 0),
+  json,
+  markdown: onOff("print the tables in Markdown")
+})
+const { brokers: brokerNames, seed } = flags
+const rounds = flags.rounds ?? (flags.quick ? 2 : 5)
+const seconds = flags.seconds ?? (flags.quick ? 0.5 : 1.5)
+
+const WARM_UP_MS = flags.quick ? 300 : 600
+const LEAD_IN_MS = 200
+
 const say = (text: string): void => void process.stderr.write(text)
 
-const selected = (names: ReadonlyArray<string>, known: ReadonlyArray<string>, flag: string) => {
-  for (const name of names) assert(known.includes(name), `${flag} is of ${known.join(", ")}, and not ${name}`)
-  return names
-}
-const brokerNames = selected(
-  flags.brokers?.split(",") ?? ["direct", "relay", "parallax"],
-  Object.keys(starters),
-  "--brokers"
-)
-const cellNames = selected(
-  flags.cell?.split(",") ?? cells.map((cell) => cell.name),
-  cells.map((cell) => cell.name),
-  "--cell"
-)
-const chosen = cells.filter((cell) => cellNames.includes(cell.name))
+const chosen = cells.filter(({ name }) => flags.cell.includes(name))
 /** Run before anything is measured, whatever was chosen: it makes everything hot. */
 const hottest = cells.find((cell) => cell.name === "S/1024")!
 
@@ -119,8 +104,9 @@ const measureRound = async (round: number, rng: Rng): Promise<ReadonlyArray<Samp
       samples.push(await measure(cell, name, LEAD_IN_MS, seconds * 1000))
   }
   await generator.stop()
-  await worker.stop()
+  // Before the worker, whose end it would report.
   for (const broker of brokers.values()) await broker.stop()
+  await worker.stop()
   return samples
 }
 

@@ -1,32 +1,26 @@
 /*
  * What do ten thousand connected idle clients cost, and do the workers' heartbeats notice them?
  *
- * `bun bench/idleClients.bench.ts [--clients 10000] [--hold 30] [--json] [--relay] [--broker-cmd "…"]`. Method: docs/benchmarks.md.
+ * `bun run bench:idle` · method: docs/benchmarks.md.
  */
 import { readFileSync } from "node:fs"
-import { parseArgs } from "node:util"
-import { assert } from "../src/structures/assert.ts"
-import { systemTimers } from "../src/protocol/Timers.ts"
+import { json, onOff, readFlags, seconds, text, whole } from "./flags.ts"
 import { type Peer, startParallax, startPeer, startRelay } from "./hop/children.ts"
+import { elapse } from "./hop/elapse.ts"
 import { readUsage, residentBytesOf, usedBetween } from "./hop/process.ts"
 import type { Order, Standing } from "./idle/clients.ts"
 import { probeHeartbeats } from "./idle/heartbeats.ts"
 import { machine, machineText } from "./machine.ts"
 import { aligned } from "./table.ts"
 
-const { values: flags } = parseArgs({
-  options: {
-    clients: { type: "string", default: "10000" },
-    hold: { type: "string", default: "30" },
-    json: { type: "boolean", default: false },
-    relay: { type: "boolean", default: false },
-    "broker-cmd": { type: "string" }
-  }
+const flags = readFlags({
+  clients: whole("clients that connect", 10_000),
+  hold: seconds("how long they stay silent, in seconds", 30),
+  relay: onOff("measure the relay in the balancer's place"),
+  "broker-cmd": text("what is started in the balancer's place", "COMMAND", undefined),
+  json
 })
-const clientCount = Number(flags.clients)
-const holdSeconds = Number(flags.hold)
-assert(Number.isInteger(clientCount) && clientCount > 0, "--clients is a whole number above 0")
-assert(holdSeconds > 0, "--hold is a number of seconds above 0")
+const { clients: clientCount, hold: holdSeconds } = flags
 
 /** The whole balancer, with all clients connected. */
 const RESIDENT_MB_MAX = 250
@@ -34,15 +28,15 @@ const SETTLE_MS = 3000
 const SPARE_FILES = 200
 const MB = 1e6
 
-const elapse = (delayMs: number): Promise<void> => {
-  const { promise, resolve } = Promise.withResolvers<void>()
-  systemTimers.after(delayMs, resolve)
-  return promise
-}
 const say = (text: string): void => void process.stderr.write(`${text}\n`)
 
 const filesMax = Number(/Max open files\s+(\d+)/.exec(readFileSync("/proc/self/limits", "utf8"))?.[1])
-assert(clientCount + SPARE_FILES <= filesMax, `the balancer can hold ${clientCount} sockets (see ulimit -n)`)
+if (clientCount + SPARE_FILES > filesMax) {
+  say(
+    `--clients ${clientCount} takes ${clientCount + SPARE_FILES} open files, and ${filesMax} are allowed: raise ulimit -n.`
+  )
+  process.exit(2)
+}
 
 const before = machine()
 const broker = flags.relay ? await startRelay() : await startParallax(flags["broker-cmd"])

@@ -1,7 +1,7 @@
 /*
  * What does one decision of each policy cost, how does it grow with the number of workers, and what does it allocate?
  *
- * `bun run bench:policies [--only NAME,NAME] [--json]` · one core, seed 1. A pool as the balancer has it, with its real prefix index: 64 families of
+ * `bun run bench:policies` · one core, seed 1. A pool as the balancer has it, with its real prefix index: 64 families of
  * prompts of 256 blocks of which 8 workers each hold a part. Every decision is timed by itself, the lookup in the index included; it is
  * charged, and released 4 N decisions later. What the pool and the policy do when they are told of it is timed by itself too. Every figure has
  * processes of its own, one at a time, so that its code is compiled for what it does alone, as in a balancer: all figures take turns, three
@@ -9,7 +9,6 @@
  * Policies that never look at prefixes have one row. Bytes are what the process grew by for each decision, garbage included.
  */
 import { memoryUsage } from "bun:jsc"
-import { parseArgs } from "node:util"
 import { BalancerPool } from "../src/actors/BalancerPool.ts"
 import { Charge, WorkerTable } from "../src/actors/WorkerTable.ts"
 import type { AdmissionEntry } from "../src/policies/Admission.ts"
@@ -20,6 +19,7 @@ import { admissions, orderings, placements, rivals } from "../src/policies/regis
 import { assert } from "../src/structures/assert.ts"
 import { PrefixIndex } from "../src/structures/PrefixIndex.ts"
 import { makeRng } from "../src/structures/Rng.ts"
+import { inner, json, readFlags, someOf } from "./flags.ts"
 import { machine, machineText } from "./machine.ts"
 import { benchRequests, BLOCK_TOKENS, familyChains, joinWorkers, REQUESTS } from "./pool.ts"
 
@@ -227,13 +227,11 @@ const rows: ReadonlyArray<Row> = [
   ...orderings.map((entry) => otherRow(entry.name, "ordering, 512 queued", () => ordering(entry)))
 ]
 
-const { values: flags } = parseArgs({
-  options: {
-    only: { type: "string" },
-    json: { type: "boolean", default: false },
-    /** Of a process that measures one row: which. */
-    row: { type: "string" }
-  }
+const flags = readFlags({
+  only: someOf("policies that are measured, by default all", [...new Set(rows.map(({ name }) => name))]),
+  json,
+  /** Of a process that measures one row: which. */
+  row: inner
 })
 if (flags.row !== undefined) {
   console.log(JSON.stringify(figuresOf(rows[Number(flags.row)]!)))
@@ -247,8 +245,7 @@ const inProcess = (row: Row): Figures => {
   return JSON.parse(stdout.toString())
 }
 
-const only = flags.only?.split(",")
-const wanted = rows.filter(({ name }) => only === undefined || name === NOTHING || only.includes(name))
+const wanted = rows.filter(({ name }) => name === NOTHING || flags.only.includes(name))
 const turns = Array.from({ length: TURNS }, () => wanted.map(inProcess))
 const results = wanted.map(({ policy, workers, budgeted }, i): Cost => ({
   policy,

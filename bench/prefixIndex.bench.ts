@@ -1,23 +1,25 @@
 /*
  * What does it cost to know which worker holds which prefix, in time and in memory, beside a plain Map?
  *
- * `bun bench/prefixIndex.bench.ts [--json]` · one core, seed 1. Every worker holds at least an eighth of every prompt, and up to one of
+ * `bun run bench:prefix` · one core, seed 1. Every worker holds at least an eighth of every prompt, and up to one of
  * eight depths, drawn for each: more than happens. A sample is 16 calls in a row, about 16 of 64 prompts; forms take turns of 125
  * samples, the first of which do not count. What is not in the core's caches is measured with 4000 prompts, one million blocks, drawn at
  * random: the chain is copied from a buffer before, as it comes from a socket, and that is part of the figure; what it takes by itself
  * stands beside it. The memory of a million blocks is measured in processes of their own.
  */
-import { parseArgs } from "node:util"
 import { assert } from "../src/structures/assert.ts"
 import type { PrefixChain } from "../src/structures/PrefixChain.ts"
 import { PrefixIndex } from "../src/structures/PrefixIndex.ts"
 import { makeRng } from "../src/structures/Rng.ts"
+import { inner, json, readFlags } from "./flags.ts"
 import { machine, machineText } from "./machine.ts"
 import { MapOfBits, MapOfSets, type PlainIndex } from "./prefixIndex/plainMaps.ts"
 import { aligned } from "./table.ts"
 
-const { values: flags } = parseArgs({
-  options: { json: { type: "boolean", default: false }, memory: { type: "string" } }
+const flags = readFlags({
+  json,
+  /** Of a process that measures the memory of one form: which. */
+  memory: inner
 })
 
 const BYTES_MAX = 200_000_000

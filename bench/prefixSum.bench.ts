@@ -1,7 +1,7 @@
 /*
  * What does placing a batch by prefix sums cost beside binary search and LPT, do several threads pay, and how good are the placements?
  *
- * `bun bench/prefixSum.bench.ts [--json]` · seed 1. Costs are 1 … 4000 tokens, backlogs below 8000, speeds equal. Forms of one batch are
+ * `bun run bench:prefix-sum` · seed 1. Costs are 1 … 4000 tokens, backlogs below 8000, speeds equal. Forms of one batch are
  * interleaved in every round; a row gives the median (best) of the rounds, in ns per request.
  */
 import { assert } from "../src/structures/assert.ts"
@@ -15,11 +15,14 @@ import { segmentStart, segmentStarts } from "../src/structures/segmentStarts.ts"
 import { WaterLevel } from "../src/structures/WaterLevel.ts"
 import { distinctPrefixes, optimalMakespan } from "../test/support/batchOracles.ts"
 import { chainedRequests } from "../test/support/batches.ts"
+import { json, readFlags } from "./flags.ts"
 import { spread } from "./hop/report.ts"
 import { machine, machineText } from "./machine.ts"
 import { placeShared, sharedMemory } from "./prefixSum/SharedBatch.ts"
 import type { Task } from "./prefixSum/thread.ts"
 import { aligned } from "./table.ts"
+
+const flags = readFlags({ json })
 
 const rng = makeRng(1)
 const caseRng = rng.split(1)
@@ -270,7 +273,7 @@ const radixCost = (() => {
   )
 })()
 
-if (process.argv.includes("--json"))
+if (flags.json)
   console.log(JSON.stringify({ ...before, costRows, threadRows, optimumRows, radixRows, radixCost }))
 else {
   console.log(`${machineText(before)}\n`)

@@ -1,7 +1,7 @@
 /*
  * What does one frame cost in the protocol layer: cut out of a chunk, scanned, relayed, patched, flushed?
  *
- * `bun bench/protocol.bench.ts` · no sockets: the kernel's part is bench/hop's business. One core, fixed inputs.
+ * `bun run bench:protocol` · no sockets: the kernel's part is bench/hop's business. One core, fixed inputs.
  */
 import { measure } from "mitata"
 import { encodeFrame, locate, pack, parts, unpack } from "../src/protocol/Codec.ts"
@@ -13,7 +13,10 @@ import { version } from "../src/protocol/Message.ts"
 import { Outbox } from "../src/protocol/Outbox.ts"
 import type { TransportSocket } from "../src/protocol/Transport.ts"
 import { Turn } from "../src/protocol/Turn.ts"
+import { json, readFlags } from "./flags.ts"
 import { machine, machineText } from "./machine.ts"
+
+const flags = readFlags({ json })
 
 const FRAMES = 1000
 const token = encodeFrame(
@@ -185,7 +188,7 @@ for (const { name, frames, run } of rows) {
   results.push({ name, nsPerFrame: stats.p50 / frames, nsPerFrameP99: stats.p99 / frames })
 }
 const on = machine()
-if (process.argv.includes("--json")) console.log(JSON.stringify({ ...on, results }))
+if (flags.json) console.log(JSON.stringify({ ...on, results }))
 else {
   console.log(`${machineText(on)} · median (p99) of one call ÷ frames in it\n`)
   for (const r of results) {

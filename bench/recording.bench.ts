@@ -1,20 +1,21 @@
 /*
  * What does it cost the balancer to record a request?
  *
- * `bun bench/recording.bench.ts [--json]` · one core, seed 1. A request arrives, and ends after 63 others have arrived; half of its blocks
+ * `bun run bench:recording` · one core, seed 1. A request arrives, and ends after 63 others have arrived; half of its blocks
  * come again in every prompt, the others are new. `line` is what happens on the path of the request, `write` the making of the text that a
  * file is given, which happens once a second. CPU time, median of seven rounds. `worst` is the longest time one request took, on
  * the clock: on a busy machine it says nothing.
  */
-import { parseArgs } from "node:util"
 import { Reason } from "../src/domain/Outcome.ts"
 import { type RecordDisk, RecordFiles } from "../src/observability/RecordFiles.ts"
 import { type RecordedLine, type RecordedRequest, Recording } from "../src/observability/Recording.ts"
 import { makeRng } from "../src/structures/Rng.ts"
+import { json, readFlags } from "./flags.ts"
+import { spread } from "./hop/report.ts"
 import { machine, machineText } from "./machine.ts"
 import { aligned } from "./table.ts"
 
-const { values: flags } = parseArgs({ options: { json: { type: "boolean", default: false } } })
+const flags = readFlags({ json })
 
 const ROUNDS = 7
 const OPEN = 64
@@ -43,9 +44,6 @@ const cpuNs = (): number => {
   const { system, user } = process.cpuUsage()
   return 1000 * (system + user)
 }
-
-const median = (values: ReadonlyArray<number>): number =>
-  values.toSorted((a, b) => a - b)[values.length >> 1]!
 
 const measured = async (blocks: number, count: number): Promise<Cost> => {
   const rng = makeRng(1)
@@ -104,7 +102,7 @@ const measured = async (blocks: number, count: number): Promise<Cost> => {
     writeNs.push((cpuNs() - written) / count)
     bytes = lines.reduce((sum, { text }) => sum + text.length, 0) / lines.length
   }
-  return { blocks, lineNs: median(lineNs), writeNs: median(writeNs), lineBytes: bytes, worstMs }
+  return { blocks, lineNs: spread(lineNs).median, writeNs: spread(writeNs).median, lineBytes: bytes, worstMs }
 }
 
 const costs: ReadonlyArray<Cost> = [

@@ -1,7 +1,7 @@
 /*
  * How fast does virtual time pass, and what does an event cost as the number of workers grows?
  *
- * `bun run bench:replay [--trace FILE]` · one core, seed 1. First made-up traffic, as much for each worker whatever their number, under a
+ * `bun run bench:replay` · one core, seed 1. First made-up traffic, as much for each worker whatever their number, under a
  * placement that looks at two workers and under the default pipeline. It has as many requests in every row, and so lasts for 30 seconds on
  * most workers and longer on fewer: what differs is the number of workers alone. Of some rounds the one with the median of processor time
  * counts, the first apart, in which code is compiled; making the workers does not count. One more round, which does not count either, asks how
@@ -11,7 +11,6 @@
  * sequence of its batch.
  */
 import { existsSync } from "node:fs"
-import { parseArgs } from "node:util"
 import { presets } from "../src/engines/simulated/CostModel.ts"
 import { choiceOf, type PipelineChoice, pipelines } from "../src/policies/pipelines.ts"
 import { DecisionTime } from "../src/simulator/replay/DecisionTime.ts"
@@ -19,6 +18,7 @@ import { generateTraffic } from "../src/simulator/replay/generate.ts"
 import { Replay, replay } from "../src/simulator/replay/Replay.ts"
 import { type Workload, workloadOf } from "../src/simulator/replay/Workload.ts"
 import { traceOf } from "../test/support/traceOf.ts"
+import { readFlags, text } from "./flags.ts"
 import { machine, machineText } from "./machine.ts"
 
 const PER_WORKER_SECOND = 4
@@ -26,8 +26,8 @@ const REQUESTS = 120_000
 const ROUNDS = 5
 const SECONDS_MAX = 20
 const workerCounts = [8, 64, 256, 1000]
-const { values: flags } = parseArgs({
-  options: { trace: { type: "string", default: "../shared/traces/traces/servegen-large-a.jsonl.gz" } }
+const flags = readFlags({
+  trace: text("what is replayed at the end", "FILE", "../shared/traces/traces/servegen-large-a.jsonl.gz")
 })
 
 const two: PipelineChoice = { ...choiceOf(pipelines.simple), admission: [] }

@@ -49,7 +49,8 @@ const entry = ({ text }: Fragment): string => `- ${text.trim().replaceAll(/\s*\n
 if (import.meta.main) {
   const [version = "", date = ""] = Bun.argv.slice(2)
   if (!/^\d+\.\d+\.\d+$/.test(version) || !/^\d{4}-\d{2}-\d{2}$/.test(date)) {
-    throw new Error("usage: bun run changelog <version> <yyyy-mm-dd>")
+    console.error("usage: bun run changelog <version> <yyyy-mm-dd>")
+    process.exit(2)
   }
   const root = join(import.meta.dir, "..")
   const folder = join(root, "changelog.d")

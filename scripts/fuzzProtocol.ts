@@ -1,16 +1,15 @@
 /*
  * Sends fuzzed frames to a live port and says whether it goes on serving.
  *
- * `bun run fuzz:protocol [--frames N] [--seed S]` · exit code 1 when it does not.
+ * `bun run fuzz:protocol` · exit code 1 when it does not.
  */
-import { parseArgs } from "node:util"
+import { readFlags, whole } from "../bench/flags.ts"
 import { fuzzPort } from "../test/protocol/support/fuzzPort.ts"
 
-const { values } = parseArgs({
-  options: { frames: { type: "string", default: "1000000" }, seed: { type: "string", default: "1" } }
+const { frames, seed } = readFlags({
+  frames: whole("frames that are sent", 1_000_000),
+  seed: whole("seed of the frames", 1, 0)
 })
-const frames = Number(values.frames)
-const seed = Number(values.seed)
 const report = await fuzzPort({ frames, seed })
 const { bystander } = report
 console.log(JSON.stringify({ seed, ...report, defects: report.defects.map(String) }, undefined, 2))

@@ -23,5 +23,5 @@ fc.configureGlobal({
   }
 })
 
-// oxlint-disable-next-line no-console -- read by the script
+// Read by the script.
 afterAll(() => console.log(`records ${JSON.stringify([...records, { properties, runs }])}`))

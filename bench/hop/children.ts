@@ -53,7 +53,13 @@ export const within = <A>(promise: Promise<A>, limitMs: number, what: string): P
 
 /** Starts a broker and reads its ready line, `{"ready":true,"tcp":"host:port",…}`, from its stdout. */
 const startBroker = async (command: ReadonlyArray<string>): Promise<Broker> => {
-  const child = Bun.spawn([...command], { stdin: "pipe", stdout: "pipe", stderr: "inherit" })
+  const child = Bun.spawn([...command], {
+    stdin: "pipe",
+    stdout: "pipe",
+    stderr: "inherit",
+    // That it begins to drain is not worth a line in the midst of a bench.
+    env: { PARALLAX_LOG_LEVEL: "warn", ...process.env }
+  })
   const early = Promise.withResolvers<never>()
   const owned = adopt(child, (why) => early.reject(new Error(`${command.join(" ")}: ${why}`)))
   early.promise.catch(() => undefined)

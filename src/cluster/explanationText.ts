@@ -240,7 +240,14 @@ const predictionLines = ({ decisions, outcome }: Explanation): ReadonlyArray<str
         ]
       : [])
   ]
-  return aligned(rows).map((line) => `  ${line}`)
+  return [
+    ...aligned(rows).map((line) => `  ${line}`),
+    ...(served.answers === null
+      ? []
+      : [
+          `  Predicted is when ${served.chosen} has read the prompt: the hand-over to ${served.answers}, which sends the first token, is not in it.`
+        ])
+  ]
 }
 
 /** `waitingPrompts` as «waiting prompts». */

@@ -17,6 +17,8 @@ import { Shell } from "./cli/Shell.ts"
 const FILE_DEFAULT = "cluster.config.ts"
 /** How long a file may take to load. */
 const LOAD_MS = 10_000
+/** Longest file: many times what all options can hold. */
+const FILE_MIB_MAX = 16
 
 export interface ConfigSources {
   /** As the `--config` flag names it. */
@@ -40,9 +42,8 @@ export interface LoadedConfig {
 export const loadConfig = Effect.fnUntraced(function* (
   sources: ConfigSources
 ): Effect.fn.Return<LoadedConfig, CliFailure, Shell> {
-  const { environment, directory } = yield* Shell
+  const { environment } = yield* Shell
   const file = yield* readFile(
-    directory,
     sources.file ?? environment[FILE_VARIABLE],
     sources.file === undefined && environment[FILE_VARIABLE] !== undefined ? FILE_VARIABLE : "--config"
   )
@@ -56,10 +57,10 @@ export const loadConfig = Effect.fnUntraced(function* (
 
 /** The layer of a file, which `source` names; none when no file was asked for and there is none. */
 const readFile = Effect.fnUntraced(function* (
-  directory: string,
   asked: string | undefined,
   source: string
-): Effect.fn.Return<(Layer & { readonly name: string }) | undefined, CliFailure> {
+): Effect.fn.Return<(Layer & { readonly name: string }) | undefined, CliFailure, Shell> {
+  const { directory, err } = yield* Shell
   if (asked === "") return yield* misused(`${source} is empty. Give it the path of a file, or leave it out.`)
   const name = asked ?? FILE_DEFAULT
   const path = absolute(directory, name)
@@ -67,8 +68,15 @@ const readFile = Effect.fnUntraced(function* (
     if (asked === undefined) return undefined
     return yield* misused(`${name} does not exist. Give ${source} the path of a file that does.`)
   }
-  if (statSync(path).isDirectory())
-    return yield* misused(`${name} is a directory. Give ${source} the path of a file.`)
+  const stats = statSync(path)
+  if (!stats.isFile()) {
+    const what = stats.isDirectory() ? "a directory" : "a pipe or a device"
+    return yield* misused(`${name} is ${what}. Give ${source} the path of a file.`)
+  }
+  if (stats.size > FILE_MIB_MAX * 2 ** 20)
+    return yield* misused(
+      `${name} is longer than ${FILE_MIB_MAX} MiB. Give ${source} the path of a configuration.`
+    )
   const values = yield* Effect.tryPromise({
     try: async () => plain(await parse(path)),
     catch: (cause) => misused(`${name}${placeOf(cause)} cannot be read: ${messageOf(cause)}`)
@@ -79,7 +87,8 @@ const readFile = Effect.fnUntraced(function* (
         misused(
           `${name} did not finish loading within ${LOAD_MS / 1000} seconds. It awaits something that does not come.`
         )
-    })
+    }),
+    toldIfItExits(name, err)
   )
   if (values === undefined)
     return yield* misused(`${name} exports no configuration. Write: export default defineConfig({ … })`)
@@ -89,6 +98,21 @@ const readFile = Effect.fnUntraced(function* (
     )
   return { name, values, origin: () => name }
 })
+
+/** A file that ends the process while it is loaded must not pass for a command that has done its work. */
+const toldIfItExits = (name: string, err: (text: string) => void) => {
+  const told = (): void => {
+    err(`${name} ended the process while it was loaded. Leave out what calls process.exit.\n`)
+    // As of all that is wrong with a configuration.
+    process.exitCode = 2
+  }
+  return <A, E>(loading: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => process.once("exit", told)),
+      () => loading,
+      () => Effect.sync(() => process.off("exit", told))
+    )
+}
 
 const parse = async (path: string): Promise<unknown> => {
   switch (extname(path)) {

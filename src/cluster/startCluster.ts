@@ -12,7 +12,7 @@ import { scaledTimers, systemTimers } from "../protocol/Timers.ts"
 import { makeRng } from "../structures/Rng.ts"
 import { nodeCredential } from "../protocol/credentials.ts"
 import { type CliFailure, failed } from "./cli/CliFailure.ts"
-import { configured, ownedCommand } from "./cli/WorkerOptions.ts"
+import { configuredOptions, ownedCommand } from "./cli/WorkerOptions.ts"
 import { workerNameOf } from "./workerNames.ts"
 import { type RunningBalancer, startBalancer } from "./startBalancer.ts"
 
@@ -129,7 +129,7 @@ const workerCommand = (
   const secret = config.auth.workers[0]
   const name = workerNameOf(model.name, role, index)
   return ownedCommand({
-    ...configured(config, model),
+    ...configuredOptions(config, model),
     name,
     role,
     address,

@@ -4,6 +4,7 @@ import type * as Scope from "effect/Scope"
 import { formatAddress } from "../client/address.ts"
 import { connect } from "../client/index.ts"
 import type { Config } from "../domain/Config.ts"
+import { BodyRoom } from "../gateway/generate.ts"
 import { makeHttpServer } from "../gateway/HttpServer.ts"
 import { HttpResponses } from "../observability/HttpResponses.ts"
 import { makeMetrics } from "../observability/Metrics.ts"
@@ -16,6 +17,8 @@ import type { RunningNode } from "./startNode.ts"
 
 /** Longest body of a request over HTTP. */
 const BODY_BYTES_MAX = 1024 * 1024
+/** Bodies that are being read, over all connections: thousands of usual ones, and 64 of the longest. */
+const BODIES_BYTES_MAX = 64 * BODY_BYTES_MAX
 
 /** Starts the HTTP listener in front of a balancer, which it uses as every client does; gives its `host:port`. It ends with the scope. */
 export const startGateway = Effect.fnUntraced(function* (
@@ -64,6 +67,7 @@ export const startGateway = Effect.fnUntraced(function* (
     client,
     defaultModel: () => host.models.all()[0],
     bodyBytesMax: BODY_BYTES_MAX,
+    bodies: new BodyRoom(BODIES_BYTES_MAX),
     authorised: (credential) => host.options.gate.isKnown("client", credential),
     isOpen: config.auth.clients.length === 0,
     explain: (idHigh, idLow) => {

@@ -3,7 +3,8 @@ import type { Trace } from "./Trace.ts"
 
 /** What matters of some traffic, and of who is to serve it, for the choice of policies. */
 export interface TrafficSummary {
-  readonly requestsPerSecond: number
+  /** Null where all came at one moment. */
+  readonly requestsPerSecond: number | null
   readonly meanPromptTokens: number
   readonly promptTokensP99: number
   /** Standard deviation over mean of prompt lengths. */
@@ -47,7 +48,7 @@ export const summarize = ({ header, requests }: Trace): TrafficSummary => {
   const spanMs = (requests.at(-1)?.arrivalMs ?? 0) - (requests[0]?.arrivalMs ?? 0)
   const byLength = requests.map(({ promptTokens }) => promptTokens).toSorted((a, b) => a - b)
   return {
-    requestsPerSecond: spanMs > 0 ? (1000 * (requests.length - 1)) / spanMs : 0,
+    requestsPerSecond: spanMs > 0 ? (1000 * (requests.length - 1)) / spanMs : null,
     meanPromptTokens: mean,
     promptTokensP99: requests.length === 0 ? 0 : quantile(byLength, 0.99),
     promptVariation: mean === 0 ? 0 : Math.sqrt(Math.max(0, squares / count - mean * mean)) / mean,

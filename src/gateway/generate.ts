@@ -5,6 +5,26 @@ import { readGenerateBody } from "./GenerateBody.ts"
 import { errorOf, errorResponse, type HttpError, httpError } from "./HttpError.ts"
 import { unauthorised } from "./unauthorised.ts"
 
+/** Room for bodies that are being read: so many bytes, over all connections. */
+export class BodyRoom {
+  private leftBytes: number
+
+  constructor(bytesMax: number) {
+    this.leftBytes = bytesMax
+  }
+
+  /** Takes room for a body, if there is so much. */
+  take(bytes: number): boolean {
+    if (bytes > this.leftBytes) return false
+    this.leftBytes -= bytes
+    return true
+  }
+
+  give(bytes: number): void {
+    this.leftBytes += bytes
+  }
+}
+
 /** Tokens produced when the body does not say. */
 const MAX_TOKENS_DEFAULT = 128
 
@@ -14,6 +34,8 @@ export interface GenerateOptions {
   readonly defaultModel: () => string | undefined
   /** Longest body; up to twice as much is read, to say so. */
   readonly bodyBytesMax: number
+  /** Room for the bodies of all connections while they are read. */
+  readonly bodies: BodyRoom
   /** Whether a bearer credential, or none, lets a client in. */
   readonly authorised: (credential: string | undefined) => boolean
 }
@@ -32,7 +54,7 @@ export const generate = async (
 ): Promise<Response> => {
   const refused = refusalOf(request, options)
   if (refused !== undefined) return errorResponse(refused)
-  const text = await readText(request, options.bodyBytesMax)
+  const text = await readText(request, options)
   const body = typeof text === "string" ? readGenerateBody(text) : text
   if ("status" in body) return errorResponse(body)
   const { stream = eventsAlone.test(request.headers.get("accept") ?? ""), ...asked } = body
@@ -103,12 +125,26 @@ const foreign = httpError(403, "foreign_origin", "requests from pages of another
 const tooLarge = (bytes: number): HttpError =>
   httpError(413, "body_too_large", `the body must not exceed ${bytes} bytes`)
 
-const readText = async (request: Request, bytesMax: number): Promise<string | HttpError> => {
+const tooBusy: HttpError = {
+  ...httpError(429, "limit", "too many bodies are being read"),
+  retryAfterMs: 100
+}
+
+const readText = async (
+  request: Request,
+  { bodies, bodyBytesMax }: GenerateOptions
+): Promise<string | HttpError> => {
+  // Who announces no length, or one twice, may send as much as is read.
+  const announced = Number(request.headers.get("content-length") ?? Number.NaN)
+  const room = announced >= 0 ? announced : 2 * bodyBytesMax
+  if (!bodies.take(room)) return tooBusy
   try {
     const bytes = await request.bytes()
-    return bytes.length > bytesMax ? tooLarge(bytesMax) : strictDecoder.decode(bytes)
+    return bytes.length > bodyBytesMax ? tooLarge(bodyBytesMax) : strictDecoder.decode(bytes)
   } catch {
     return httpError(400, "unreadable_body", "the body is cut short or not UTF-8")
+  } finally {
+    bodies.give(room)
   }
 }
 

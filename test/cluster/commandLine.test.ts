@@ -6,7 +6,7 @@ import { dirname, join } from "node:path"
 import { catalogue } from "../../src/cluster/catalogue.ts"
 import { commandLine } from "../../src/cluster/cli/commandLine.ts"
 import {
-  configured,
+  configuredOptions,
   ownedCommand,
   readOwned,
   type WorkerOptions
@@ -81,8 +81,12 @@ describe("the command line", () => {
     ],
     [["policies", "show", "fair"], /^"fair" is a pipeline, a preset of several policies: /],
     [
+      ["replay-live", "x", "--slo-ttft", "0"],
+      /^Invalid value for flag --slo-ttft: "0".*a time above 0, as in 5s/
+    ],
+    [
       ["simulate", "--slo-ttft", "soon"],
-      /^Invalid value for flag --slo-ttft: "soon".*a time above 0, as in 5s/
+      /^Invalid value for flag --slo-ttft: "soon".*a time of at least 1 ms, as in 5s/
     ]
   ])("%j is refused on standard error with exit code 2", async (args, err) => {
     const ran = await run(args)
@@ -316,7 +320,7 @@ describe("worker", () => {
     const address = `${host}:${port}`
     const { config } = configOf({})
     const { command, env } = ownedCommand({
-      ...configured(config, config.models[0]!),
+      ...configuredOptions(config, config.models[0]!),
       name: "w1",
       role: "both",
       address,
@@ -399,6 +403,11 @@ describe("replay-live", () => {
       /^--against-replay is for a cluster/
     ],
     [
+      "test/fixtures/small.jsonl --address 127.0.0.1:1 --preset 8b-h100 --workers 8 --config cluster.config.ts",
+      2,
+      /^--config, --workers, --preset: for a cluster started for the purpose\. The one at 127\.0\.0\.1:1 is/
+    ],
+    [
       "test/fixtures/broken.jsonl --skip-bad",
       2,
       /^test\/fixtures\/broken\.jsonl: skipped 1 line that did not keep to the format\.\ntest\/fixtures\/broken\.jsonl has no requests\.\n$/
@@ -457,7 +466,7 @@ test("what a parent hands to a worker arrives as it was, and not on the command 
 
 test("workers beat at the pace of their cluster, whoever starts them", () => {
   const { config } = configOf({ cluster: { timeScale: 5 } })
-  expect(configured(config, config.models[0]!).heartbeatMs).toBe(50)
+  expect(configuredOptions(config, config.models[0]!).heartbeatMs).toBe(50)
 })
 
 const configOf = (values: unknown) => {

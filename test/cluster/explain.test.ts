@@ -145,6 +145,11 @@ Outcome: done after 2,000 ms, first token after 312 ms, 120 tokens
     ],
     ["split", withDecision({ answers: "d1" }), ": predicted-completion picked w1, with the answer from d1\n"],
     [
+      "what the prediction of a split request leaves out",
+      withDecision({ answers: "d1" }),
+      "\n  Predicted is when w1 has read the prompt: the hand-over to d1, which sends the first token, is not in it.\n"
+    ],
+    [
       "together",
       withDecision({ act: "picked together", together: 8, runnerUp: null }),
       "\n  Placed with 7 others in one go: the cost of it alone did not decide.\n"
@@ -362,6 +367,14 @@ describe("simulate --explain", () => {
   test("is written as text or JSON alone", async () => {
     const ran = await run(["simulate", ...traffic, "--explain", "1", "--csv"])
     expect(ran).toMatchObject({ exitCode: 2, err: "--explain is written as text or --json alone.\n" })
+  })
+
+  test.each([[["--seeds", "3"]], [["--time-decisions"]]])("is about one replay, without %j", async (more) => {
+    const { err, exitCode, out } = await run(["simulate", ...traffic, "--explain", "1", ...more])
+    expect({ exitCode, out }).toEqual({ exitCode: 2, out: "" })
+    expect(err).toMatch(
+      /^--explain is about one replay with --seed: leave --seeds and --time-decisions out\.\n$/
+    )
   })
 })
 

@@ -3,12 +3,12 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Result from "effect/Result"
 import { TestClock } from "effect/testing"
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Shell } from "../../src/cluster/cli/Shell.ts"
 import { it } from "../support/effectTest.ts"
-import { noInput } from "./support/commands.ts"
+import { noInput, spawn } from "./support/commands.ts"
 import { type ConfigSources, loadConfig } from "../../src/cluster/loadConfig.ts"
 
 const SECRET = "0123456789abcdef0123"
@@ -28,6 +28,8 @@ beforeAll(() => {
     "broken.ts": "export default {\n  cluster: [ }\n",
     "getter.ts": 'export default { get listen() { throw new Error("out of tea") } }',
     "never.ts": "await new Promise(() => {}); export default {}",
+    "long.json": "{}",
+    "exits.ts": "process.exit(0)",
     "throws.ts": 'throw new Error("out of coffee")',
     "empty.ts": "export const config = {}",
     "wrong.ts": "export default { lisen: {}, drain: { timeout: 5 } }",
@@ -41,6 +43,8 @@ beforeAll(() => {
   for (const [name, text] of Object.entries(files))
     writeFileSync(join(directory, name), text, { mode: modes[name] ?? 0o644 })
   mkdirSync(join(directory, "within"))
+  truncateSync(join(directory, "long.json"), 2 ** 24 + 1)
+  symlinkSync("/dev/null", join(directory, "device.json"))
 })
 afterAll(() => rmSync(directory, { recursive: true }))
 
@@ -86,6 +90,8 @@ describe("the file", () => {
     ["throws.ts", "throws.ts cannot be read: out of coffee"],
     ["getter.ts", "getter.ts cannot be read: out of tea"],
     ["within", "within is a directory. Give --config the path of a file."],
+    ["device.json", "device.json is a pipe or a device. Give --config the path of a file."],
+    ["long.json", "long.json is longer than 16 MiB. Give --config the path of a configuration."],
     ["", "--config is empty. Give it the path of a file, or leave it out."],
     ["empty.ts", "empty.ts exports no configuration. Write: export default defineConfig({ … })"],
     [
@@ -122,6 +128,15 @@ describe("the file", () => {
       })
     })
   )
+
+  test("that ends the process does not pass for a valid one", () => {
+    const file = join(directory, "exits.ts")
+    expect(spawn(["config", "check", "--config", file])).toEqual({
+      exitCode: 2,
+      out: "",
+      err: `${file} ended the process while it was loaded. Leave out what calls process.exit.\n`
+    })
+  })
 
   test("may hold a credential that only its owner can read, or that comes from elsewhere", async () => {
     expect(await load({ file: "private.ts" })).toHaveProperty("config")

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test"
 import * as fc from "fast-check"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { configured, contendersOf } from "../../src/cluster/simulate/contenders.ts"
+import { configuredPipeline, contendersOf } from "../../src/cluster/simulate/contenders.ts"
 import { generatedTraffic } from "../../src/cluster/simulate/generated.ts"
 import { catalogue } from "../../src/cluster/catalogue.ts"
 import type { PolicyDescription } from "../../src/domain/config/pipeline.ts"
@@ -182,7 +182,7 @@ describe("a list of policies", () => {
     }
     const resolved = resolveConfig(catalogue, [layer], true)
     if (resolved._tag === "Invalid") throw new Error(JSON.stringify(resolved.problems))
-    const config = configured({ ...resolved, file: "file" })
+    const config = configuredPipeline({ ...resolved, file: "file" })
     const found = contendersOf("config,config+least-work", "default", targets, config)
     const { ordering, batching, placement, pendingTokensMax } = choiceOf(pipelines.fair)
     const pipeline = {
@@ -263,8 +263,8 @@ describe("traffic to make up", () => {
   test.each([
     ["prompt=100", "rate must be given, as in rate=20."],
     ["rte=5", '"rte" is no setting. Did you mean "rate"?'],
-    ["rate=0", "rate must be a number of at least 0.001, as in rate=20."],
-    ["rate=1,prompt=many", "prompt must be a number of at least 1, as in prompt=1000."],
+    ["rate=0", "rate must be a number of at least 0.001 and at most 1000000, as in rate=20."],
+    ["rate=1,prompt=many", "prompt must be a number of at least 1 and at most 1000000, as in prompt=1000."],
     ["rate=1,shared=2", "shared must be a number of at least 0 and at most 1, as in shared=0."],
     [
       "rate=1,requests=Infinity",
@@ -274,7 +274,20 @@ describe("traffic to make up", () => {
       "rate=1,requests=1e12",
       "requests must be a whole number of at least 1 and at most 10000000, as in requests=5000."
     ],
-    ["rate=1,turns=1.5", "turns must be a whole number of at least 1, as in turns=6."],
+    ["rate=1,turns=1.5", "turns must be a whole number of at least 1 and at most 1000, as in turns=6."],
+    // Each of them took for ever or all the memory there is.
+    [
+      "rate=1,sessions=1,turns=1e9",
+      "turns must be a whole number of at least 1 and at most 1000, as in turns=6."
+    ],
+    [
+      "rate=1,shared=1,sharedTokens=1e12",
+      "sharedTokens must be a whole number of at least 256 and at most 1000000, as in sharedTokens=2048."
+    ],
+    [
+      "rate=1,shared=1,sharedTexts=1e15",
+      "sharedTexts must be a whole number of at least 1 and at most 100000, as in sharedTexts=10."
+    ],
     ["rate=5,rate=6", "rate is given twice."]
   ])("%j is refused with what to do", (list, problem) => {
     expect(generatedTraffic(list)).toBe(problem)
@@ -365,6 +378,15 @@ describe("simulate", () => {
       expect(requestsPerSecond).toBeGreaterThan(0)
       expect(speed).toBeGreaterThan(0)
     }
+  })
+
+  test("sweep says which rates are those of a burst", async () => {
+    const args = ["simulate", "sweep", "--generate", "rate=20,requests=50", "--policies", "random"]
+    const { out } = await run(args)
+    expect(out).toMatch(/^random: the rate of a burst, .* at least 450 requests that count\.$/m)
+    const { notes, results } = JSON.parse((await run([...args, "--json"])).out)
+    expect(out).toContain(`\n\n${notes[0]}\n`)
+    expect(results[0].spanMs).toBeLessThan(1)
   })
 
   test("tells the world: what fails in it, who comes and goes, and who waits", async () => {
@@ -543,6 +565,35 @@ describe("simulate", () => {
     expect([one.requests, two.requests]).toEqual([80, 160])
   })
 
+  test("has no rate, and no workers that are busy, of traffic that takes no time, and rates of a year", async () => {
+    const path = join(tmpdir(), `rates-${process.pid}.jsonl`)
+    const replayed = async (...times: ReadonlyArray<number>) => {
+      const header = { format: "llm-trace/1", name: "rare", kind: "real", blockSize: null }
+      const requests = times.map((t) => ({ t, in: 500, out: 50 }))
+      await Bun.write(path, [header, ...requests].map((line) => JSON.stringify(line)).join("\n"))
+      const args = ["simulate", "--trace", path, "--warm-up", "0", "--policies", "random"]
+      const documents = [await run([...args, "--json"]), await run(["trace", "summary", path, "--json"])]
+      const texts = [await run(args), await run(["policies", "recommend", "--trace", path])]
+      return {
+        documents: documents.map(({ out }) => JSON.parse(out)),
+        text: texts.map(({ out }) => out).join("")
+      }
+    }
+    const once = await replayed(7)
+    expect(once.documents).toMatchObject([
+      { bounds: { capacity: { workersNeeded: null } } },
+      { requestsPerSecond: null }
+    ])
+    expect(once.text).toMatch(/^bound: time +100\.0/m)
+    expect(once.text).toContain("rare: all at one moment, ")
+    const yearMs = 365 * 86_400_000
+    const rare = await replayed(0, yearMs)
+    await Bun.file(path).delete()
+    expect(rare.documents[0].results[0].goodputRps.mean).toBe(6.342e-8)
+    expect(rare.documents[1].requestsPerSecond).toBe(3.171e-8)
+    expect(rare.text).toContain("rare: 3.17e-8 requests/s, ")
+  })
+
   test.each([
     ["", /^What is the traffic\? Give --trace FILE, or --generate rate=20/],
     ["--generate rate=1 --trace x", /^--trace and --generate both say what the traffic is/],
@@ -566,8 +617,14 @@ describe("simulate", () => {
     ],
     [
       "sweep --generate rate=1 --goal 2",
-      /^Invalid value for flag --goal: "2"\. Expected: a number from 0 to 1/
+      /^Invalid value for flag --goal: "2"\. Expected: a number above 0 and at most 1\n/
     ],
+    ["sweep --generate rate=1 --goal 0", /^Invalid value for flag --goal: "0"\. Expected: a number above 0/],
+    [
+      "--generate rate=1 --slo-ttft 0.5",
+      /^Invalid value for flag --slo-ttft: "0\.5"\. .* of at least 1 ms, as in 5s/
+    ],
+    ["--generate rate=1 --slo-tpot 0.05", /^Invalid value for flag --slo-tpot: .* of at least 1 ms/],
     ["sweep --generate rate=1 --speed 2", /^Unrecognized flag: --speed/],
     ["--generate rate=1 --workers 0", /^Invalid value for flag --workers: "0"\. Expected: at least 1/],
     ["--generate rate=1 --seeds 0", /^Invalid value for flag --seeds: "0"\. Expected: at least 1/],

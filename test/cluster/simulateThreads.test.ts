@@ -128,6 +128,23 @@ test("standard input is replayed in threads as in none, and is one of several tr
   })
 })
 
+test("a pipe is not read by several threads, nor to be read again for a page", async () => {
+  await inDirectory(async (directory) => {
+    const trace = join(directory, "pipe")
+    Bun.spawnSync(["mkfifo", trace])
+    const args = ["simulate", "--trace", trace, "--policies", "random", "--jobs"]
+    for (const more of [["2"], ["1", "--report", join(directory, "out.html")]])
+      expect(await run([...args, ...more])).toEqual({
+        exitCode: 2,
+        out: "",
+        err: expect.stringMatching(/^--trace: .*\/pipe is a pipe, .* \| bun run simulate --trace -\n$/)
+      })
+    // Whoever opens it waits for a reader.
+    Bun.spawn(["sh", "-c", `cat test/fixtures/small.jsonl > ${trace}`], { cwd: root })
+    expect((await run([...args, "1"])).exitCode).toBe(0)
+  })
+})
+
 test("a signal ends a command that replays in no thread, at once", async () => {
   await inDirectory(async (directory) => {
     const trace = join(directory, "long.jsonl")

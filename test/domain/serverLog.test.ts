@@ -236,6 +236,30 @@ describe("the log of vllm serve", () => {
     expect(trace.requests.map(({ arrivalMs }) => Math.round(arrivalMs))).toEqual(arrivals)
   })
 
+  test.each([
+    // A day later where there is a 29 February, before or after a new year, and else not.
+    [
+      ["02-28 23:59:59", "02-29 23:59:59", "03-01 23:59:59"],
+      [0, 1, 2]
+    ],
+    [
+      ["12-31 12:00:00", "02-29 12:00:00", "03-01 12:00:00"],
+      [0, 60, 61]
+    ],
+    [
+      ["02-28 12:00:00", "03-01 12:00:00"],
+      [0, 1]
+    ],
+    [
+      ["12-31 12:00:00", "02-28 12:00:00", "03-01 12:00:00"],
+      [0, 59, 60]
+    ]
+  ])("is of years in which there are its days: %j", (clocks, days) => {
+    const lines = clocks.flatMap((clock, i) => [came(clock, `a${i}`), ended(`a${i}`)])
+    const { trace } = parsed(lines.join("\n"))
+    expect(trace.requests.map(({ arrivalMs }) => arrivalMs / 86_400_000)).toEqual(days)
+  })
+
   test("takes a time that grows with the length of a line", () => {
     // Quadratic, it would take an hour.
     const text = `INFO 02-13 11:33:33 ${"]".repeat(3_000_000)}`

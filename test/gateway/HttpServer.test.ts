@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test"
 import * as Effect from "effect/Effect"
-import { generate } from "../../src/gateway/generate.ts"
+import { BodyRoom, generate } from "../../src/gateway/generate.ts"
 import { makeHttpServer } from "../../src/gateway/HttpServer.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
 import { gateway } from "./support/gateway.ts"
@@ -87,6 +87,7 @@ describe("probes", () => {
       client,
       defaultModel: () => "m",
       bodyBytesMax: 1_000,
+      bodies: new BodyRoom(2 ** 26),
       authorised: () => true,
       isOpen: true,
       explain: () => undefined,
@@ -326,6 +327,28 @@ describe("what is refused before the balancer hears of it", () => {
     expect(balancer.requests).toEqual([])
   })
 
+  test("bodies have so much room while they are read, and give it back however they end", async () => {
+    const bodies = new BodyRoom(2_000)
+    const { balancer, post, raw } = await gateway(
+      { bodyBytesMax: 1_000, bodies },
+      { onRequest: (received, balancer) => balancer.answer(received, ["a"]) }
+    )
+    expect(bodies.take(1_990)).toBe(true)
+    const refused = await post({ prompt: "x" })
+    expect([refused.status, refused.headers.get("retry-after-ms")]).toEqual([429, "100"])
+    expect(await codeOf(refused)).toBe("limit")
+    expect(balancer.requests).toEqual([])
+    bodies.give(1_990)
+    expect((await post({ prompt: "x" })).status).toBe(200)
+    expect((await post("{")).status).toBe(400)
+    // Of no announced length, and of one that is announced twice: both take all there is.
+    const head = "POST /generate HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+    await raw(`${head}Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n`)
+    await raw(`${head}Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}`)
+    expect(bodies.take(2_001)).toBe(false)
+    expect(bodies.take(2_000)).toBe(true)
+  })
+
   test("a prompt that fits the body and no frame is 400, and the message says what to do", async () => {
     const { post } = await gateway()
     const response = await post({ prompt: "x".repeat(1024 * 1024 - 100) })
@@ -409,7 +432,13 @@ test.each([false, true])(
     const { balancer, client, request } = await gateway()
     const response = generate(
       new Request("http://a/generate", { method: "POST", body: JSON.stringify({ prompt: "x", stream }) }),
-      { client, defaultModel: () => "m", bodyBytesMax: 1_000, authorised: () => true },
+      {
+        client,
+        defaultModel: () => "m",
+        bodyBytesMax: 1_000,
+        bodies: new BodyRoom(2_000),
+        authorised: () => true
+      },
       (isWaiting) => waits.push(isWaiting)
     )
     const received = await request(0)

@@ -124,6 +124,7 @@ const laws = [
         const spanMs = requests.at(-1)!.arrivalMs - requests[0]!.arrivalMs
         const busyMs = bounds.workMs.filter(isFinite).reduce((sum, ms) => sum + ms, 0)
         if (spanMs > 1) expect(workersNeeded(bounds, options.workload)).toBeCloseTo(busyMs / spanMs, 9)
+        if (spanMs === 0) expect(workersNeeded(bounds, options.workload)).toBeNaN()
         for (const ms of bounds.workMs) expect(ms).toBeGreaterThan(0)
       })
   }

@@ -12,7 +12,7 @@ import { figuresOf } from "../../src/simulator/report/figuresOf.ts"
 import { type Figures, measuredIn } from "../../src/simulator/report/measures.ts"
 import type { Setting } from "../../src/simulator/report/ground.ts"
 import { type Job, type Run, runnerOf } from "../../src/simulator/report/Study.ts"
-import { searches, sweepOf, type SweepOptions } from "../../src/simulator/report/sweep.ts"
+import { notesOf, searches, sweepOf, type SweepOptions } from "../../src/simulator/report/sweep.ts"
 import { comparisonCsv, tableOf, tableText } from "../../src/simulator/report/table.ts"
 import { makeRng } from "../../src/structures/Rng.ts"
 import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
@@ -446,11 +446,35 @@ describe("a sweep", () => {
     expect(step.value.found).toMatchObject({ goodput: 0.9, speed: expect.closeTo(3, 1) })
   })
 
+  test("notes rates of bursts and those beyond which none is tried", () => {
+    const noted = (targetMs: number, ...policies: ReadonlyArray<readonly [speed: number, spanMs: number]>) =>
+      notesOf(
+        {
+          ...found,
+          results: policies.map(([speed, spanMs], i) => ({
+            found: { policy: `p${i}`, speed, requestsPerSecond: 100, spanMs, goodput: 1 },
+            trials: []
+          }))
+        },
+        { ttftMs: targetMs, tpotMs: 1 }
+      )
+    expect(noted(1000, [1, 10_000], [8, 10_000], [0, 0])).toEqual([])
+    // 400 of them in 4 s; and 10 in a tenth of a second, of which the last may have come after a second.
+    expect(noted(1000, [1, 4000])[0]).toMatch(/^p0: the rate of a burst, .* at least 1,000 requests/)
+    expect(noted(1000, [1, 100], [1, 10_000])[0]).toMatch(
+      /^p0: the rate of a burst, .* at least 100 requests/
+    )
+    expect(noted(1000, [4096, 10_000], [4096, 1])).toEqual([
+      expect.stringMatching(/^p1: the rate of a burst/),
+      expect.stringMatching(/^p0: the rate at speed 4,096, beyond which none is tried\./)
+    ])
+  })
+
   test("finds nothing where no speed is slow enough", () => {
     const impossible = { ...setting, targets: { ttftMs: 1, tpotMs: 1 } }
     const [first] = searches({ ...options, seeds: [1] })
     const { found, trials } = conclude(first!, runnerOf(impossible, traffic))
-    expect(found).toEqual({ policy: "default", speed: 0, requestsPerSecond: 0, goodput: 0 })
+    expect(found).toEqual({ policy: "default", speed: 0, requestsPerSecond: 0, spanMs: 0, goodput: 0 })
     expect(trials.length).toBeLessThan(12)
   })
 })

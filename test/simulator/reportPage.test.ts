@@ -247,6 +247,24 @@ test("requests that come all at once have no rate, and are not drawn", async () 
   expect(malformed(await sweepPage(all, 0.9, 2, provenance))).toEqual([])
 })
 
+test("tenants may be called as they like", async () => {
+  const names = new Map<string, string>()
+  const called = (tenant: string): string => {
+    const name = names.get(tenant) ?? ["constructor", "toString", "__proto__"][names.size]!
+    names.set(tenant, name)
+    return name
+  }
+  const results = comparison.results.map((result) => ({
+    ...result,
+    plots: result.plots && {
+      ...result.plots,
+      tenants: result.plots.tenants.map((each) => ({ ...each, tenant: called(each.tenant) }))
+    }
+  }))
+  const page = await comparisonPage({ ...comparison, results }, targets, provenance)
+  for (const name of names.values()) expect(page.slice(0, page.indexOf("<script"))).toContain(`>${name}<`)
+})
+
 test("what nobody did is left out, and nothing breaks", async () => {
   const results = comparison.results.map(({ estimates, plots, policy }) => ({
     policy,

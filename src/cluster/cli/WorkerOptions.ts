@@ -26,7 +26,7 @@ export interface WorkerOptions {
 }
 
 /** What a worker of `model` takes over from the configuration, whoever starts it. */
-export const configured = (config: Config, { engine, name }: ModelConfig) =>
+export const configuredOptions = (config: Config, { engine, name }: ModelConfig) =>
   ({
     model: name,
     engine,

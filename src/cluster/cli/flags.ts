@@ -77,17 +77,23 @@ export const countFlag = within(Flag.Int, 1, "at least 1")
 /** A number above 0. */
 export const factorFlag = within(Flag.Finite, Number.MIN_VALUE, "a number above 0")
 
-/** A time above 0, in ms, as which a number alone counts. */
-export const timeFlag = (name: string, help: string, fallbackMs: number): Flag.Flag<number> =>
+/** A time above 0, or of at least `minimumMs`, in ms, as which a number alone counts. */
+export const timeFlag = (
+  name: string,
+  help: string,
+  fallbackMs: number,
+  minimumMs = Number.MIN_VALUE
+): Flag.Flag<number> =>
   Flag.String(name).pipe(
     Flag.withDescription(help),
     Flag.withMetavar("time"),
     Flag.filterMap(
       (text) => {
         const ms = parseDuration(text) ?? Number(text)
-        return ms > 0 && ms < Number.POSITIVE_INFINITY ? Option.some(ms) : Option.none()
+        return ms >= minimumMs && ms < Number.POSITIVE_INFINITY ? Option.some(ms) : Option.none()
       },
-      () => "a time above 0, as in 5s, 200ms or 5000 (ms)"
+      () =>
+        `a time ${minimumMs < 1 ? "above 0" : `of at least ${minimumMs} ms`}, as in 5s, 200ms or 5000 (ms)`
     ),
     Flag.withDefault(fallbackMs)
   )

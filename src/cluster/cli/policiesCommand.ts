@@ -2,7 +2,7 @@ import * as Effect from "effect/Effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { didYouMean } from "../../domain/config/Option.ts"
 import type { PolicyChoice } from "../../domain/config/pipeline.ts"
-import { summarize } from "../../domain/Traffic.ts"
+import { summarize, type TrafficSummary } from "../../domain/Traffic.ts"
 import { choiceOf, pipelines } from "../../policies/pipelines.ts"
 import { recommend } from "../../policies/recommend.ts"
 import { decisionPoints } from "../../policies/registry.ts"
@@ -81,6 +81,11 @@ const show = Command.make(
   })
 ).pipe(Command.withDescription("Show what a policy does: its rule, options, defaults and source."))
 
+const rateText = ({ requestsPerSecond }: TrafficSummary): string =>
+  requestsPerSecond === null
+    ? "all at one moment"
+    : `${requestsPerSecond < 1 ? requestsPerSecond.toPrecision(3) : requestsPerSecond.toFixed(2)} requests/s`
+
 const recommendation = Command.make(
   "recommend",
   {
@@ -122,7 +127,7 @@ const recommendation = Command.make(
     const changed = pipeline.placement.policy !== choiceOf(pipelines[preset]).placement.policy
     yield* write(
       [
-        `${header.name}: ${traffic.requestsPerSecond.toFixed(2)} requests/s, prompts of ${traffic.meanPromptTokens.toFixed(0)} tokens and answers of ${traffic.meanOutputTokens.toFixed(0)} on average`,
+        `${header.name}: ${rateText(traffic)}, prompts of ${traffic.meanPromptTokens.toFixed(0)} tokens and answers of ${traffic.meanOutputTokens.toFixed(0)} on average`,
         "",
         `Start from the preset "${preset}"${changed ? `, with the placement ${named(pipeline.placement)}` : ""}:`,
         ...points.map(

@@ -63,7 +63,7 @@ export const replayCommand = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Send a recorded trace at its recorded times, without waiting for answers, and report what the cluster made of it. --workers, --preset and --placement are for the cluster that it starts where no --address is given."
+    "Send a recorded trace at its recorded times, without waiting for answers, and report what the cluster made of it. --config, --workers, --preset and --placement are for the cluster that it starts where no --address is given."
   ),
   Command.withExamples([
     {

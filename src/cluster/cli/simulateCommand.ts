@@ -11,6 +11,7 @@ import type { SimulateFlags } from "../simulate/runSimulate.ts"
 import type { SweepFlags } from "../simulate/runSweep.ts"
 import {
   countFlag,
+  factorFlag,
   jsonFlag,
   skipBadFlag,
   speedFlag,
@@ -25,6 +26,8 @@ const WORKERS_MAX = 10_000
 const JOBS_MAX = 256
 /** More tell nothing that these do not. */
 const SEEDS_MAX = 1_000
+/** Admissions that are told the targets take no shorter ones. */
+const TARGET_MS_MIN = 1
 
 const share = (name: string, help: string, fallback: number, maximum: number) =>
   Flag.Finite(name).pipe(
@@ -133,8 +136,8 @@ const setting = {
     Flag.withDefault("default" as const)
   ),
   config: textFlag("config", "Configuration file whose pipeline config stands for in --policies.", "path"),
-  sloTtft: timeFlag("slo-ttft", "Target for the time to the first token. Default: 5s.", 5000),
-  sloTpot: timeFlag("slo-tpot", "Target for the time per further token. Default: 100ms.", 100),
+  sloTtft: timeFlag("slo-ttft", "Target for the time to the first token. Default: 5s.", 5000, TARGET_MS_MIN),
+  sloTpot: timeFlag("slo-tpot", "Target for the time per further token. Default: 100ms.", 100, TARGET_MS_MIN),
   warmUp: share(
     "warm-up",
     "Share of the requests, from the first on, that do not count. Default: 0.1.",
@@ -162,7 +165,7 @@ const sweepCommand = Command.make(
   "sweep",
   {
     ...setting,
-    goal: share("goal", "Share of the requests that must meet the targets. Default: 0.95.", 0.95, 1)
+    goal: factorFlag("goal", "Share of the requests that must meet the targets. Default: 0.95.", 0.95, 1)
   },
   Effect.fnUntraced(function* (flags: SweepFlags) {
     const { runSweep } = yield* Effect.promise(() => import("../simulate/runSweep.ts"))

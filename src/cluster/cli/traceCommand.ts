@@ -67,7 +67,7 @@ const textOf = (outline: TraceOutline): string => {
       : `${name} mean ${lengths.mean.toFixed(0)}, p50 ${lengths.p50}, p90 ${lengths.p90}, p99 ${lengths.p99}, max ${lengths.max}`
   return [
     `${outline.trace}${outline.kind === "" ? "" : ` (${outline.kind})`}`,
-    `requests       ${requests} in ${(spanMs / 1000).toFixed(1)} s, ${outline.requestsPerSecond.toFixed(3)} a second`,
+    `requests       ${requests} in ${(spanMs / 1000).toFixed(1)} s${outline.requestsPerSecond === null ? "" : `, ${rateText(outline.requestsPerSecond)} a second`}`,
     `arrivals       CV of gaps ${ratio(outline.gapVariation)}, dispersion of minutes ${ratio(outline.dispersion)} (both 1 for a Poisson process)`,
     tokens("prompt tokens ", outline.promptTokens),
     tokens("output tokens ", outline.outputTokens),
@@ -77,6 +77,9 @@ const textOf = (outline: TraceOutline): string => {
     `models         ${outline.models}`
   ].join("\n")
 }
+
+/** Of a long trace it is small. */
+const rateText = (rate: number): string => (rate < 1 ? rate.toPrecision(3) : rate.toFixed(3))
 
 /** `parallax trace`: recorded traffic as files. */
 export const traceCommand = Command.make("trace").pipe(

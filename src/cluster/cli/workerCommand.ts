@@ -8,7 +8,7 @@ import { loadConfig } from "../loadConfig.ts"
 import { misused } from "./CliFailure.ts"
 import { configFlag, identityFlag, jsonFlag, textFlag } from "./flags.ts"
 import { engineFlags } from "./optionFlag.ts"
-import { configured } from "./WorkerOptions.ts"
+import { configuredOptions } from "./WorkerOptions.ts"
 
 /** `parallax worker`: one worker in this process, which dials a balancer. */
 export const workerCommand = Command.make(
@@ -46,7 +46,7 @@ export const workerCommand = Command.make(
     const credential = config.auth.workers[0]
     const { runWorker } = yield* Effect.promise(() => import("../runWorker.ts"))
     yield* runWorker({
-      ...configured(config, config.models[at]!),
+      ...configuredOptions(config, config.models[at]!),
       // Not the process id: in containers that is often the same.
       name: name ?? `worker-${randomU32().toString(16)}`,
       role,

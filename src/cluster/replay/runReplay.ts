@@ -58,7 +58,17 @@ export const runReplay = Effect.fnUntraced(function* (
     return yield* misused(
       "--against-replay is for a cluster started for the purpose, whose configuration is known: leave --address out."
     )
-  if (flags.address !== undefined) yield* readAddress(flags.address)
+  if (flags.address !== undefined) {
+    yield* readAddress(flags.address)
+    const given = [
+      ...(flags.config === undefined ? [] : ["--config"]),
+      ...flags.options.map(({ origin }) => origin)
+    ]
+    if (given.length > 0)
+      return yield* misused(
+        `${given.join(", ")}: for a cluster started for the purpose. The one at ${flags.address} is configured already: leave this out, or --address.`
+      )
+  }
   const own =
     flags.address === undefined
       ? yield* ownTarget({ config: flags.config, flags: flags.options, timeScale })

@@ -95,7 +95,7 @@ export const contendersOf = (
 export const isOfConfig = ({ name }: Contender): boolean => name.split(JOINT)[0] === CONFIG
 
 /** The pipeline of a configuration. Options of admissions that nobody gave a value are left out: the targets may say them. */
-export const configured = ({ config, entries }: LoadedConfig): PipelineChoice => {
+export const configuredPipeline = ({ config, entries }: LoadedConfig): PipelineChoice => {
   const given = new Set(entries.filter(({ origin }) => origin !== "default").map(({ path }) => path))
   const givenOf = ({ options, policy }: PolicyChoice, at: number): PolicyChoice => ({
     policy,

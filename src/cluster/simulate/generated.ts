@@ -1,7 +1,7 @@
 import { didYouMean } from "../../domain/config/Option.ts"
 import { TENANTS_MAX } from "../../domain/RequestView.ts"
 import { BLOCK_TOKENS } from "../../domain/traceChain.ts"
-import type { TrafficOptions } from "../../simulator/replay/generate.ts"
+import { TOKENS_MAX, type TrafficOptions } from "../../simulator/replay/generate.ts"
 
 interface Setting {
   /** What it is where nothing is said; NaN where something must be. */
@@ -15,20 +15,26 @@ interface Setting {
 
 /** What may be said of traffic to make up. */
 const settings = {
-  rate: { fallback: Number.NaN, minimum: 0.001, summary: "requests per second" },
+  rate: { fallback: Number.NaN, minimum: 0.001, maximum: 1_000_000, summary: "requests per second" },
   requests: { fallback: 5000, minimum: 1, maximum: 10_000_000, isWhole: true, summary: "how many" },
   dispersion: { fallback: 1, minimum: 1, summary: "1 is Poisson, more comes in bursts" },
-  prompt: { fallback: 1000, minimum: 1, summary: "mean prompt tokens" },
+  prompt: { fallback: 1000, minimum: 1, maximum: TOKENS_MAX, summary: "mean prompt tokens" },
   promptVariation: { fallback: 1, minimum: 0, summary: "their standard deviation over mean" },
-  output: { fallback: 200, minimum: 1, summary: "mean output tokens" },
+  output: { fallback: 200, minimum: 1, maximum: TOKENS_MAX, summary: "mean output tokens" },
   outputVariation: { fallback: 1, minimum: 0, summary: "their standard deviation over mean" },
   tenants: { fallback: 1, minimum: 1, maximum: TENANTS_MAX, isWhole: true, summary: "how many" },
   skew: { fallback: 1, minimum: 0, summary: "tenant i sends in proportion to 1 / i^skew" },
   shared: { fallback: 0, minimum: 0, maximum: 1, summary: "share of prompts that begin alike" },
-  sharedTexts: { fallback: 10, minimum: 1, isWhole: true, summary: "how many beginnings" },
-  sharedTokens: { fallback: 2048, minimum: BLOCK_TOKENS, isWhole: true, summary: "tokens of one" },
+  sharedTexts: { fallback: 10, minimum: 1, maximum: 100_000, isWhole: true, summary: "how many beginnings" },
+  sharedTokens: {
+    fallback: 2048,
+    minimum: BLOCK_TOKENS,
+    maximum: TOKENS_MAX,
+    isWhole: true,
+    summary: "tokens of one"
+  },
   sessions: { fallback: 0, minimum: 0, maximum: 1, summary: "share of requests that begin a conversation" },
-  turns: { fallback: 6, minimum: 1, isWhole: true, summary: "requests of one" },
+  turns: { fallback: 6, minimum: 1, maximum: 1_000, isWhole: true, summary: "requests of one" },
   think: { fallback: 10_000, minimum: 0, summary: "ms between two of them" }
 } as const satisfies Readonly<Record<string, Setting>>
 

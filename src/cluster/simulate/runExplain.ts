@@ -20,8 +20,12 @@ export const runExplain = Effect.fnUntraced(function* (
   asked: Asked
 ): Effect.fn.Return<void, CliFailure, Shell> {
   const { err, errColumns } = yield* Shell
-  const { csv, json, report, seed, speed } = flags
+  const { csv, json, report, seed, seeds, speed, timeDecisions } = flags
   if (csv || report !== undefined) return yield* misused("--explain is written as text or --json alone.")
+  if (seeds > 1 || timeDecisions === true)
+    return yield* misused(
+      "--explain is about one replay with --seed: leave --seeds and --time-decisions out."
+    )
   const { contenders } = yield* competitionOf(flags)
   const { name: policy, pipeline } = contenders[0]!
   const traffic = yield* trafficOf(flags)

@@ -7,7 +7,7 @@ import { jsonLine } from "../cli/jsonLine.ts"
 import { write, type Shell } from "../cli/Shell.ts"
 import { openReport, writeReport } from "./reporting.ts"
 import { concludeAll } from "./runners.ts"
-import { competitionOf, factsOf, type SettingFlags, settingText, targetsOf } from "./setting.ts"
+import { competitionOf, factsOf, type SettingFlags, settingText, sloTargets } from "./setting.ts"
 import { clientsWait, trafficName } from "./traffic.ts"
 
 export interface SimulateFlags extends SettingFlags {
@@ -36,7 +36,7 @@ export const runSimulate = Effect.fnUntraced(function* (
   const lead = leadOf(flags, comparison)
   const title = `${trafficName(flags)}: policies compared`
   yield* writeReport(flags, { title, lead, document }, (pages, provenance) =>
-    pages.comparisonPage(comparison, targetsOf(flags), provenance)
+    pages.comparisonPage(comparison, sloTargets(flags), provenance)
   )
   const text = json
     ? jsonLine(document)

@@ -1,6 +1,6 @@
 import * as Effect from "effect/Effect"
 import type { Run } from "../../simulator/report/Study.ts"
-import { searches, sweepOf } from "../../simulator/report/sweep.ts"
+import { notesOf, searches, sweepOf } from "../../simulator/report/sweep.ts"
 import { sweepTableOf, tableText } from "../../simulator/report/table.ts"
 import { percent } from "../../structures/percent.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
@@ -8,7 +8,7 @@ import { jsonLine } from "../cli/jsonLine.ts"
 import { write, type Shell } from "../cli/Shell.ts"
 import { openReport, writeReport } from "./reporting.ts"
 import { concludeAll } from "./runners.ts"
-import { competitionOf, factsOf, type SettingFlags, settingText } from "./setting.ts"
+import { competitionOf, factsOf, type SettingFlags, settingText, sloTargets } from "./setting.ts"
 import { trafficName } from "./traffic.ts"
 import { mostWorkers } from "./world.ts"
 
@@ -29,14 +29,22 @@ export const runSweep = Effect.fnUntraced(function* (
   const sweep = sweepOf(yield* concludeAll(flags, all, { atOnce, refuse: rateless }))
   const results = sweep.results.map(({ found }) => found)
   const bounds = { bound: sweep.bounds.bound.found, sharedCache: sweep.bounds.sharedCache.found }
-  const document = { ...factsOf(flags), goal, results, bounds }
+  const notes = notesOf(sweep, sloTargets(flags))
+  const document = { ...factsOf(flags), goal, results, bounds, notes }
   const title = `${trafficName(flags)}: the highest rate at which ${percent(goal)} % of all requests meet the targets`
-  yield* writeReport(flags, { title, lead: [settingText(flags)], document }, (pages, provenance) =>
+  yield* writeReport(flags, { title, lead: [settingText(flags), ...notes], document }, (pages, provenance) =>
     pages.sweepPage(sweep, goal, workers, provenance)
   )
   const text = json
     ? jsonLine(document)
-    : [title, settingText(flags), "", tableText(sweepTableOf(sweep, workers)), ""].join("\n")
+    : [
+        title,
+        settingText(flags),
+        "",
+        tableText(sweepTableOf(sweep, workers)),
+        "",
+        ...notes.flatMap((note) => [note, ""])
+      ].join("\n")
   yield* write(text)
 })
 

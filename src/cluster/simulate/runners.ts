@@ -8,7 +8,7 @@ import { rawTrace, STANDARD_INPUT } from "../readTrace.ts"
 import { settingOf, type SettingFlags } from "./setting.ts"
 import { Showing } from "./showing.ts"
 import { Thread } from "./Thread.ts"
-import { tracesOf, trafficOf } from "./traffic.ts"
+import { checkReadAgain, tracesOf, trafficOf } from "./traffic.ts"
 import { checkTenants } from "./weights.ts"
 
 /** Does one job, when its turn comes. */
@@ -76,7 +76,9 @@ export const concludeAll = <Found>(
   { atOnce, refuse, total }: Concluding
 ): Effect.Effect<ReadonlyArray<Found>, CliFailure, Shell> =>
   Effect.gen(function* () {
-    const runner = yield* openRunner(flags, Math.min(flags.jobs, atOnce))
+    const threadCount = Math.min(flags.jobs, atOnce)
+    if (threadCount > 1 || flags.report !== undefined) yield* checkReadAgain(flags)
+    const runner = yield* openRunner(flags, threadCount)
     const showing = new Showing(yield* Shell, total)
     const shown: Runner = (job) =>
       Effect.tap(runner(job), (run) => refuse?.(run) ?? Effect.sync(() => showing.after(job, run)))

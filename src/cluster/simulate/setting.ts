@@ -6,7 +6,7 @@ import { counted } from "../../structures/counted.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
 import type { Shell } from "../cli/Shell.ts"
 import { loadConfig } from "../loadConfig.ts"
-import { configured, contendersOf, isOfConfig, type PresetName, referenceOf } from "./contenders.ts"
+import { configuredPipeline, contendersOf, isOfConfig, type PresetName, referenceOf } from "./contenders.ts"
 import type { TrafficFlags } from "./traffic.ts"
 import { mostWorkers, rolesOf, worldFacts, type WorldFlags, worldOf, worldTexts } from "./world.ts"
 
@@ -43,7 +43,7 @@ export const settingOf = Effect.fnUntraced(function* (
     transferGbps,
     preset: presets[engine],
     kvCapacityTokens: Number.isFinite(kvTokens) ? kvTokens : undefined,
-    targets: targetsOf(flags),
+    targets: sloTargets(flags),
     warmUp,
     timeDecisions
   }
@@ -54,9 +54,10 @@ export const competitionOf = Effect.fnUntraced(function* (
   flags: SettingFlags
 ): Effect.fn.Return<Competition, CliFailure, Shell> {
   const { config: file, policies, preset } = flags
-  const targets = targetsOf(flags)
+  const targets = sloTargets(flags)
   // Nothing listens here.
-  const config = file === undefined ? undefined : configured(yield* loadConfig({ file, insecure: true }))
+  const config =
+    file === undefined ? undefined : configuredPipeline(yield* loadConfig({ file, insecure: true }))
   const contenders = contendersOf(policies, preset, targets, config)
   if (typeof contenders === "string") return yield* misused(`--policies: ${contenders}`)
   if (config !== undefined && !contenders.some(isOfConfig))
@@ -78,7 +79,7 @@ export const factsOf = (flags: SettingFlags): object => {
     engine,
     preset,
     ...(config === undefined ? {} : { config }),
-    slo: targetsOf(flags),
+    slo: sloTargets(flags),
     warmUp,
     seeds: seedsOf(flags)
   }
@@ -98,7 +99,7 @@ export const settingText = (flags: SettingFlags): string => {
   ].join("; ")
 }
 
-export const targetsOf = ({ sloTpot, sloTtft }: SettingFlags): Targets => ({
+export const sloTargets = ({ sloTpot, sloTtft }: SettingFlags): Targets => ({
   ttftMs: sloTtft,
   tpotMs: sloTpot
 })

@@ -1,4 +1,6 @@
 import * as Effect from "effect/Effect"
+import { stat } from "node:fs/promises"
+import { resolve } from "node:path"
 import { presets } from "../../engines/simulated/CostModel.ts"
 import { generateTraffic } from "../../simulator/replay/generate.ts"
 import { closedLoop } from "../../simulator/replay/Loop.ts"
@@ -6,8 +8,8 @@ import { faster, type Workload, workloadOf } from "../../simulator/replay/Worklo
 import { boundsOf } from "../../simulator/report/bounds.ts"
 import { memoized } from "../../structures/memoized.ts"
 import { type CliFailure, misused } from "../cli/CliFailure.ts"
-import type { Shell } from "../cli/Shell.ts"
-import { readTrace, saidOf } from "../readTrace.ts"
+import { Shell } from "../cli/Shell.ts"
+import { readTrace, saidOf, STANDARD_INPUT } from "../readTrace.ts"
 import { generatedTraffic } from "./generated.ts"
 
 /** Generated traffic that is kept, by its seed: a sweep comes back to each. */
@@ -30,6 +32,22 @@ export interface TrafficFlags {
 /** The names of recorded traffic. */
 export const tracesOf = ({ trace }: TrafficFlags): ReadonlyArray<string> =>
   trace === undefined ? [] : trace.split(",").map((name) => name.trim())
+
+/** Fails where a trace can be read but once, as what comes from another command. Standard input is kept. */
+export const checkReadAgain = Effect.fnUntraced(function* (
+  flags: TrafficFlags
+): Effect.fn.Return<void, CliFailure, Shell> {
+  const { directory } = yield* Shell
+  for (const name of tracesOf(flags)) {
+    if (name === STANDARD_INPUT) continue
+    // What is not there says so where it is read.
+    const there = yield* Effect.promise(() => stat(resolve(directory, name)).catch(() => undefined))
+    if (there?.isFIFO() !== true) continue
+    return yield* misused(
+      `--trace: ${name} is a pipe, which can be read but once, and each of several threads reads it, as does --report. Send it to standard input: zcat trace.gz | bun run simulate --trace -`
+    )
+  }
+})
 
 /** What people are told of the traffic by. */
 export const trafficName = (flags: TrafficFlags): string =>

@@ -19,7 +19,7 @@ export interface TraceOutline {
   readonly requests: number
   /** From the first arrival to the last. */
   readonly spanMs: number
-  readonly requestsPerSecond: number
+  readonly requestsPerSecond: number | null
   /** Standard deviation over mean of the times between arrivals; 1 for a Poisson process. */
   readonly gapVariation: number | null
   /** Variance over mean of the counts of whole minutes; 1 for a Poisson process. */

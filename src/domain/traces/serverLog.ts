@@ -21,7 +21,8 @@ export interface LoggedRequest {
 
 /**
  * The requests in the log of `vllm serve`, in order of arrival. Lines that do not tell of a request are passed over. Times are whole seconds,
- * and requests spread evenly in each, unless who kept the log put finer ones in front. The year is made up.
+ * and requests spread evenly in each, unless who kept the log put finer ones in front. The years are made up, with a 29 February where there
+ * is one.
  *
  * Memory: the token ids of all prompts, but for what they share. Source: vllm-project/vllm, RequestLogger, from 0.10.2 on.
  */
@@ -29,7 +30,9 @@ export const requestsIn = (lines: Iterable<NumberedText>): ReadonlyArray<LoggedR
   const logged: Array<Logged> = []
   const latest = new Map<string, Logged>()
   const blocks = new Blocks()
-  let year = LEAP_YEAR
+  /** New years since the start, and until the first 29 February. */
+  let years = 0
+  let yearsToLeap: number | undefined
   let lastMonth = 0
   for (const { number, text } of lines) {
     const [, before = "", month, day, clock, said = ""] = LINE.exec(text) ?? []
@@ -44,9 +47,14 @@ export const requestsIn = (lines: Iterable<NumberedText>): ReadonlyArray<LoggedR
     let request = latest.get(id)
     // Some versions write two lines. Clients may give ids of their own, and one twice.
     if (request === undefined || request.kinds.has(kind)) {
-      if (Number(month) + MONTHS_BACK < lastMonth) year++
+      if (Number(month) + MONTHS_BACK < lastMonth) years++
       lastMonth = Number(month)
-      request = new Logged(number, moment ?? `${year}-${month}-${day} ${clock}`)
+      if (month === "02" && day === "29") yearsToLeap ??= years
+      request = new Logged(
+        number,
+        moment ?? `${month}-${day} ${clock}`,
+        moment === undefined ? years : undefined
+      )
       latest.set(id, request)
       logged.push(request)
     }
@@ -57,13 +65,16 @@ export const requestsIn = (lines: Iterable<NumberedText>): ReadonlyArray<LoggedR
     request.promptTokens = ids.length
     request.blocks = blocks.of(ids)
   }
+  const firstYear = yearsToLeap === undefined ? PLAIN_YEAR : LEAP_YEAR - yearsToLeap
+  for (const request of logged) request.date(firstYear)
   logged.sort((a, b) => a.atMs - b.atMs)
   spread(logged)
   return logged
 }
 
-/** The log names no year: one that has a 29 February. */
+/** The log names no year: one that has a 29 February, and one before two others without. */
 const LEAP_YEAR = 2024
+const PLAIN_YEAR = 2021
 /** Months that the date goes back by only where a year begins. */
 const MONTHS_BACK = 6
 
@@ -88,17 +99,25 @@ class Logged implements LoggedRequest {
   readonly number: number
   time: string
   /** The same: fractions of a second may be of any length, and clocks are set back and forth. 0 where it is none. */
-  readonly atMs: number
+  atMs = 0
+  /** New years between the first request and this one, where the log does not name the year. */
+  private readonly years: number | undefined
   /** The lines that told of it before its answer. */
   readonly kinds = new Set<string>()
   promptTokens: number | undefined
   outputTokens: number | undefined
   blocks: ReadonlyArray<number> = []
 
-  constructor(number: number, time: string) {
+  constructor(number: number, time: string, years: number | undefined) {
     this.number = number
     this.time = time
-    this.atMs = momentOf(time) || 0
+    this.years = years
+  }
+
+  /** Says in which year it came, where the log does not. */
+  date(firstYear: number): void {
+    if (this.years !== undefined) this.time = `${firstYear + this.years}-${this.time}`
+    this.atMs = momentOf(this.time) || 0
   }
 
   /** Adds what was produced: a whole answer, one of several that were asked for, or a part of one. */

@@ -50,7 +50,8 @@ export const disaggregated = definePlacement(
       maximum: 2 ** 30,
       unit: "bytes",
       summary:
-        "Size of the KV cache of one token: 2 · layers · KV heads · head size · bytes per number. Larger values split less."
+        "Size of the KV cache of one token: 2 · layers · KV heads · head size · bytes per number. 131,072 of Llama 3 8B, 262,144 of " +
+        "Qwen3 32B, 327,680 of Llama 3 70B. Larger values split less."
     },
     bandwidth: {
       kind: "number",

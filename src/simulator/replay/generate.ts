@@ -27,7 +27,8 @@ export interface Spread {
   readonly variation: number
 }
 
-const TOKENS_MAX = 1_000_000
+/** Longer prompts and answers are cut. */
+export const TOKENS_MAX = 1_000_000
 const TURN = 0
 
 /** A turn comes between a half and one and a half think times after the one before. */

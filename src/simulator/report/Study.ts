@@ -1,3 +1,4 @@
+import { mean } from "../../structures/mean.ts"
 import { memoized } from "../../structures/memoized.ts"
 import type { Workload } from "../replay/Workload.ts"
 import { contend, type Contender, groundOf, type Setting } from "./ground.ts"
@@ -29,8 +30,24 @@ export interface Trial {
   readonly policy: string
   readonly speed: number
   readonly requestsPerSecond: number
+  /** For how long the requests that count came. */
+  readonly spanMs: number
   readonly goodput: number
 }
+
+/** The means over runs at one speed. */
+export const trialOf = (
+  policy: string,
+  speed: number,
+  runs: ReadonlyArray<Run>,
+  goodputOf: (run: Run) => number
+): Trial => ({
+  policy,
+  speed,
+  requestsPerSecond: mean(runs.map(({ limits }) => limits.requestsPerSecond)),
+  spanMs: mean(runs.map(({ limits }) => (1000 * limits.requests) / limits.requestsPerSecond)),
+  goodput: mean(runs.map(goodputOf))
+})
 
 /**
  * Asks for replays, some at a time, and makes something of what came of them, in the order in which it asked. Whoever runs it may make them

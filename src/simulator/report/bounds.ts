@@ -93,10 +93,13 @@ export const capacityShare = (
   return Math.min(fitting(prefillMs, firstsMs), fitting(workMs, endMs)) / requests.length
 }
 
-/** Workers that are busy on average, had each request the work of its bound: with fewer, queues grow for ever. */
+/**
+ * Workers that are busy on average, had each request the work of its bound: with fewer, queues grow for ever. NaN of traffic that takes no
+ * time: nothing grows.
+ */
 export const workersNeeded = ({ workMs }: Bounds, { requests }: Workload): number => {
   const spanMs = (requests.at(-1)?.arrivalMs ?? 0) - (requests[0]?.arrivalMs ?? 0)
-  return sum(workMs.filter(Number.isFinite)) / Math.max(1, spanMs)
+  return spanMs > 0 ? sum(workMs.filter(Number.isFinite)) / spanMs : Number.NaN
 }
 
 /**

@@ -3,7 +3,7 @@ import type { Competition, Contender } from "./ground.ts"
 import type { Limits } from "./limits.ts"
 import { type Measured, measuredIn } from "./measures.ts"
 import { meanPlots, type Plots } from "./plots.ts"
-import type { Run, Study, Trial } from "./Study.ts"
+import { type Run, type Study, type Trial, trialOf } from "./Study.ts"
 
 export interface CompareOptions extends Competition {
   /** By which factor requests come closer together. */
@@ -85,10 +85,7 @@ const trialsOf = (
 ): Comparison["trials"] => {
   const trials = (policy: string, at: number, goodputOf: (run: Run) => number): ReadonlyArray<Trial> =>
     speeds
-      .map((speed, i) => {
-        const run = runs[i * contenders.length + at]!
-        return { policy, speed, requestsPerSecond: run.limits.requestsPerSecond, goodput: goodputOf(run) }
-      })
+      .map((speed, i) => trialOf(policy, speed, [runs[i * contenders.length + at]!], goodputOf))
       .toSorted((a, b) => a.speed - b.speed)
   return [
     ...contenders.map(({ name }, at) => trials(name, at, ({ figures }) => figures!.goodput)),

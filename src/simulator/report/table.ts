@@ -51,26 +51,30 @@ export const tableOf = ({ bounds, results }: Comparison): Table => {
     policies: results.map(({ estimates, policy }) => rowOf(policy, estimates, best)),
     limits: [
       rowOf("bound: each alone", exactly(alone)),
-      rowOf(`bound: time (${capacity.workersNeeded.toFixed(2)} workers busy)`, exactly(capacity)),
+      rowOf(`bound: time${busyText(capacity)}`, exactly(capacity)),
       rowOf(`one infinite cache: ${sharedCache.policy}`, sharedCache.estimates)
     ]
   }
 }
 
+const busyText = ({ workersNeeded }: Comparison["bounds"]["capacity"]): string =>
+  Number.isNaN(workersNeeded) ? "" : ` (${workersNeeded.toFixed(2)} workers busy)`
+
 export const sweepTableOf = ({ bounds, results }: Sweep, workers: number): Table => {
   const shown = (value: number): string => value.toPrecision(3)
   const best = Math.max(...results.map(({ found }) => found.requestsPerSecond))
-  const row = (title: string, { goodput, requestsPerSecond, speed }: Trial): TableRow => ({
+  const row = (title: string, { goodput, requestsPerSecond, spanMs, speed }: Trial): TableRow => ({
     title,
     cells: [
       { ...plain(shown(requestsPerSecond)), best: requestsPerSecond === best && best > 0 },
       plain(shown(requestsPerSecond / workers)),
       plain(shown(speed)),
+      plain(shown(spanMs / 1000)),
       plain(percent(goodput))
     ]
   })
   return {
-    head: ["policy", "requests/s", "per worker", "speed", "goodput %"],
+    head: ["policy", "requests/s", "per worker", "speed", "lasts s", "goodput %"],
     policies: results.map(({ found }) => row(found.policy, found)),
     limits: [
       row("bound", bounds.bound.found),

@@ -4,6 +4,7 @@ import * as Exit from "effect/Exit"
 import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
 import { type Client, connect } from "../../../src/client/index.ts"
+import { BodyRoom } from "../../../src/gateway/generate.ts"
 import { type HttpServerOptions, makeHttpServer } from "../../../src/gateway/HttpServer.ts"
 import { FakeBalancer, type FakeBalancerOptions, type Received } from "../../client/support/FakeBalancer.ts"
 
@@ -43,6 +44,7 @@ export const gateway = async (
       client,
       defaultModel: () => "m",
       bodyBytesMax: 1024 * 1024,
+      bodies: new BodyRoom(2 ** 26),
       authorised: () => true,
       isOpen: true,
       explain: () => undefined,

@@ -197,8 +197,14 @@ const HIT_BINS = 4
 const fairness = (plotted: ReadonlyArray<Plotted>): ReadonlyArray<Chart> => {
   const tenants = plotted[0]?.plots.tenants ?? []
   if (tenants.length < 2) return []
+  const places = new Map(tenants.map(({ tenant }, place) => [tenant, place]))
   const values = plotted.flatMap(({ plots, policy }) =>
-    plots.tenants.map(({ fair, served, tenant }) => ({ policy, tenant, share: served / fair }))
+    plots.tenants.map(({ fair, served, tenant }) => ({
+      policy,
+      tenant,
+      place: places.get(tenant)!,
+      share: served / fair
+    }))
   )
   return [
     {
@@ -221,7 +227,8 @@ const fairness = (plotted: ReadonlyArray<Plotted>): ReadonlyArray<Chart> => {
             field: "tenant",
             type: "nominal",
             title: null,
-            sort: tenants.map(({ tenant }) => tenant),
+            // A list of names would become an expression, in which Vega takes one such as "constructor" for a signal.
+            sort: { field: "place", op: "min" },
             axis: { grid: true }
           },
           color: colour(plotted),

@@ -74,6 +74,7 @@ export const sweepPage = (
       [LOST, "By how much its rate is below the best one, in percent of that."],
       ["requests/s", "The highest rate at which the goal was met; 0 where none was slow enough."],
       ["speed", "How many times faster than the traffic that is."],
+      ["lasts s", "For how many seconds the requests that count came then."],
       ["goodput %", "Share of all requests that met the targets then."]
     ],
     charts: sweepCharts(sweep, goal),
