@@ -5,7 +5,6 @@ import { Flag } from "../protocol/Header.ts"
 import { assert } from "../structures/assert.ts"
 import type { Pipeline } from "../policies/pipelines.ts"
 import type { PlacedView, RescueActions } from "../policies/Rescue.ts"
-import { OUTPUT_PRICE } from "../policies/estimators/TenantShares.ts"
 import type { PrefixIndex } from "../structures/PrefixIndex.ts"
 import { BalancerPool } from "./BalancerPool.ts"
 import { Attempt, Charges } from "./Charges.ts"
@@ -13,7 +12,7 @@ import { Act, type DecisionLog } from "./DecisionLog.ts"
 import { byArrival, Phase, type Request, type RequestTable } from "./RequestTable.ts"
 import { Progress, State } from "./Progress.ts"
 import type { Stopwatches } from "./Stopwatch.ts"
-import { noReasons, type Totals } from "./Totals.ts"
+import { countDone, countFailed, countFirst, countRejected, type Totals } from "./Totals.ts"
 import type { WorkerTable } from "./WorkerTable.ts"
 
 /** What the core asks of the world. Calls happen inside the methods of `BalancerState`, in order; none calls back into the core. */
@@ -156,46 +155,9 @@ export class BalancerState {
     if (progress.state === State.placed) this.first(slot, nowMs)
     assert(progress.state === State.streaming, "a request that is done was placed")
     const request = this.table.at(slot)
-    this.countDone(request)
+    countDone(this.totals, request, this.poolOf(request.model).policies.targets, nowMs)
     this.discharge(request, Reason.none)
     this.end(request, Reason.none)
-  }
-
-  /** The first token has come, if an earlier core was not told of it before: then a moment ago. */
-  private countFirst(request: Request): void {
-    if (request.firstMs >= 0) return
-    request.firstMs = this.nowMs
-    this.totals.ttftMs.record(this.nowMs - request.arrivedMs)
-  }
-
-  private countDone(request: Request): void {
-    const { nowMs, totals } = this
-    request.counted = true
-    const { arrivedMs, cachedTokens, firstMs, outputTokens, promptTokens, weight } = request
-    const furtherTokens = outputTokens - 1
-    const furtherMs = nowMs - firstMs
-    const tpotMs = furtherTokens > 0 && furtherMs >= 0 ? furtherMs / furtherTokens : Number.NaN
-    if (tpotMs >= 0) totals.tpotMs.record(tpotMs)
-    this.countTimeliness(request, (firstMs >= 0 ? firstMs : nowMs) - arrivedMs, tpotMs)
-    totals.done++
-    totals.outputTokens += outputTokens
-    totals.cachedTokens += cachedTokens
-    totals.promptTokens += promptTokens
-    totals.e2eMs.record(nowMs - arrivedMs)
-    const kind = totals.kinds.of(request)
-    kind.done++
-    kind.served += (Math.max(0, promptTokens - cachedTokens) + OUTPUT_PRICE * outputTokens) / weight
-  }
-
-  /** An answer of one token, whose TPOT is NaN, has but one target to meet. */
-  private countTimeliness({ model }: Request, ttftMs: number, tpotMs: number): void {
-    const { totals } = this
-    const { targets } = this.poolOf(model).policies
-    const isLate = ttftMs > targets.ttftMs
-    const isSlow = tpotMs > targets.tpotMs
-    if (isLate) totals.late.ttft++
-    if (isSlow) totals.late.tpot++
-    if (!isLate && !isSlow) totals.inTime++
   }
 
   /** One of two tied attempts is over, the other is the live one: releases the first, and lets policies hear of a copy that lives on. */
@@ -354,8 +316,8 @@ export class BalancerState {
       // Unless the earlier core crashed over its end, its DONE was relayed and the word of it lost with that core. Where that of the
       // first token was too, TPOT is not known.
       if (!request.counted) {
-        this.countDone(request)
-        this.countFirst(request)
+        countDone(this.totals, request, this.poolOf(request.model).policies.targets, nowMs)
+        countFirst(this.totals, request, this.nowMs)
       }
       return table.release(slot)
     }
@@ -598,7 +560,7 @@ export class BalancerState {
     const { attempt } = progress
     const { worker } = attempt
     progress.state = State.streaming
-    this.countFirst(request)
+    countFirst(this.totals, request, this.nowMs)
     this.charges.started(attempt, this.nowMs)
     const pool = this.poolOf(request.model)
     pool.reached(request.slot, State.streaming)
@@ -820,13 +782,7 @@ export class BalancerState {
   }
 
   private fail(request: Request, reason: Reason): void {
-    const { totals } = this
-    const kind = totals.kinds.of(request)
-    const outcome = outcomeOf(reason)
-    totals[outcome]++
-    kind[outcome]++
-    totals.failures[reason]!++
-    request.counted = true
+    countFailed(this.totals, request, reason)
     this.effects.fail(request.slot, reason, isRetryable(reason) ? FAILED_RETRY_MS : 0)
     this.end(request, reason)
   }
@@ -836,17 +792,9 @@ export class BalancerState {
     const request = this.table.at(slot)
     const pool = this.poolOf(request.model)
     this.options.decisions?.refused(request, pool, by, reason, retryAfterMs, this.nowMs)
-    const { totals } = this
-    if (by >= 0) {
-      pool.tellRefused(request, this.nowMs)
-      // From the last on: before those that were chosen there may be others.
-      const place = pool.policies.admissions.length - by
-      const refusals = (totals.refusals[place] ??= noReasons())
-      refusals[reason]!++
-    }
-    totals.rejected++
-    totals.rejections[reason]!++
-    totals.kinds.of(request).rejected++
+    if (by >= 0) pool.tellRefused(request, this.nowMs)
+    // From the last on: before those that were chosen there may be others.
+    countRejected(this.totals, request, reason, by < 0 ? 0 : pool.policies.admissions.length - by)
     this.effects.reject(slot, reason, retryAfterMs)
     this.table.release(slot)
   }
@@ -877,11 +825,6 @@ export class BalancerState {
     this.pools[model] = pool
     return pool
   }
-}
-
-const outcomeOf = (reason: Reason): "expired" | "cancelled" | "failed" => {
-  if (reason === Reason.expired) return "expired"
-  return reason === Reason.cancelled ? "cancelled" : "failed"
 }
 
 /** Why a request that nobody holds lost its last attempt: as is on record, unless that was given up by ourselves. */

@@ -1,5 +1,9 @@
+import { Reason } from "../domain/Outcome.ts"
 import { RequestKinds } from "../observability/RequestKinds.ts"
+import { OUTPUT_PRICE } from "../policies/estimators/TenantShares.ts"
+import type { Targets } from "../policies/pipelines.ts"
 import { Histogram } from "../structures/Histogram.ts"
+import type { Request } from "./RequestTable.ts"
 
 /** Counts since the process started. They outlive the core, so that a restart loses none. */
 export interface Totals {
@@ -41,7 +45,7 @@ export interface Totals {
 /** More than there are reasons. */
 const REASONS = 256
 
-export const noReasons = (): Float64Array => new Float64Array(REASONS)
+const noReasons = (): Float64Array => new Float64Array(REASONS)
 
 export const makeTotals = (): Totals => ({
   accepted: 0,
@@ -69,3 +73,54 @@ export const makeTotals = (): Totals => ({
   e2eMs: new Histogram(),
   ttftOverPredicted: new Histogram()
 })
+
+/** The first token has come, if an earlier core was not told of it before: then a moment ago. */
+export const countFirst = (totals: Totals, request: Request, nowMs: number): void => {
+  if (request.firstMs >= 0) return
+  request.firstMs = nowMs
+  totals.ttftMs.record(nowMs - request.arrivedMs)
+}
+
+/** A request was done, in time or not for these targets. */
+export const countDone = (totals: Totals, request: Request, targets: Targets, nowMs: number): void => {
+  request.counted = true
+  const { arrivedMs, cachedTokens, firstMs, outputTokens, promptTokens, weight } = request
+  const ttftMs = (firstMs >= 0 ? firstMs : nowMs) - arrivedMs
+  const furtherTokens = outputTokens - 1
+  const furtherMs = nowMs - firstMs
+  // An answer of one token has none, and but one target to meet.
+  const tpotMs = furtherTokens > 0 && furtherMs >= 0 ? furtherMs / furtherTokens : Number.NaN
+  const isLate = ttftMs > targets.ttftMs
+  const isSlow = tpotMs > targets.tpotMs
+  if (isLate) totals.late.ttft++
+  if (isSlow) totals.late.tpot++
+  if (!isLate && !isSlow) totals.inTime++
+  if (tpotMs >= 0) totals.tpotMs.record(tpotMs)
+  totals.e2eMs.record(nowMs - arrivedMs)
+  totals.done++
+  totals.outputTokens += outputTokens
+  totals.cachedTokens += cachedTokens
+  totals.promptTokens += promptTokens
+  const kind = totals.kinds.of(request)
+  kind.done++
+  kind.served += (Math.max(0, promptTokens - cachedTokens) + OUTPUT_PRICE * outputTokens) / weight
+}
+
+/** A request that was let in did not end well. */
+export const countFailed = (totals: Totals, request: Request, reason: Reason): void => {
+  request.counted = true
+  const outcome = reason === Reason.expired ? "expired" : reason === Reason.cancelled ? "cancelled" : "failed"
+  totals[outcome]++
+  totals.kinds.of(request)[outcome]++
+  totals.failures[reason]!++
+}
+
+/** A request was not let in: by the admission policy at this place in `refusals`, or by none where that is 0. */
+export const countRejected = (totals: Totals, request: Request, reason: Reason, place: number): void => {
+  totals.rejected++
+  totals.rejections[reason]!++
+  totals.kinds.of(request).rejected++
+  if (place === 0) return
+  const refusals = (totals.refusals[place] ??= noReasons())
+  refusals[reason]!++
+}
