@@ -85,8 +85,6 @@ interface WorkerRecord {
   readonly role: Register["role"]
   load: WorkerLoad
   heardMs: number
-  /** Whether it is to finish and leave. */
-  draining: boolean
   /** Which of all registrations it came with: tells its connection from the one before and the one after. */
   readonly registration: number
 }
@@ -225,9 +223,10 @@ export class BalancerHost {
     for (const [worker, record] of this.records.entries()) {
       if (!record.models.some((model) => poolName(model, record.role) === name)) continue
       tellPool(manager, { _tag: "Joined", worker, registration: record.registration })
-      if (record.draining) tellPool(manager, { _tag: "Draining", worker })
+      const link = this.links.workers[worker]
       // The manager before this one may not have heard of it.
-      if (this.links.workers[worker] === undefined) tellPool(manager, { _tag: "Left", worker })
+      if (link === undefined) tellPool(manager, { _tag: "Left", worker })
+      else if (link.draining) tellPool(manager, { _tag: "Draining", worker })
       else tellPool(manager, { _tag: "Heartbeat", worker, load: record.load })
     }
   }
@@ -297,7 +296,7 @@ export class BalancerHost {
     const link = worker < 0 ? undefined : this.links.workers[worker]
     if (link === undefined) return false
     link.connection.send(encodeFrame(Type.drain, {}))
-    this.workerDrains(worker)
+    this.workerDrains(link)
     return true
   }
 
@@ -456,7 +455,7 @@ export class BalancerHost {
           itlMs: this.totals.itlMs,
           registered: this.registered,
           heartbeat: this.heartbeat,
-          draining: (link) => this.workerDrains(link.worker),
+          draining: (link) => this.workerDrains(link),
           closed: this.workerClosed
         })
       case "admin":
@@ -494,7 +493,6 @@ export class BalancerHost {
       role: offer.role,
       load: idleLoad,
       heardMs: link.connection.heardMs,
-      draining: false,
       registration: this.registrations++
     }
     for (const model of offer.models) {
@@ -538,8 +536,9 @@ export class BalancerHost {
     this.tellPools(link.worker, { _tag: "Left", worker: link.worker })
   }
 
-  private workerDrains(worker: number): void {
-    this.records[worker]!.draining = true
+  private workerDrains(link: WorkerLink): void {
+    const { worker } = link
+    link.draining = true
     this.tellPools(worker, { _tag: "Draining", worker })
   }
 

@@ -23,8 +23,8 @@ export interface BalancerEffects {
   /**
    * Sends the request as a new attempt, tied to its live one where it has one: the first token or DONE of either calls the other off, and
    * the failure of one leaves the other. `untied` tells the core of both. `part`, a `Role`, says what of the request it does: of a split
-   * one first `prefill`, of whose end `read` tells the core, then `decode`. False when the worker is gone, or serves the model no more:
-   * nothing was sent.
+   * one first `prefill`, of whose end `read` tells the core, then `decode`. False when the worker is gone, drains, or serves the model
+   * no more: nothing was sent.
    */
   readonly assign: (slot: number, worker: number, part: number, nowMs: number) => boolean
   /** Ends an attempt. Of a split request no KV cache is kept any more. */

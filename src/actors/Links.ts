@@ -278,7 +278,7 @@ export class Links implements BalancerEffects {
 
   readonly assign = (slot: number, worker: number, part: number, nowMs: number): boolean => {
     const link = this.workers[worker]
-    if (link === undefined || !link.connection.isOpen) return false
+    if (link === undefined || !link.connection.isOpen || link.draining) return false
     const request = this.table.at(slot)
     if (link.modelNumber(request.model) < 0) return false
     const attempt = request.attempt

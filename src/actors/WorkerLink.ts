@@ -49,6 +49,8 @@ export class WorkerLink implements ConnectionHandler {
   readonly unsent = new Map<number, number>()
   /** Whether permissions of clients wait for the same. */
   owesCredit = false
+  /** Whether it is to finish and leave: the balancer may not have heard of it, and place requests on it still. */
+  draining = false
   private readonly options: WorkerLinkOptions
   private readonly links: Links
   private strikes = 0

@@ -681,17 +681,19 @@ describe("a worker", () => {
     expect(node.host.snapshot().workers[0]!.state).toBe("draining")
   })
 
-  test("that is sent away in the middle of a burst gives back what it has not begun, and others do it", () => {
+  test("that leaves in the middle of a burst gives back what it has not begun, and others do it", () => {
     const node = new VirtualNode()
     const [leaver, other] = [node.worker("w0"), node.worker("w1")]
     const client = node.client()
     for (let stream = 1; stream <= 60; stream++)
       client.push(client.request({ stream, flags: stream === 1 ? Flag.sideEffects : 0 }))
-    node.host.drainWorker("w0")
     node.settle()
     const given = leaver.of(Type.assign)
     expect(given).toHaveLength(30)
-    leaver.send(...given.map((assign) => leaver.about(assign, Type.error, { a: Reason.draining })))
+    leaver.send(
+      encodeFrame(Type.drain, {}),
+      ...given.map((assign) => leaver.about(assign, Type.error, { a: Reason.draining }))
+    )
     expect(client.of(Type.error)).toEqual([])
     expect(other.of(Type.assign)).toHaveLength(60)
   })
@@ -708,6 +710,26 @@ describe("a worker", () => {
     expect(client.of(Type.error)).toMatchObject([{ stream: 1, a: Reason.workerLost }])
     expect(other.of(Type.assign)).toMatchObject([{ attempt: 2 }])
   })
+
+  test.each(["told to", "on its own"])(
+    "that drains %s gets none of the requests that came just before",
+    (why) => {
+      const node = new VirtualNode()
+      const [leaver, other] = [node.worker("w0"), node.worker("w1")]
+      const client = node.client()
+      client.push(...[1, 2, 3, 4].map((stream) => client.request({ stream })))
+      // The balancer hears of all of it in the same turn, of the requests first.
+      if (why === "told to") node.host.drainWorker("w0")
+      else leaver.push(encodeFrame(Type.drain, {}))
+      node.settle()
+      expect([leaver.of(Type.assign), other.of(Type.assign)].map(({ length }) => length)).toEqual([0, 4])
+      expect(other.of(Type.assign).map(({ attempt }) => attempt)).toEqual([1, 1, 1, 1])
+      expect(node.host.snapshot().workers.map(({ inFlight, state }) => [inFlight, state])).toEqual([
+        [0, "draining"],
+        [4, "ready"]
+      ])
+    }
+  )
 
   test("that drains does so under the next manager of its pool too", () => {
     const { node, client, worker } = scene()
