@@ -83,7 +83,11 @@ const run = (path: string, flag: string) => {
 }
 
 describe("a program with flags measures nothing", () => {
-  const programs = [...new Glob("bench/*.bench.ts").scanSync(root), "scripts/fuzzProtocol.ts"].toSorted()
+  const programs = [
+    ...new Glob("bench/*.bench.ts").scanSync(root),
+    "scripts/fuzzProtocol.ts",
+    "scripts/soak.ts"
+  ].toSorted()
   test.each(programs)("%s with --help, and says what it answers", (path) => {
     const { err, exitCode, out } = run(path, "--help")
     const question = /^ \* (.+)$/m.exec(readFileSync(join(root, path), "utf8"))![1]!
