@@ -30,6 +30,8 @@ const { minutes, preset, rate, seed, workers } = readFlags({
 const ROUND_MS = 20_000
 /** Between two faults, on average. */
 const FAULT_MS = 2_000
+/** A balancer that crashes more often is given up, and the cluster with it. */
+const CRASH_MS = 10_000
 const STOPPED_MS = [300, 1_500, 3_000] as const
 /** Until what was asked for must have ended. */
 const SETTLED_MS = 30_000
@@ -127,6 +129,7 @@ const cluster = await ClusterProcess.start(["--workers", `${workers}`], {
 const { pid, tcp: address } = cluster.ready
 const client = await connect({ address })
 const admin = await connectAdmin({ address })
+const isUp = (): boolean => cluster.child.exitCode === null && cluster.child.signalCode === null
 const known = new Set<number>()
 let left = 0
 
@@ -148,8 +151,12 @@ const leave = async (): Promise<void> => {
   await Promise.all(asked)
 }
 
+let crashedMs = Number.NEGATIVE_INFINITY
 const befall = async (): Promise<void> => {
-  const what = ["kill", "stop", "drain", "crash", "leave"][rng.int(5)]!
+  const nowMs = systemTimers.nowMs()
+  const drawn = ["kill", "stop", "drain", "crash", "leave"][rng.int(5)]!
+  const what = drawn === "crash" && nowMs - crashedMs < CRASH_MS ? "kill" : drawn
+  if (what === "crash") crashedMs = nowMs
   count(befallen, what)
   const pids = cluster.workerPids()
   for (const each of pids) known.add(each)
@@ -173,11 +180,11 @@ const round = async (): Promise<void> => {
   const under: Array<Promise<unknown>> = []
   const asked: Array<Promise<Seen>> = []
   let faultMs = systemTimers.nowMs()
-  while (systemTimers.nowMs() < untilMs) {
+  while (systemTimers.nowMs() < untilMs && isUp()) {
     const isBurst = rng.int(rate * 10) === 0
     for (let i = 0; i < (isBurst ? BURST : 1); i++) asked.push(ask(client))
     if (systemTimers.nowMs() >= faultMs) {
-      under.push(befall())
+      under.push(befall().catch((cause: unknown) => faults.push(String(cause))))
       faultMs += 2 * FAULT_MS * rng.next()
     }
     await elapse(1_000 / rate)
@@ -192,6 +199,8 @@ const round = async (): Promise<void> => {
     const fault = faultOf(seen)
     if (fault !== undefined) faults.push(fault)
   }
+  // What it said is told in the end.
+  if (!isUp()) return void faults.push("the cluster ended by itself")
   const quiet = async () => {
     const state = await admin.snapshot()
     const ready = state.workers.filter((worker) => worker.state === "ready")
@@ -209,12 +218,13 @@ const rounds = Math.ceil((minutes * 60_000) / ROUND_MS)
 console.log(`seed ${seed}, preset ${preset}, ${workers} workers, ${rate} requests/s, ${minutes} minutes`)
 for (let i = 1; i <= rounds && faults.length === 0; i++) {
   await round()
+  if (!isUp()) break
   const megabytes = (residentBytesOf(pid) / 1e6).toFixed(0)
   console.log(
     `round ${i}/${rounds}: ${text(endings)}; ${text(befallen)}; ${left} left by clients; ${megabytes} MB`
   )
 }
-for (const each of cluster.workerPids()) known.add(each)
+if (isUp()) for (const each of cluster.workerPids()) known.add(each)
 await admin.close()
 await client.close()
 const exitCode = await cluster.stop()
