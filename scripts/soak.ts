@@ -130,7 +130,6 @@ const { pid, tcp: address } = cluster.ready
 const client = await connect({ address })
 const admin = await connectAdmin({ address })
 const isUp = (): boolean => cluster.child.exitCode === null && cluster.child.signalCode === null
-const known = new Set<number>()
 let left = 0
 
 const signal = (worker: number | undefined, name: NodeJS.Signals): void => {
@@ -159,7 +158,6 @@ const befall = async (): Promise<void> => {
   if (what === "crash") crashedMs = nowMs
   count(befallen, what)
   const pids = cluster.workerPids()
-  for (const each of pids) known.add(each)
   const worker = pids[rng.int(pids.length)]
   if (what === "kill") signal(worker, "SIGKILL")
   else if (what === "crash") await admin.crashBalancer()
@@ -224,7 +222,7 @@ for (let i = 1; i <= rounds && faults.length === 0; i++) {
     `round ${i}/${rounds}: ${text(endings)}; ${text(befallen)}; ${left} left by clients; ${megabytes} MB`
   )
 }
-if (isUp()) for (const each of cluster.workerPids()) known.add(each)
+const last = isUp() ? cluster.workerPids() : []
 await admin.close()
 await client.close()
 const exitCode = await cluster.stop()
@@ -236,7 +234,7 @@ const isAlive = (worker: number): boolean => {
     return false
   }
 }
-if ([...known].some(isAlive)) faults.push("processes of workers are left over")
+if (last.some(isAlive)) faults.push("processes of workers are left over")
 for (const fault of faults) console.log(fault)
 if (faults.length > 0) {
   console.log(
