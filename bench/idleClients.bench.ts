@@ -6,7 +6,7 @@
 import { readFileSync } from "node:fs"
 import { json, onOff, readFlags, seconds, text, whole } from "./flags.ts"
 import { type Peer, startParallax, startPeer, startRelay } from "./hop/children.ts"
-import { elapse } from "./hop/elapse.ts"
+import { elapse } from "../test/support/elapse.ts"
 import { readUsage, residentBytesOf, usedBetween } from "./hop/process.ts"
 import type { Order, Standing } from "./idle/clients.ts"
 import { probeHeartbeats } from "./idle/heartbeats.ts"

@@ -10,13 +10,13 @@
  */
 import { oneOf, readFlags, whole } from "../bench/flags.ts"
 import { residentBytesOf } from "../bench/hop/process.ts"
-import { elapse } from "../bench/hop/elapse.ts"
 import { type Client, connect, connectAdmin, type Ending, type Generation } from "../src/client/index.ts"
 import type { BalancerSnapshot } from "../src/domain/Snapshot.ts"
 import { pipelines } from "../src/policies/pipelines.ts"
 import { systemTimers } from "../src/protocol/Timers.ts"
 import { makeRng } from "../src/structures/Rng.ts"
 import { ClusterProcess, eventually } from "../test/support/ClusterProcess.ts"
+import { elapse } from "../test/support/elapse.ts"
 
 const presets = Object.keys(pipelines)
 const { minutes, preset, rate, seed, workers } = readFlags({

@@ -1,7 +1,7 @@
 import { reasonName } from "../../src/domain/Outcome.ts"
 import { At, HEADER_OFFSET, readU32, Type, writeU32 } from "../../src/protocol/Header.ts"
 import { systemTimers } from "../../src/protocol/Timers.ts"
-import { elapse } from "./elapse.ts"
+import { elapse } from "../../test/support/elapse.ts"
 import { goodbyeFrame, helloFrame, pongFrame, Reply, requestFrame, STREAM_TOKENS } from "./frames.ts"
 import { Latencies } from "./Latencies.ts"
 import { type Reading, readUsage, type Usage, usedBetween } from "./process.ts"

@@ -13,6 +13,7 @@ import {
 import { presets } from "../../src/engines/simulated/CostModel.ts"
 import { systemTimers } from "../../src/protocol/Timers.ts"
 import { ClusterProcess, eventually } from "../support/ClusterProcess.ts"
+import { elapse } from "../support/elapse.ts"
 import { root } from "../support/repository.ts"
 
 /** What a caller saw of one request. */
@@ -300,9 +301,7 @@ describe("Ctrl-C", () => {
       return status === 503 || undefined
     })
     // One that comes at once is taken for the first.
-    const { promise: later, resolve: resume } = Promise.withResolvers<void>()
-    systemTimers.after(600, resume)
-    await later
+    await elapse(600)
     expect(await own.stop()).toBe(130)
     await gone(pids)
     expect((await seen).ending.outcome).toBe("error")

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs"
 import { systemTimers } from "../../src/protocol/Timers.ts"
+import { elapse } from "./elapse.ts"
 import { root } from "./repository.ts"
 
 /** The line a cluster prints when it is ready. */
@@ -20,9 +21,7 @@ export const eventually = async <A>(
   while (systemTimers.nowMs() < untilMs) {
     const found = await look()
     if (found !== undefined) return found
-    const { promise, resolve } = Promise.withResolvers<void>()
-    systemTimers.after(20, resolve)
-    await promise
+    await elapse(20)
   }
   throw new Error(`${what} did not come about within 30 s`)
 }

@@ -15,7 +15,7 @@ export interface SimulateFlags extends SettingFlags {
   readonly csv: boolean
 }
 
-/** A page draws goodput against load, for which each policy is replayed as often again, at so many times the speed. */
+/** For goodput against load a page has each policy replayed once more at each of these multiples of the speed. */
 const AROUND = [0.5, Math.SQRT1_2, Math.SQRT2, 2]
 
 /** Replays traffic under several policies and prints how they compare. */
