@@ -55,6 +55,15 @@ describe("commands in the pages", () => {
   })
 })
 
+test("codes of the HTTP listener are all in its page", () => {
+  const http = pages.find(({ path }) => path === "docs/http.md")
+  const codes = sources("src/gateway", /\.ts$/).flatMap(({ text }) =>
+    [...text.matchAll(/httpError\(\s*\d+,\s*"(\w+)"/g)].map((match) => match[1]!)
+  )
+  expect(codes).toContain("foreign_origin")
+  expect(codes.filter((code) => http?.text.includes(`\`${code}\``) !== true)).toEqual([])
+})
+
 test("blocks are read with their language and line", () => {
   const text = "a\n```ts\nconst b = 1\n```\n\n```sh\nc\n```\n"
   expect(blocksOf({ path: "p.md", text })).toEqual([

@@ -22,8 +22,9 @@ export interface Control {
 /**
  * One answer as it is produced: an async iterable of its tokens, for one reader, and one ending.
  *
- * Read it to the end or `collect` it: a worker is at most 256 tokens or 64 KiB ahead of its reader, so an answer nobody reads does not
- * end before its deadline. The iteration ends without throwing whatever the outcome; `ended` tells it. Leaving the loop early cancels.
+ * Read it to the end or `collect` it: a worker is at most 256 tokens and 64 KiB ahead of its reader, and an answer of which nothing more is
+ * read for 30 s, or that is 4,096 tokens behind the worker, ends with `slow_consumer`. The iteration ends without throwing whatever the
+ * outcome; `ended` tells it. Leaving the loop early cancels.
  */
 export class Generation implements AsyncIterable<Token>, AsyncIterator<Token, undefined> {
   /** Of the request, 16 hexadecimal digits. */

@@ -256,7 +256,12 @@ const words = (name: string): string => name.replaceAll(/[A-Z]/g, (letter) => ` 
 const shown = (value: number): string =>
   value.toLocaleString("en-US", { maximumFractionDigits: Math.abs(value) < 100 ? 1 : 0 })
 
-const fine = (value: number): string =>
-  value.toLocaleString("en-US", { minimumFractionDigits: 4, maximumFractionDigits: 4 })
+const fine = (value: number): string => value.toLocaleString("en-US", fourDigits)
+/** What rounds to 0 has no sign. */
+const fourDigits = {
+  minimumFractionDigits: 4,
+  maximumFractionDigits: 4,
+  signDisplay: "negative"
+} as const
 
 const signed = (value: number): string => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`

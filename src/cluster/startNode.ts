@@ -21,6 +21,7 @@ import type { EventLog } from "./eventLog.ts"
 import { followsLoad } from "./followsLoad.ts"
 import { heartbeatMsOf } from "./heartbeatMsOf.ts"
 import { startRecording } from "./recording.ts"
+import { secretsOf } from "./secretsOf.ts"
 
 /** Long request frames held in total, workers, and streams of one connection: bounds that need no option. */
 const HELD_BYTES_MAX = 512 * 1024 * 1024
@@ -69,9 +70,9 @@ export const startNode = Effect.fnUntraced(function* (config: Config, log: Event
       salt: prefixSalt(config),
       weightOf: (tenant) => config.tenants.find(({ name }) => name === tenant)?.weight ?? 1,
       gate: gate({
-        client: config.auth.clients.map(Redacted.value),
-        worker: config.auth.workers.map(Redacted.value),
-        admin: config.auth.admins.map(Redacted.value)
+        client: yield* secretsOf(config, "client"),
+        worker: yield* secretsOf(config, "worker"),
+        admin: yield* secretsOf(config, "admin")
       }),
       requestsMax: config.limits.requests,
       heldBytesMax: HELD_BYTES_MAX,

@@ -48,7 +48,7 @@ export interface BalancerSnapshot {
   readonly failed: number
   readonly cancelled: number
   readonly expired: number
-  /** Attempts beyond the first. */
+  /** Attempts that follow one that failed; what rescue policies add is not among them. */
   readonly retries: number
   /** Requests that were taken from their workers or copied before they started, by the rescue policy that did. */
   readonly rescues: Readonly<Record<string, number>>

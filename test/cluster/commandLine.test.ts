@@ -149,6 +149,20 @@ describe("the command line", () => {
     })
   })
 
+  test("nobody is let in by the key of one peer: a cluster and a balancer say so, and do not start", async () => {
+    const key = nodeCredential("0123456789abcdef", { role: "client", identity: "c1" })
+    for (const command of ["cluster", "balancer"])
+      expect(
+        await run([command, "--port", "0", "--http-port", "0"], { PARALLAX_AUTH_CLIENTS: key })
+      ).toMatchObject({
+        exitCode: 2,
+        out: "",
+        err: expect.stringContaining(
+          "auth.clients holds the key of one peer: give the secret that keys are made of."
+        )
+      })
+  })
+
   test("a client without a cluster fails with exit code 1, and with --json says so in one document", async () => {
     const address = ["--address", "127.0.0.1:1"]
     const failed = /^cannot connect to the balancer at 127\.0\.0\.1:1: .* Start it with: bun run cluster\n$/

@@ -107,6 +107,12 @@ Outcome: done after 2,000 ms, first token after 312 ms, 120 tokens
     ...explanation,
     decisions: [{ ...decision, ...more }]
   })
+
+  test("a term that rounds to 0 has no sign", () => {
+    const workers = [workerOf("w1", { terms: { waitingPrompts: -0.000_006, steps: -0.0058 } })]
+    expect(explanationText(withDecision({ workers, runnerUp: null }))).toContain(" 0.0000 -0.0058 ")
+  })
+
   const standing = (name: string): Explanation =>
     withDecision({
       workers: [workerOf("w1"), workerOf("w9", { standing: name, inFlight: 256, terms: null, cost: null })]

@@ -1,14 +1,14 @@
 import * as Effect from "effect/Effect"
-import * as Redacted from "effect/Redacted"
 import { Argument, Command } from "effect/cli"
 import { printConfig, printOrigins } from "../../domain/config/print.ts"
 import { configurationReference } from "../../domain/config/reference.ts"
 import { makeSchema } from "../../domain/config/schema.ts"
 import { IDENTITY_RULE, identityPattern } from "../../domain/identity.ts"
 import { catalogue } from "../catalogue.ts"
-import { isNodeCredential, nodeCredential } from "../../protocol/credentials.ts"
+import { nodeCredential } from "../../protocol/credentials.ts"
 import { idleOptions } from "../idleOptions.ts"
 import { loadConfig } from "../loadConfig.ts"
+import { secretsOf } from "../secretsOf.ts"
 import { misused } from "./CliFailure.ts"
 import { configFlag, insecureFlag, switchFlag } from "./flags.ts"
 import { Shell, write } from "./Shell.ts"
@@ -57,12 +57,10 @@ const key = Command.make(
   Effect.fnUntraced(function* ({ config: file, identity, role }) {
     if (!identityPattern.test(identity)) return yield* misused(`The name must be ${IDENTITY_RULE}.`)
     const { config } = yield* loadConfig({ file, insecure: true })
-    const secret = config.auth[`${role}s`][0]
+    const [secret] = yield* secretsOf(config, role)
     if (secret === undefined)
       return yield* misused(`auth.${role}s is empty: every ${role} is let in without a credential.`)
-    if (isNodeCredential(Redacted.value(secret)))
-      return yield* misused(`auth.${role}s holds the key of one peer: give the secret that keys are made of.`)
-    yield* write(`${nodeCredential(Redacted.value(secret), { role, identity })}\n`)
+    yield* write(`${nodeCredential(secret, { role, identity })}\n`)
   })
 ).pipe(
   Command.withDescription(

@@ -80,8 +80,8 @@ export default {
 \`\`\`
 
 \`.json\` and \`.yaml\` files that are named so hold the same options. Around the object there may be a call of \`defineConfig\`, from \`parallax/config\`: it
-returns what it is given and has the editor check it, but a file outside of this repository cannot import it. The file is read when the cluster
-starts, and not again.
+returns what it is given and has the editor check it. A file outside of this repository can import it where [Parallax is installed](client.md). The file
+is read when the cluster starts, and not again.
 
 Where an option is stated in several places, the later one of this list counts:
 

@@ -395,7 +395,8 @@ const retry = section("Second chances of a request whose worker fails before the
     maximum: 16,
     unit: "attempts",
     summary: "Most workers a request is tried on.",
-    consequence: "1 switches retries off. More spreads a request that crashes workers over more of them."
+    consequence:
+      "1 switches retries off. More spreads a request that crashes workers over more of them. For every ten requests of a model that are let in, one may be tried again after a failure that its worker answered with, or copied by `hedge`: 3 more at first, and up to 50 that were saved up. A worker that is lost or leaves takes nothing of that."
   })
 })
 
@@ -541,7 +542,7 @@ const observability = section("What is kept, to be looked at afterwards.", {
     summary:
       "The decisions about so many requests, more or less, are kept for `bun run explain`; the oldest make room.",
     consequence:
-      "With more, a request can be explained for longer; each takes 4 KB. 0 keeps none, and saves what that costs: see docs/explain.md."
+      "With more, a request can be explained for longer; each takes 3 KB. 0 keeps none, and saves what that costs: see docs/explain.md."
   })
 })
 
@@ -563,7 +564,7 @@ const pipeline = (catalogue: Catalogue) =>
       batching: policyVariant("Is it placed at once, or together with others?", catalogue.batchings),
       placement: policyVariant("Which worker serves it?", catalogue.placements),
       rescue: policyList(
-        "What is done about a request that was placed and does not start? Every policy of the list acts; an empty list leaves it alone.",
+        "What is done about a request that was placed? Every policy of the list acts; an empty list leaves it alone.",
         catalogue.rescues
       ),
       scaling: policyVariant("How many workers has a model?", catalogue.scalings),

@@ -13,7 +13,7 @@ export const migrate = defineRescue(
   {
     name: "migrate",
     summary:
-      "Moves a streaming request from the worker whose KV cache is fullest to the emptiest, where engines can.",
+      "Moves a streaming request from the worker whose KV cache is fullest to the emptiest, where engines can: none can yet.",
     definition:
       "Load is the KV tokens of what was placed at a worker, as a share of its cache. The fullest of those with streaming requests, if above " +
       "`above`, is paired with the emptiest eligible worker. Of its streaming requests the largest one is moved, by prompt and tokens so " +
