@@ -10,6 +10,7 @@ import type { Transport } from "../protocol/Transport.ts"
 import { Turn } from "../protocol/Turn.ts"
 import { type Address, addressIn, formatAddress } from "./address.ts"
 import { ConnectFailed } from "./ConnectFailed.ts"
+import { credentialIn } from "./credentialIn.ts"
 import { greet } from "./greet.ts"
 import { identityIn } from "./identityIn.ts"
 import { randomU32 } from "./randomU32.ts"
@@ -65,6 +66,7 @@ export const connectAdmin = async (options: AdminOptions): Promise<AdminConnecti
   const timers = options.timers ?? systemTimers
   const incarnation = randomU32()
   const identity = identityIn(options, `admin-${incarnation.toString(16)}`)
+  const credential = credentialIn(options)
   const connected = Promise.withResolvers<AdminConnection>()
   const questions = new Map<number, Question>()
   const gone = Promise.withResolvers<void>()
@@ -109,7 +111,7 @@ export const connectAdmin = async (options: AdminOptions): Promise<AdminConnecti
       address,
       connectMs: CONNECT_MS,
       hello: { role: "admin", identity, incarnation },
-      credential: options.credential
+      credential
     },
     {
       opened: (connection, { identity }) => {

@@ -3,13 +3,13 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { type ClientOptions, connect } from "./Client.ts"
+import { Client, type ClientOptions } from "./Client.ts"
 import { ConnectFailed } from "./ConnectFailed.ts"
 import type { Done, Ending } from "./Ending.ts"
 import type { GenerateRequest } from "./GenerateRequest.ts"
 import type { Token } from "./Generation.ts"
 
-/** A request that did not end well, as an error; the fields are those of its ending. */
+/** A request that did not end well, as an error with what its ending says of the next try. */
 export class RequestFailed extends Schema.TaggedError<RequestFailed>()("RequestFailed", {
   outcome: Schema.Literals(["rejected", "error", "cancelled", "expired"]),
   reason: Schema.String,
@@ -38,9 +38,10 @@ export class EffectClient extends Context.Service<
       EffectClient,
       Effect.gen(function* () {
         const client = yield* Effect.acquireRelease(
-          Effect.tryPromise({ try: () => connect(options), catch: connectFailed }),
+          Effect.sync(() => new Client(options)),
           (client) => Effect.promise(() => client.close())
         )
+        yield* Effect.tryPromise({ try: () => client.open(), catch: connectFailed })
         return {
           stream: (request) =>
             Stream.suspend(() => {
@@ -67,7 +68,7 @@ export class EffectClient extends Context.Service<
     )
 }
 
-/** Options that cannot be meant are a defect. */
+/** `open` rejects with nothing else: whatever did would be a defect. */
 const connectFailed = (error: unknown): ConnectFailed => {
   if (error instanceof ConnectFailed) return error
   throw error

@@ -40,7 +40,7 @@ export interface Broken {
   readonly outcome: "error" | "cancelled" | "expired"
   /** A name of `domain/Outcome.ts`: `worker_lost`, `connection_lost` … */
   readonly reason: string
-  /** Tokens the caller was given before. */
+  /** Tokens that had come before: whoever reads them one by one may have stopped at fewer. */
   readonly delivered: number
   /** When another try may succeed, as far as the balancer said; else 0. */
   readonly retryAfterMs: number

@@ -18,7 +18,7 @@ export interface GenerateRequest {
   readonly session?: string | undefined
   /** Counted from the call on. Left out: the balancer's own limit. */
   readonly timeoutMs?: number | undefined
-  /** Prefix block hashes, eight bytes each. Left out: computed from the prompt. */
+  /** Prefix block hashes, eight bytes each, which must stay as they are until the request ends. Left out: computed from the prompt. */
   readonly chain?: Uint8Array | undefined
   /** How long the answer is, for a simulated engine; others ignore it. */
   readonly outputTokens?: number | undefined
@@ -54,26 +54,37 @@ export interface RequestFacts {
 
 const U32_MAX = 0xffff_ffff
 
-/** Checks a request and fills in its defaults. Throws a `RangeError` that names the field and its rule: such a call is a mistake in the program. */
+/**
+ * Checks a request and fills in its defaults. Throws a `RangeError` that names the field and its rule: such a call is a mistake in the
+ * program, which may be one without types.
+ */
 export const factsOf = (request: GenerateRequest, tenant: string | undefined): RequestFacts => {
-  const prompt = request.prompt ?? null
+  const prompt = text("prompt", request.prompt ?? undefined) ?? null
   if (prompt === "")
     throw new RangeError("prompt must not be empty: leave it out where only its length counts")
   const promptTokens =
     request.promptTokens ?? (prompt === null ? undefined : Math.ceil(Buffer.byteLength(prompt) / 4))
   if (promptTokens === undefined) throw new RangeError("promptTokens is needed when there is no prompt")
   const chain = request.chain ?? (prompt === null ? noChain : promptChain(prompt))
-  if (chain.length % 8 !== 0) throw new RangeError("chain must hold eight bytes for each block")
-  const session = request.session === undefined ? noSession : hash64(request.session)
+  if (!(chain instanceof Uint8Array) || chain.length % 8 !== 0)
+    throw new RangeError("chain must be a Uint8Array of eight bytes for each block")
+  const session = text("session", request.session)
+  const { high, low } = session === undefined ? noSession : hash64(session)
+  const { signal } = request
+  const retry = request.retry ?? "beforeFirstToken"
+  if (retry !== "none" && retry !== "beforeFirstToken")
+    throw new RangeError('retry must be "none" or "beforeFirstToken"')
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw new RangeError("signal must be an AbortSignal")
   return {
-    model: name("model", request.model),
-    tenant: name("tenant", request.tenant ?? tenant),
+    model: label("model", request.model ?? undefined),
+    tenant: label("tenant", request.tenant ?? tenant),
     prompt,
     promptTokens: integer("promptTokens", promptTokens, 1, U32_MAX),
     maxTokens: integer("maxTokens", request.maxTokens, 1, U32_MAX),
     class: integer("class", request.class ?? 0, 0, 255),
-    sessionHigh: session.high,
-    sessionLow: session.low,
+    sessionHigh: high,
+    sessionLow: low,
     timeoutMs:
       request.timeoutMs === undefined ? undefined : integer("timeoutMs", request.timeoutMs, 1, U32_MAX),
     chain,
@@ -81,7 +92,7 @@ export const factsOf = (request: GenerateRequest, tenant: string | undefined): R
       request.outputTokens === undefined
         ? undefined
         : integer("outputTokens", request.outputTokens, 0, U32_MAX),
-    retry: request.retry ?? "beforeFirstToken",
+    retry,
     retryRejected: integer("retryRejected", request.retryRejected ?? 0, 0, 100)
   }
 }
@@ -94,7 +105,13 @@ const integer = (field: string, value: number, min: number, max: number): number
   throw new RangeError(`${field} must be an integer from ${min} to ${max}`)
 }
 
-const name = (field: string, value: string | undefined): string | undefined => {
-  if (value === undefined || labelPattern.test(value)) return value
+/** The name of a model or a tenant, if one is given. Throws a `RangeError` for what is none. */
+export const label = (field: string, value: string | undefined): string | undefined => {
+  if (value === undefined || (typeof value === "string" && labelPattern.test(value))) return value
   throw new RangeError(`${field} must be ${LABEL_RULE}`)
+}
+
+const text = (field: string, value: string | undefined): string | undefined => {
+  if (value === undefined || typeof value === "string") return value
+  throw new RangeError(`${field} must be text`)
 }

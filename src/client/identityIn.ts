@@ -6,6 +6,7 @@ export const identityIn = (
   otherwise: string
 ): string => {
   const identity = options.identity ?? otherwise
-  if (!identityPattern.test(identity)) throw new RangeError(`identity must be ${IDENTITY_RULE}`)
+  if (typeof identity !== "string" || !identityPattern.test(identity))
+    throw new RangeError(`identity must be ${IDENTITY_RULE}`)
   return identity
 }

@@ -432,6 +432,7 @@ export class Connection implements SocketEvents {
       return this.prove(this.introduction, bytes, start, end)
     const welcome = type === Type.welcome ? readPayload(Welcome, bytes, start, end, limits) : undefined
     if (welcome === undefined) return this.stop("bad_greeting", "no WELCOME")
+    if (welcome.major !== version.major) return this.stop("version", otherVersion(welcome))
     this.begin(welcome, "balancer")
     // A balancer passes on whole what it takes from others, whatever this side would allow.
     this.reader.limit = Math.max(this.reader.limit, welcome.frameBytes)
@@ -441,10 +442,7 @@ export class Connection implements SocketEvents {
   private hello(greet: Greet, type: number, bytes: Buffer, start: number, end: number): void {
     const hello = type === Type.hello ? readPayload(Hello, bytes, start, end, helloLimits) : undefined
     if (hello === undefined) return this.stop("bad_greeting", "no valid HELLO")
-    if (hello.major !== version.major) {
-      const hint = `this side speaks version ${version.major}, the peer ${hello.major}`
-      return this.refuse("version", "version", hint)
-    }
+    if (hello.major !== version.major) return this.refuse("version", "version", otherVersion(hello))
     const greeting = greet(this, hello)
     if (!("nonce" in greeting)) return this.answer(hello, greeting)
     this.judge = (proof) => this.answer(hello, greeting.judge(proof))
@@ -514,6 +512,9 @@ export class Connection implements SocketEvents {
 
 /** Whether a peer ended a connection because it does not let this side in as it is: coming back is of no use. */
 export const isRefusal = (code: string | undefined): boolean => code === "unauthorized" || code === "version"
+
+const otherVersion = ({ major }: Hello | Welcome): string =>
+  `this side speaks version ${version.major}, the peer ${major}`
 
 const rethrow = (error: unknown): never => {
   throw error

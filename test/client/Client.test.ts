@@ -162,11 +162,35 @@ describe("one request", () => {
     [{ prompt: null }, "promptTokens is needed when there is no prompt"],
     [{ prompt: "" }, "prompt must not be empty"],
     [{ prompt: "", promptTokens: 1 }, "prompt must not be empty"],
-    [{ chain: new Uint8Array(7) }, "chain must hold eight bytes for each block"]
+    [{ chain: new Uint8Array(7) }, "chain must be a Uint8Array of eight bytes for each block"]
   ])("%o is a mistake in the program", (request, message) => {
     const { client, start } = virtualClient()
     expect(() => start(request)).toThrow(message)
     expect(client.inFlight).toBe(0)
+  })
+
+  test.each<readonly [given: string, request: Record<string, unknown>, message: string]>([
+    ["a number for a model", { model: 42 }, "model must be 1 to 128 visible ASCII characters"],
+    ["a number for a tenant", { tenant: 42 }, "tenant must be 1 to 128 visible ASCII characters"],
+    ["a number for a prompt", { prompt: 42 }, "prompt must be text"],
+    ["bytes for a prompt", { prompt: Buffer.from("hello") }, "prompt must be text"],
+    ["a number for a session", { session: 42 }, "session must be text"],
+    ["null for a session", { session: null }, "session must be text"],
+    ["an array for a chain", { chain: [0, 0, 0, 0, 0, 0, 0, 0] }, "chain must be a Uint8Array"],
+    ["u64s for a chain", { chain: new BigUint64Array(8) }, "chain must be a Uint8Array"],
+    ["another word for retry", { retry: "never" }, 'retry must be "none" or "beforeFirstToken"'],
+    ["false for retry", { retry: false }, 'retry must be "none" or "beforeFirstToken"'],
+    ["another object for a signal", { signal: {} }, "signal must be an AbortSignal"],
+    ["null for a signal", { signal: null }, "signal must be an AbortSignal"]
+  ])("%s, of a program without types, is told by its field, and leaves nothing", (_given, more, message) => {
+    const { client, start, world } = virtualClient()
+    const timers = world.timerCount
+    const request = { prompt: "x", maxTokens: 1, ...more } as GenerateRequest
+    for (const ask of [() => start(request), () => client.generate(request)]) {
+      expect(ask).toThrow(RangeError)
+      expect(ask).toThrow(message)
+    }
+    expect([client.inFlight, world.timerCount]).toEqual([0, timers])
   })
 })
 
@@ -536,6 +560,18 @@ describe("a lost connection", () => {
     ])
   })
 
+  test("a balancer that stands still, and greets nobody any more, breaks no rule", () => {
+    const limits = { ...defaultLimits, pingMs: 1_000, silenceMs: 3_000 }
+    const { world, client, start } = virtualClient({ limits, connectMs: 500, reconnect: { attemptsMax: 2 } })
+    const request = start()
+    world.settle()
+    world.hopMs = Infinity
+    world.advance(10_000)
+    expect(world.dials).toBe(3)
+    expect(request.endings).toMatchObject([{ outcome: "error", reason: "connection_lost" }])
+    expect([client.protocolViolations, client.lastViolation]).toEqual([0, ""])
+  })
+
   test("a balancer that refuses the greeting is not asked again", () => {
     const { world, start } = virtualClient({}, { refuse: { refuse: "unauthorized", message: "who are you" } })
     const request = start()
@@ -669,7 +705,11 @@ describe("open and close", () => {
     [{ reconnect: { attemptsMax: 0 } }, "reconnect.attemptsMax must be at least 1"],
     [{ reconnect: { baseMs: -1 } }, "reconnect.baseMs must be from 0 to 2147483647"],
     [{ reconnect: { capMs: Number.NaN } }, "reconnect.capMs must be from 0 to 2147483647"],
-    [{ address: { host: "127.0.0.1", port: 65_536 } }, "expected host:port"]
+    [{ address: { host: "127.0.0.1", port: 65_536 } }, "expected host:port"],
+    [{ tenant: "a b" }, "tenant must be 1 to 128 visible ASCII characters"],
+    // Programs without types.
+    [{ identity: 42 as never }, "identity must be 1 to 128 letters"],
+    [{ credential: 42 as never }, "credential must be text"]
   ])("%o is a mistake in the program, told before there is any connection", (options, message) => {
     const world = new VirtualWorld()
     const { transport, timers, turn } = world

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { EffectClient } from "../../src/client/EffectClient.ts"
 import { Reason } from "../../src/domain/Outcome.ts"
@@ -63,6 +64,18 @@ live("nobody there fails the layer", () =>
   Effect.gen(function* () {
     const failure = yield* Effect.flip(Layer.build(EffectClient.layer({ address: "127.0.0.1:1" })))
     expect(failure._tag).toBe("ConnectFailed")
+  })
+)
+
+live("interruption abandons a connection that is being made", () =>
+  Effect.gen(function* () {
+    const silent = yield* Effect.acquireRelease(
+      Effect.sync(() => Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: () => undefined } })),
+      (listener) => Effect.sync(() => listener.stop(true))
+    )
+    const layer = EffectClient.layer({ address: { host: "127.0.0.1", port: silent.port }, connectMs: 60_000 })
+    const built = yield* Effect.timeoutOption(Effect.scoped(Layer.build(layer)), "50 millis")
+    expect(Option.isNone(built)).toBe(true)
   })
 )
 

@@ -21,13 +21,18 @@ test.each([
   "http://host:1",
   "::1:7420",
   "a@b:1",
-  "a b:1"
+  "a b:1",
+  "[]:1",
+  "a\0b:1"
 ])("%p is no address", (text) => {
   expect(() => parseAddress(text)).toThrow("expected host:port")
 })
 
 test.each([
   { host: "", port: 7420 },
+  { host: "a b", port: 7420 },
+  { host: "a\0b", port: 7420 },
+  { host: "[::1]", port: 7420 },
   { host: "a", port: 0 },
   { host: "a", port: 65_536 },
   { host: "a", port: 1.5 },

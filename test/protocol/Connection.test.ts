@@ -226,6 +226,19 @@ describe("greeting", () => {
     expect(newer.connection.isOpen).toBe(true)
   })
 
+  test("a WELCOME of another major version is cut, of another minor taken", () => {
+    const welcomed = (more: Partial<Welcome>) => {
+      const there = stage("dial")
+      there.feed(encodeFrame(Type.welcome, {}, { payload: pack({ ...welcome, ...more }) }))
+      return there
+    }
+    const other = welcomed({ major: version.major - 1 })
+    expect(other.socket.acts).toEqual(["terminate"])
+    expect(other.log).toEqual(["gone: this side speaks version 1, the peer 0"])
+    expect([other.violations, other.connection.peerCode]).toEqual([["version"], "version"])
+    expect(welcomed({ minor: 99 }).connection.isOpen).toBe(true)
+  })
+
   test("who is refused learns why, in order, and never reaches a handler", () => {
     const there = stage("accept", { greet: () => ({ refuse: "unauthorized", message: "wrong credential" }) })
     there.feed(helloOf("client"), frameOf(Type.request, 1))

@@ -22,7 +22,7 @@ interface End {
 
 /**
  * A process with two sides in one: sockets in memory, a clock that stands still, turns that end when told to.
- * With a seed, bytes arrive cut into pieces of random size. They take `hopMs` to the other end.
+ * With a seed, bytes arrive cut into pieces of random size. They take `hopMs` to the other end, Infinity for never.
  */
 export class VirtualWorld {
   nowMs = 1_000
@@ -31,7 +31,7 @@ export class VirtualWorld {
   /** Dials hang while true. */
   silent = false
   dials = 0
-  readonly hopMs: number
+  hopMs: number
   private readonly timersSet = new Set<Timer>()
   private deferred: Array<() => void> = []
   private hung: Array<() => void> = []
