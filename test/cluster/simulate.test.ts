@@ -557,6 +557,41 @@ describe("simulate", () => {
     expect(JSON.parse(out).results[0].goodputRps.mean).toBeCloseTo(20 / 190, 4)
   })
 
+  test("has clients of recorded traffic think so many times faster, whether or not that was recorded", async () => {
+    const header = { format: "llm-trace/1", name: "steady", kind: "real", blockSize: null }
+    const path = join(tmpdir(), `faster-${process.pid}.jsonl`)
+    const replayed = async (speed: number, think?: number) => {
+      const requests = Array.from({ length: 20 }, (_, i) => ({
+        ...{ t: 10_000 * i, in: 500, out: 50, session: "s" },
+        ...(i > 0 && { think })
+      }))
+      await Bun.write(path, [header, ...requests].map((line) => JSON.stringify(line)).join("\n"))
+      const { out } = await run([
+        ...[
+          "simulate",
+          "--trace",
+          path,
+          "--workers",
+          "1",
+          "--warm-up",
+          "0",
+          "--policies",
+          "random",
+          "--json"
+        ],
+        ...["--closed-loop", "--speed", String(speed)]
+      ])
+      await Bun.file(path).delete()
+      return JSON.parse(out).results[0]
+    }
+    // So fast that requests would come closer together than answers take.
+    const [usual, fast] = [await replayed(1), await replayed(40)]
+    const thinkMs = 10_000 - usual.e2eMsMean.mean
+    expect(fast.e2eMsMean.mean).toBe(usual.e2eMsMean.mean)
+    expect(1 / fast.goodputRps.mean).toBeCloseTo((19 * (usual.e2eMsMean.mean + thinkMs / 40)) / 20_000, 4)
+    expect(fast.goodputRps.mean).toBeCloseTo((await replayed(40, Math.round(thinkMs))).goodputRps.mean, 3)
+  })
+
   test("lays traces over each other", async () => {
     const file = "test/fixtures/small.jsonl"
     const args = ["simulate", "--warm-up", "0", "--policies", "random", "--json"]

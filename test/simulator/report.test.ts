@@ -13,8 +13,9 @@ import { type Figures, measuredIn } from "../../src/simulator/report/measures.ts
 import type { Setting } from "../../src/simulator/report/ground.ts"
 import { type Job, type Run, runnerOf } from "../../src/simulator/report/Study.ts"
 import { notesOf, searches, sweepOf, type SweepOptions } from "../../src/simulator/report/sweep.ts"
-import { comparisonCsv, tableOf, tableText } from "../../src/simulator/report/table.ts"
+import { comparisonCsv, sweepTableOf, tableOf, tableText } from "../../src/simulator/report/table.ts"
 import { makeRng } from "../../src/structures/Rng.ts"
+import { rounding } from "../../src/structures/rounding.ts"
 import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
 import { replays } from "../support/replays.ts"
 import { conclude } from "../support/studies.ts"
@@ -212,14 +213,22 @@ describe("an estimate over seeds", () => {
     expect(estimate([]).mean).toBeNaN()
   })
 
-  test("covers the true mean about as often as it says", () => {
+  test.each([
+    [2, 0.5],
+    [3, 0.7],
+    [5, 0.84],
+    [10, 0.9],
+    [20, 0.92]
+  ])("of %i values covers the true mean as often as the docs say", (count, share) => {
     const rng = makeRng(5)
     const normal = (): number => Math.sqrt(-2 * Math.log(1 - rng.next())) * Math.cos(2 * Math.PI * rng.next())
-    const covered = Array.from({ length: 300 }, () => estimate(Array.from({ length: 20 }, normal))).filter(
-      ({ high, low }) => low <= 0 && high >= 0
-    )
-    // Percentile intervals of few values are a little narrow.
-    expect(covered.length / 300).toBeWithin(0.88, 0.98)
+    const runs = 600
+    const covered = Array.from({ length: runs }, () =>
+      estimate(Array.from({ length: count }, normal))
+    ).filter(({ high, low }) => low <= 0 && high >= 0)
+    // Three standard errors.
+    const apart = 3 * Math.sqrt((share * (1 - share)) / runs)
+    expect(covered.length / runs).toBeWithin(share - apart, share + apart)
   })
 })
 
@@ -411,6 +420,22 @@ describe("a sweep", () => {
       expect(search.found.goodput).toBeGreaterThanOrEqual(options.goal)
       expect(search.trials).toContainEqual(search.found)
       expect(Math.min(...missed) / search.found.speed).toBeWithin(1, 1.02)
+    }
+  })
+
+  test("says the very speeds it tried: who replays at one finds what was found", () => {
+    // The traffic so much faster that speeds are far below 1, where rounding takes most.
+    const fast = runnerOf(setting, (seed, speed) => traffic(seed, 150 * speed))
+    const far = sweepOf(searches(options).map((search) => conclude(search, fast)))
+    for (const sweep of [found, far]) {
+      const tried = [...sweep.results, sweep.bounds.bound, sweep.bounds.sharedCache].flatMap(
+        ({ trials }) => trials
+      )
+      expect(tried.map(({ speed }) => rounding("", speed))).toEqual(tried.map(({ speed }) => speed))
+      const rows = sweepTableOf(sweep, setting.workers).policies
+      expect(rows.map(({ cells }) => Number(cells[2]!.mean))).toEqual(
+        sweep.results.map((each) => each.found.speed)
+      )
     }
   })
 

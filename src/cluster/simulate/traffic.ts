@@ -64,8 +64,8 @@ export const trafficOf = Effect.fnUntraced(function* (
     const traces = yield* Effect.forEach(tracesOf(flags), (name) => readTrace(name, flags))
     if (traces.every(({ requests }) => requests.length === 0))
       return yield* misused(`${trafficName(flags)} has no requests.`)
-    const recorded = workloadOf(traces)
-    return (_, speed) => looped(faster(recorded, speed), flags)
+    const recorded = looped(workloadOf(traces), flags)
+    return (_, speed) => faster(recorded, speed)
   }
   if (generate === undefined)
     return yield* misused("What is the traffic? Give --trace FILE, or --generate rate=20 to make some up.")
@@ -73,9 +73,9 @@ export const trafficOf = Effect.fnUntraced(function* (
   if (typeof traffic === "string") return yield* misused(`--generate: ${traffic}`)
   const requests = Math.min(limit, traffic.requests)
   const made = memoized(SEEDS_MAX, (seed: number) =>
-    workloadOf([generateTraffic({ ...traffic, requests, seed })])
+    looped(workloadOf([generateTraffic({ ...traffic, requests, seed })]), flags)
   )
-  return (seed, speed) => looped(faster(made(seed), speed), flags)
+  return (seed, speed) => faster(made(seed), speed)
 })
 
 /** Whether clients wait for their answers, so that these say how fast requests come. */

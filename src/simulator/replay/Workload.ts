@@ -123,7 +123,10 @@ export const faster = (workload: Workload, speed: number): Workload =>
           ...request,
           arrivalMs: request.arrivalMs / speed,
           thinkMs: request.thinkMs && request.thinkMs / speed
-        }))
+        })),
+        ...(workload.loop && {
+          loop: { ...workload.loop, thinkMs: workload.loop.thinkMs.map((ms) => ms / speed) }
+        })
       }
 
 const none = { high: 0, low: 0 }

@@ -23,6 +23,8 @@ export interface Sweep {
 const SPEED_MIN = 2 ** -8
 const SPEED_MAX = 2 ** 12
 const PRECISION = 1.02
+/** Digits of a speed that is tried: it can be written down, and asked for again. */
+const SPEED_DIGITS = 4
 /** TTFT targets that traffic must last for: what may still wait in time when all of it has come is a tenth of it at most. */
 const TARGETS_LASTED = 10
 
@@ -87,8 +89,15 @@ function* search(
     trials.push(trial)
     if (trial.goodput >= goal) found = trial
     else missed = speed
-    if (found.speed === 0) speed = missed / 2
-    else speed = missed === Number.POSITIVE_INFINITY ? found.speed * 2 : Math.sqrt(found.speed * missed)
+    speed = sayable(between(found.speed, missed))
   }
   return { found, trials }
 }
+
+/** Where to look next. */
+const between = (found: number, missed: number): number => {
+  if (found === 0) return missed / 2
+  return missed === Number.POSITIVE_INFINITY ? found * 2 : Math.sqrt(found * missed)
+}
+
+const sayable = (speed: number): number => Number(speed.toPrecision(SPEED_DIGITS))

@@ -68,7 +68,7 @@ export const sweepTableOf = ({ bounds, results }: Sweep, workers: number): Table
     cells: [
       { ...plain(shown(requestsPerSecond)), best: requestsPerSecond === best && best > 0 },
       plain(shown(requestsPerSecond / workers)),
-      plain(shown(speed)),
+      plain(String(speed)),
       plain(shown(spanMs / 1000)),
       plain(percent(goodput))
     ]
