@@ -32,7 +32,7 @@ export const predictedCompletion = definePlacement(
       "last first token there, since then + prefill of the prompt's uncached tokens, with a step for every chunkTokens, at least one + a " +
       "step where requests are in flight, for the one under way + the wait for room, which is the share of what is there that must end " +
       "until prompt and expected answer fit into the KV cache and among the sequences of a step, times the steps of the answer. E = " +
-      "requests in flight × (u times the prefill of what is not cached there and is at the worker of them that has most, which those who are there " +
+      "requests in flight × (√u times the prefill of what is not cached there and is at the worker of them that has most, which those who are there " +
       "would be spared, + P · (P / (P + absorbed))³, with P the prefill of all that is not cached there: short delays are absorbed). A = the " +
       "tokens of the expected answer · d³ / spacing², with d what the sequences that decode there, and their context, add to a step. R = " +
       "P · (v − u), with v the share of its time that the worker was given prefill for lately, at most 1: that of the prompts placed there, each counting " +
@@ -91,7 +91,7 @@ export const predictedCompletion = definePlacement(
     },
     memory: {
       kind: "duration",
-      default: 10_000,
+      default: 3_000,
       minimum: 1,
       unit: "ms",
       summary:
@@ -145,7 +145,7 @@ export const predictedCompletion = definePlacement(
         const { count, slots } = candidates.choose(request, pool)
         const outputTokens = pool.forecast.meanOutputTokens(request)
         const share = lately.share(slots, count, nowMs)
-        const costMs = costs.of(request, pool, slots, count, outputTokens, nowMs, share)
+        const costMs = costs.of(request, pool, slots, count, outputTokens, nowMs, againWeight(share))
         const { copyMs, mostCached, ownMs, stepMs } = costs
         const { baseMs } = workers
         const apart = answerWeight(share)
@@ -180,13 +180,16 @@ export const predictedCompletion = definePlacement(
         const stepMs = decodeStepMs(workers, worker)
         const { count, slots } = candidates.chosen(pool)
         const share = lately.share(slots, count, nowMs)
-        const soonest = costs.terms(request, pool, worker, outputTokens, nowMs, share)
+        const soonest = costs.terms(request, pool, worker, outputTokens, nowMs, againWeight(share))
         return {
           ...soonest,
           answer:
             (answerWeight(share) * spacedMs(stepMs, workers.baseMs[worker]!, outputTokens, spacing)) / 1000,
           recent: recent * soonest.ownPrefill * (lately.shareAt(worker, nowMs) - share),
-          debt: debtMs === 0 ? 0 : Math.max(0, debtMs - costs.copyAt(request, pool, worker, share)) / 1000
+          debt:
+            debtMs === 0
+              ? 0
+              : Math.max(0, debtMs - costs.copyAt(request, pool, worker, againWeight(share))) / 1000
         }
       },
       placed: ({ promptTokens, uncachedTokens }, worker, { workers }, nowMs) => {
@@ -201,5 +204,8 @@ export const predictedCompletion = definePlacement(
   }
 )
 
-/** By the share of time that goes to prefill: spreading answers means computing prompts again, for which there must be time. */
+/** By the share of time that goes to prefill, and more than in proportion: at middling load prefixes were left too easily. */
+const againWeight = (share: number): number => Math.sqrt(share)
+
+/** By the same: spreading answers means computing prompts again, for which there must be time. */
 const answerWeight = (share: number): number => (1 - share) ** 2

@@ -63,7 +63,9 @@ const nonePending = (rows: ReadonlyArray<Candidate>): ReadonlyArray<Candidate> =
     prefillAttentionMs: 0
   }))
 
-/** After prompts were placed at every worker that take it a multiple of ten seconds, which is the memory. */
+const MEMORY_MS = 3_000
+
+/** After prompts were placed at every worker that take it a multiple of the memory. */
 const filled = (
   placement: ReturnType<Subject>,
   rows: ReadonlyArray<Candidate>,
@@ -71,7 +73,7 @@ const filled = (
 ): ReturnType<Subject> => {
   const pool = poolOf(rows)
   for (const [worker, { prefillTokenMs }] of rows.entries()) {
-    const tokens = (memories * 10_000) / prefillTokenMs
+    const tokens = (memories * MEMORY_MS) / prefillTokenMs
     placement.placed?.({ ...oneRequest, promptTokens: tokens, uncachedTokens: tokens }, worker, pool, 0)
   }
   return placement
@@ -146,8 +148,8 @@ const laws = [
       )
   },
   {
-    // Of each prompt a worker computes what it does not have; what another one has delays all who are there by the share of time that goes to
-    // prefill, and all of it as far as it lasts.
+    // Of each prompt a worker computes what it does not have; what another one has delays all who are there by the root of the share of time
+    // that goes to prefill, and all of it as far as it lasts.
     id: "completion-again",
     check: (subject: Subject) =>
       holds(
@@ -159,7 +161,7 @@ const laws = [
             const placement = filled(subject(1, 8192), rows, busy)
             const cost = (row: Candidate): number => {
               const cached = cachedOf(row, one)
-              const again = Math.min(1, busy) * (mostOf(rows, one) - cached)
+              const again = Math.sqrt(Math.min(1, busy)) * (mostOf(rows, one) - cached)
               const n = one.promptTokens - cached
               const lasting = n * (n / (n + 12_000 / row.prefillTokenMs)) ** 3
               return row.pendingPrefillTokens + n + row.inFlight * (again + lasting)
@@ -230,8 +232,8 @@ const laws = [
             for (const { turn, tokens, pauseMs } of placed) {
               const worker = turn % rows.length
               nowMs += pauseMs
-              for (const i of rows.keys()) shares[i]! *= Math.exp(-pauseMs / 10_000)
-              shares[worker]! += (rows[worker]!.prefillTokenMs * tokens) / 10_000
+              for (const i of rows.keys()) shares[i]! *= Math.exp(-pauseMs / MEMORY_MS)
+              shares[worker]! += (rows[worker]!.prefillTokenMs * tokens) / MEMORY_MS
               const other = { ...oneRequest, promptTokens: tokens, uncachedTokens: tokens }
               placement.placed?.(other, worker, pool, nowMs)
             }
@@ -275,15 +277,16 @@ const laws = [
               )
               const one = { ...found, chain }
               const most = mostOf(rows, one)
-              const share = busy * Math.exp(-nowMs / 10_000)
+              const share = busy * Math.exp(-nowMs / MEMORY_MS)
+              const again = Math.sqrt(share)
               const work = (row: Candidate, cached: number): number =>
                 naive.ownMs(row, one.promptTokens, cached) +
                 naive.chunkSteps(one.promptTokens - cached, chunkTokens) * naive.stepMs(row) +
-                externality * naive.externalityMs(row, one.promptTokens, cached, most, share)
+                externality * naive.externalityMs(row, one.promptTokens, cached, most, again)
               const copies = rows.map((row) => work(row, cachedOf(row, one)) - work(row, most))
               const copied = rows.map((row, i) => {
                 const cached = cachedOf(row, one)
-                const delayMs = naive.externalityMs(row, one.promptTokens, cached, most, share)
+                const delayMs = naive.externalityMs(row, one.promptTokens, cached, most, again)
                 return costOf(row, one, 0, chunkTokens, rows) + externality * delayMs - copies[i]!
               })
               const { debtMs, sinceMs } = owed[prefix]!
@@ -572,7 +575,7 @@ describe("three workers, by hand", () => {
   test.each([
     [0, 1, 1],
     [0.25, 1, 1],
-    [1, 0.25, 1],
+    [1, 0.0625, 1],
     [1, 1, 0]
   ])(
     "with externality %d, and a share %d of the time for prefill, it is worker %d",
