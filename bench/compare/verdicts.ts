@@ -14,6 +14,9 @@ export interface Against {
   /** Whether the interval of the gain reaches 0, or lies above; and whether that of our mean TTFT less its reaches 0, or lies below. */
   readonly holds: boolean
   readonly isSooner: boolean
+  /** Whether the interval of the gain lies below 0, and that of our mean TTFT less its above, with intervals as wide as few windows ask for. */
+  readonly isLess: boolean
+  readonly isLater: boolean
 }
 
 export interface Verdict {
@@ -59,16 +62,31 @@ const isRival = (name: string, rows: object): boolean =>
   name.endsWith(BARE) || Object.hasOwn(rows, name + BARE)
 
 const against = (ours: Row, [rival, row]: readonly [string, Row]): Against => {
-  const gain = estimate(ours.goodput.map((value, seed) => value - row.goodput[seed]!))
-  const later = estimate(ours.ttftMs.map((value, seed) => value - row.ttftMs[seed]!))
+  const gains = ours.goodput.map((value, seed) => value - row.goodput[seed]!)
+  const delays = ours.ttftMs.map((value, seed) => value - row.ttftMs[seed]!)
+  const [gain, later] = [estimate(gains), estimate(delays)]
   return {
     rival: rival.replace(BARE, ""),
     goodput: mean(row.goodput),
     ttftMs: mean(row.ttftMs),
     gain,
     holds: (Number.isNaN(gain.high) ? gain.mean : gain.high) >= 0,
-    isSooner: (Number.isNaN(later.low) ? later.mean : later.low) <= 0
+    isSooner: (Number.isNaN(later.low) ? later.mean : later.low) <= 0,
+    isLess: mean(gains) < -halfWidth(gains),
+    isLater: mean(delays) > halfWidth(delays)
   }
+}
+
+/** Quantiles of Student's t for 95 of 100 cases, from two values on. */
+const T95 = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262]
+
+/** Half of the 95 % interval of a mean, by Student's t, which holds for few normal values as well; 0 for one. */
+export const halfWidth = (values: ReadonlyArray<number>): number => {
+  const count = values.length
+  if (count < 2) return 0
+  const center = mean(values)
+  const variance = values.reduce((sum, value) => sum + (value - center) ** 2, 0) / (count - 1)
+  return (T95[count - 2] ?? T95.at(-1)!) * Math.sqrt(variance / count)
 }
 
 const mean = (values: ReadonlyArray<number>): number => estimate(values).mean

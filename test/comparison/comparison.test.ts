@@ -5,11 +5,12 @@ import { policyTable, withCells, withSummary } from "../../bench/compare/report.
 import { type Results, readResults } from "../../bench/compare/results.ts"
 import { others, rivalry, type Row, runCell } from "../../bench/compare/runCell.ts"
 import { windowOf } from "../../bench/compare/traffic.ts"
-import { verdictsOf } from "../../bench/compare/verdicts.ts"
+import { halfWidth, verdictsOf } from "../../bench/compare/verdicts.ts"
 import type { Trace } from "../../src/domain/Trace.ts"
 import { pipelines } from "../../src/policies/pipelines.ts"
 import { placements, rivals } from "../../src/policies/registry.ts"
 import { generateTraffic } from "../../src/simulator/replay/generate.ts"
+import { makeRng } from "../../src/structures/Rng.ts"
 import { holds } from "../support/arbitraries.ts"
 
 const trace: Trace = generateTraffic({
@@ -110,6 +111,23 @@ describe("verdicts", () => {
   test("hold where the interval of the gain reaches 0", () => {
     expect(verdictsOf(results(row(0.5, 0.71)), cells)[0]!.bare.holds).toBe(true)
     expect(verdictsOf(results(row(0.5, 0.59)), cells)[0]!.bare.holds).toBe(false)
+  })
+
+  test("say who is less also by intervals that are as wide as few windows ask for", () => {
+    const lost = (...ours: ReadonlyArray<number>) => verdictsOf(results(row(...ours)), cells)[0]!.bare
+    expect(lost(0.58, 0.59)).toMatchObject({ holds: false, isLess: false, isSooner: false, isLater: false })
+    expect(lost(0.58, 0.581)).toMatchObject({ holds: false, isLess: true, isSooner: false, isLater: true })
+    expect(lost(0.61, 0.62)).toMatchObject({ isLess: false, isLater: false })
+  })
+
+  test.each([2, 3, 5, 10])("cover the truth in 95 of 100 cases with %i normal values", (count) => {
+    const rng = makeRng(5)
+    const normal = (): number => Math.sqrt(-2 * Math.log(1 - rng.next())) * Math.cos(2 * Math.PI * rng.next())
+    const runs = 4000
+    const covered = Array.from({ length: runs }, () => Array.from({ length: count }, normal)).filter(
+      (values) => Math.abs(values.reduce((sum, value) => sum + value, 0)) / count <= halfWidth(values)
+    )
+    expect(covered.length / runs).toBeWithin(0.94, 0.96)
   })
 
   test("a page keeps what is around the table, and the table is written once", () => {
