@@ -180,16 +180,14 @@ export const predictedCompletion = definePlacement(
         const stepMs = decodeStepMs(workers, worker)
         const { count, slots } = candidates.chosen(pool)
         const share = lately.share(slots, count, nowMs)
-        const soonest = costs.terms(request, pool, worker, outputTokens, nowMs, againWeight(share))
+        const again = againWeight(share)
+        const soonest = costs.terms(request, pool, worker, outputTokens, nowMs, again)
         return {
           ...soonest,
           answer:
             (answerWeight(share) * spacedMs(stepMs, workers.baseMs[worker]!, outputTokens, spacing)) / 1000,
           recent: recent * soonest.ownPrefill * (lately.shareAt(worker, nowMs) - share),
-          debt:
-            debtMs === 0
-              ? 0
-              : Math.max(0, debtMs - costs.copyAt(request, pool, worker, againWeight(share))) / 1000
+          debt: debtMs === 0 ? 0 : Math.max(0, debtMs - costs.copyAt(request, pool, worker, again)) / 1000
         }
       },
       placed: ({ promptTokens, uncachedTokens }, worker, { workers }, nowMs) => {
