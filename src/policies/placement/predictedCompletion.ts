@@ -202,7 +202,7 @@ export const predictedCompletion = definePlacement(
   }
 )
 
-/** By the share of time that goes to prefill, and more than in proportion: at middling load prefixes were left too easily. */
+/** By the share of time that goes to prefill, and more than in proportion: so prefixes are followed more while that is small. */
 const againWeight = (share: number): number => Math.sqrt(share)
 
 /** By the same: spreading answers means computing prompts again, for which there must be time. */
