@@ -55,13 +55,27 @@ describe("commands in the pages", () => {
   })
 })
 
-test("codes of the HTTP listener are all in its page", () => {
-  const http = pages.find(({ path }) => path === "docs/http.md")
-  const codes = sources("src/gateway", /\.ts$/).flatMap(({ text }) =>
-    [...text.matchAll(/httpError\(\s*\d+,\s*"(\w+)"/g)].map((match) => match[1]!)
+describe("codes of the HTTP listener", () => {
+  test("are all in its page", () => {
+    const page = pages.find(({ path }) => path === "docs/http.md")?.text ?? ""
+    const gateway = sources("src/gateway", /\.ts$/)
+    expect(codesOf(gateway)).toContain("foreign_origin")
+    expect(codesOf(gateway).filter((code) => !page.includes(`\`${code}\``))).toEqual([])
+  })
+
+  test("are found in the source", () => {
+    const text = 'httpError(404, "not_found", why)\nhttpError(\n  413,\n  "too_large"\n)'
+    expect(codesOf([{ path: "src/gateway/A.ts", text }])).toEqual(["not_found", "too_large"])
+  })
+})
+
+test("reasons of the command line are among those that are explained", () => {
+  const operations = pages.find(({ path }) => path === "docs/operations.md")
+  const reasons = sources("src/cluster/cli", /\.ts$/).flatMap(({ text }) =>
+    [...text.matchAll(/\breason: "(\w+)"/g)].map((match) => match[1]!)
   )
-  expect(codes).toContain("foreign_origin")
-  expect(codes.filter((code) => http?.text.includes(`\`${code}\``) !== true)).toEqual([])
+  expect(reasons).not.toBeEmpty()
+  expect(reasons.filter((reason) => operations?.text.includes(`| \`${reason}\``) !== true)).toEqual([])
 })
 
 test("blocks are read with their language and line", () => {
@@ -71,6 +85,13 @@ test("blocks are read with their language and line", () => {
     { where: "p.md:6", language: "sh", text: "c\n" }
   ])
 })
+
+/** Codes of the errors that these files answer with. */
+function codesOf(files: ReadonlyArray<Source>): ReadonlyArray<string> {
+  return files.flatMap(({ text }) =>
+    [...text.matchAll(/httpError\(\s*\d+,\s*"(\w+)"/g)].map((match) => match[1]!)
+  )
+}
 
 function blocksOf({ path, text }: Source): ReadonlyArray<Block> {
   return [...text.matchAll(/^```(\w+)\n([^]*?)^```$/gm)].map((match) => ({

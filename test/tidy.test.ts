@@ -1,5 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import { dirname, join } from "node:path/posix"
+import lock from "../package-lock.json" with { type: "json" }
+import manifest from "../package.json" with { type: "json" }
 import { exists, type Source, sources } from "./support/repository.ts"
 
 /** A text that must not occur in certain files, and what to write in its place. */
@@ -161,11 +163,19 @@ describe("relative links of pages", () => {
   })
 
   test("reach every page of docs from docs/README.md", () => {
-    const text = tree.find(({ path }) => path === "docs/README.md")?.text ?? ""
-    const linked = new Set(linksOf(text).map((link) => join("docs", link.split("#")[0]!)))
-    expect(pages().filter(({ path }) => /^docs\/(?!README)[^/]*$/.test(path) && !linked.has(path))).toEqual(
-      []
-    )
+    expect(unlinked(pages())).toEqual([])
+  })
+
+  test("found: a page of docs that docs/README.md does not name", () => {
+    const page = (path: string, text = "") => ({ path, text })
+    const found = unlinked([
+      page("docs/README.md", "[a](a.md) [b](b.md#part) [c](../c.md) `[d](d.md)`"),
+      page("docs/a.md", "[d](d.md)"),
+      page("docs/b.md"),
+      page("c.md"),
+      page("docs/d.md")
+    ])
+    expect(found).toEqual(["docs/d.md"])
   })
 })
 
@@ -204,8 +214,33 @@ describe("docs/invariants.md", () => {
   })
 })
 
+describe("install scripts", () => {
+  const allowed: Readonly<Record<string, boolean>> = manifest.allowScripts
+
+  test("of packages are allowed or refused by name, so that npm neither asks nor leaves Bun half installed", () => {
+    expect(withScripts(lock.packages).filter((name) => !(name in allowed))).toEqual([])
+    expect(allowed["bun"]).toBe(true)
+  })
+
+  test("found: packages that have one, wherever they lie", () => {
+    const packages = {
+      "": {},
+      "node_modules/a": {},
+      "node_modules/a/node_modules/@b/c": { hasInstallScript: true }
+    }
+    expect(withScripts(packages)).toEqual(["@b/c"])
+  })
+})
+
 const self = "test/tidy.test.ts"
 const tree = sources("", /\.(ts|md|json|ya?ml|toml|sh|html|css)$|^\.ci\//)
+
+/** Names of the packages of a lock file that have a script to run when they are installed. */
+function withScripts(packages: Readonly<Record<string, object>>): ReadonlyArray<string> {
+  return Object.entries(packages)
+    .filter(([, entry]) => "hasInstallScript" in entry)
+    .map(([path]) => path.split("node_modules/").at(-1)!)
+}
 
 /** Where the ban is broken, as "path:line: what; what to write". */
 function banned(ban: Ban, { path, text }: Source): ReadonlyArray<string> {
@@ -248,6 +283,15 @@ function deadLinks(
       )
     })
     .map((target) => `${page.path}: ${target}`)
+}
+
+/** Pages of docs to which docs/README.md has no link. */
+function unlinked(pages: ReadonlyArray<Source>): ReadonlyArray<string> {
+  const text = pages.find(({ path }) => path === "docs/README.md")?.text ?? ""
+  const linked = new Set(linksOf(text).map((link) => join("docs", link.split("#")[0]!)))
+  return pages
+    .map(({ path }) => path)
+    .filter((path) => /^docs\/(?!README)[^/]*$/.test(path) && !linked.has(path))
 }
 
 function withoutCode(text: string): string {

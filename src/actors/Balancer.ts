@@ -61,6 +61,8 @@ export const startBalancer = (options: BalancerOptions) =>
         case "Informed":
           informed = true
           return
+        case "Announced":
+          return host.coreInformed()
         case "Drain":
           core.draining = true
           return
@@ -103,8 +105,7 @@ export const startBalancer = (options: BalancerOptions) =>
         else obey(message, nowMs)
       }
     })
-    host.workers.uncharge()
-    host.core = core
+    host.coreStarted(core)
     links.balancer = balancer
     host.announceWorkers(() => {
       // The answers to one that has crashed since are no news for its successor, which asks for itself.
@@ -112,6 +113,7 @@ export const startBalancer = (options: BalancerOptions) =>
       // Behind the members, which the pool managers have told by now.
       balancer.tell(informedNow)
       links.announce()
+      balancer.tell(announced)
     })
     const cancel = timers.every(TICK_MS / timeScale, () => {
       if (table.size > 0) balancer.tell(tick)
@@ -122,4 +124,5 @@ export const startBalancer = (options: BalancerOptions) =>
 
 const tick: BalancerOrder = { _tag: "Tick" }
 const informedNow: BalancerOrder = { _tag: "Informed" }
+const announced: BalancerOrder = { _tag: "Announced" }
 const settle: BalancerOrder = { _tag: "Settle" }

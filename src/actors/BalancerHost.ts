@@ -113,6 +113,12 @@ interface Core {
   readonly vacate: (worker: number, nowMs: number) => void
 }
 
+/** What a core has in hand: requests by model, attempts by worker. */
+interface InHand {
+  readonly models: ReadonlyArray<{ readonly inFlight: number; readonly queued: number }>
+  readonly attempts: Int32Array
+}
+
 const MODELS_MAX = 1024
 
 /** How long a worker that is gone is still listed. */
@@ -121,9 +127,9 @@ const LOST_SHOWN_MS = 10 * 60_000
 /** What is mixed into the chains of a tenant. */
 export const saltOf = (salt: string, tenant: string): Hash64 => hash64(`${salt}/${tenant}`)
 
-/** Pools are named by what they serve. */
+/** Pools are named by what they serve. No model has a space in its name. */
 const poolName = (model: string, role: Register["role"]): string =>
-  role === "both" ? model : `${model}#${role}`
+  role === "both" ? model : `${model} ${role}`
 
 /**
  * Everything of a balancer process that outlives its actors: the links and their facts, names, load columns, totals. Actors that start
@@ -168,6 +174,9 @@ export class BalancerHost {
     inFlightOf: () => 0,
     vacate: () => undefined
   }
+
+  /** What the former core had in hand, until the live one has heard of all there is. */
+  private former: InHand | undefined
 
   constructor(options: BalancerHostOptions) {
     this.options = options
@@ -339,6 +348,28 @@ export class BalancerHost {
     return this.pools.get(poolName(model, record.role))?.stateOf(worker)
   }
 
+  /** A new core is to be told what there is. Its predecessor may not have been told all of it either. */
+  coreStarted(core: Core): void {
+    this.former ??= this.inHand()
+    this.workers.uncharge()
+    this.core = core
+  }
+
+  /** The live core was told all there is. */
+  coreInformed(): void {
+    this.former = undefined
+  }
+
+  private inHand(): InHand {
+    const { core, models, workers } = this
+    return {
+      models: models
+        .all()
+        .map((_, model) => ({ inFlight: core.inFlightOf(model), queued: core.queuedOf(model) })),
+      attempts: workers.inFlight.slice()
+    }
+  }
+
   tellBalancer(message: BalancerMessage): void {
     this.links.balancer.tell(message)
   }
@@ -346,9 +377,11 @@ export class BalancerHost {
   snapshot(): BalancerSnapshot {
     const { totals, options } = this
     const nowMs = options.context.timers.nowMs()
+    const inHand = this.former ?? this.inHand()
     return {
       epoch: options.epoch,
       uptimeMs: nowMs - this.startedMs,
+      timeScale: this.timeScale,
       restarts: this.restarts,
       clients: this.clients.size,
       accepted: totals.accepted,
@@ -361,17 +394,15 @@ export class BalancerHost {
       rescues: Object.fromEntries(totals.rescues),
       outputTokens: totals.outputTokens,
       cachedTokens: totals.cachedTokens,
-      inFlight: this.core.inFlight,
-      queued: this.core.queued,
-      models: this.models.all().map((name, model) => ({
-        name,
-        inFlight: this.core.inFlightOf(model),
-        queued: this.core.queuedOf(model)
-      })),
+      inFlight: sum(inHand.models.map(({ inFlight }) => inFlight)),
+      queued: sum(inHand.models.map(({ queued }) => queued)),
+      models: this.models
+        .all()
+        .map((name, model) => ({ name, inFlight: 0, queued: 0, ...inHand.models[model] })),
       rejections: byName(totals.rejections),
       failures: byName(totals.failures),
       workers: this.records
-        .map((record, worker) => this.workerSnapshot(record, worker, nowMs))
+        .map((record, worker) => this.workerSnapshot(record, worker, inHand.attempts[worker]!, nowMs))
         .filter(({ state, heardMsAgo }) => state !== "lost" || heardMsAgo < LOST_SHOWN_MS)
     }
   }
@@ -399,7 +430,12 @@ export class BalancerHost {
     })
   }
 
-  private workerSnapshot(record: WorkerRecord, worker: number, nowMs: number): WorkerSnapshot {
+  private workerSnapshot(
+    record: WorkerRecord,
+    worker: number,
+    inFlight: number,
+    nowMs: number
+  ): WorkerSnapshot {
     return {
       name: this.workerNames.nameOf(worker),
       state: this.stateOf(worker, record.models[0]!) ?? "starting",
@@ -407,7 +443,7 @@ export class BalancerHost {
       role: record.role,
       speed: this.workers.speed[worker]!,
       incarnation: record.incarnation,
-      inFlight: this.workers.inFlight[worker]!,
+      inFlight,
       capacity: this.workers.capacity[worker]!,
       ...this.assignedTo(worker),
       load: record.load,

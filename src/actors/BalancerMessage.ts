@@ -39,6 +39,8 @@ export type BalancerOrder =
   | { readonly _tag: "Member"; readonly model: number; readonly worker: number; readonly ready: boolean }
   /** After a restart: all members were told. */
   | { readonly _tag: "Informed" }
+  /** After a restart: all requests were told. */
+  | { readonly _tag: "Announced" }
   | { readonly _tag: "Load"; readonly worker: number; readonly load: WorkerLoad }
   | { readonly _tag: "Tick" }
   /** All that was told before it happened at the same moment. */

@@ -1,3 +1,4 @@
+import { LABEL_RULE } from "../domain/label.ts"
 import { isRetryable, Reason } from "../domain/Outcome.ts"
 import { locate, parts } from "../protocol/Codec.ts"
 import type { Connection, ConnectionHandler } from "../protocol/Connection.ts"
@@ -124,8 +125,10 @@ export class ClientLink implements ConnectionHandler {
       return this.connection.refuse("bad_frame", "bad_frame", "a REQUEST is not well formed")
     }
     const stream = readU32(bytes, header + At.stream)
-    if ((bytes[header + At.flags]! & Flag.extras) !== 0 && !this.intern(bytes, header)) {
-      return this.connection.refuse("bad_message", "bad_message", "the extras of a REQUEST are not valid")
+    if ((bytes[header + At.flags]! & Flag.extras) !== 0) {
+      const fault = this.intern(bytes, header)
+      if (fault !== undefined)
+        return this.connection.refuse("bad_message", "bad_message", `the extras of a REQUEST: ${fault}`)
     }
     this.cancelsLeft = Math.min(CANCELS_SAVED_MAX, this.cancelsLeft + 0.5)
     const promptTokens = readU32(bytes, header + At.promptTokens)
@@ -218,21 +221,21 @@ export class ClientLink implements ConnectionHandler {
     this.links.grant(request)
   }
 
-  /** Takes over the names in the extras of the REQUEST that `locate` has just looked at. */
-  private intern(bytes: Buffer, header: number): boolean {
+  /** Takes over the names in the extras of the REQUEST that `locate` has just looked at, or says what is wrong with them. */
+  private intern(bytes: Buffer, header: number): string | undefined {
     const extras = unpackExtras(bytes, parts.extrasStart, parts.payloadStart, this.options.limits)
-    if (extras === undefined) return false
+    if (extras === undefined) return `must be an array of names, each nil or ${LABEL_RULE}`
     const model = readU16(bytes, header + At.model)
     const tenant = readU16(bytes, header + At.tenant)
     if (extras.modelName !== null) {
-      if (model >= NAMES_MAX) return false
+      if (model >= NAMES_MAX) return `model must be below ${NAMES_MAX} to be given a name`
       this.models[model] = extras.modelName
     }
     if (extras.tenantName !== null) {
-      if (tenant >= NAMES_MAX) return false
+      if (tenant >= NAMES_MAX) return `tenant must be below ${NAMES_MAX} to be given a name`
       this.tenants[tenant] = this.options.tenantOf(extras.tenantName)
     }
-    return true
+    return undefined
   }
 
   /** The index of the model that the client gave this number, or its name where it is not served; undefined where it gave none. */

@@ -262,9 +262,10 @@ export class Links implements BalancerEffects {
 
   readonly fail = (slot: number, reason: Reason, retryAfterMs: number): void => {
     const request = this.table.at(slot)
-    const { message } = request
+    const { failure, message } = request
     const { outbox } = request.client!.connection
-    const frame = message === undefined ? errorFrame(reason) : failureFrame(Type.error, reason, message)
+    const isTold = message !== undefined && reason === failure
+    const frame = isTold ? failureFrame(Type.error, reason, message) : errorFrame(reason)
     const at = outbox.relay(frame, 0, frame.length)
     if (at >= 0) {
       const header = at + HEADER_OFFSET

@@ -1,10 +1,10 @@
 import { Reason } from "../domain/Outcome.ts"
 import { Role } from "../domain/PoolView.ts"
-import { encodeFrame, locate, pack, parts } from "../protocol/Codec.ts"
+import { encodeFrame, locate, pack, parts, unpackPayload } from "../protocol/Codec.ts"
 import type { Connection, ConnectionHandler } from "../protocol/Connection.ts"
 import { At, Flag, HEADER_OFFSET, readU16, readU32, Type, writeU32 } from "../protocol/Header.ts"
 import { type Limits, mayFollow } from "../protocol/Limits.ts"
-import { Failure, readHeartbeat, readPayload, Register } from "../protocol/Message.ts"
+import { Failure, faultOf, read, readHeartbeat, readPayload, Register } from "../protocol/Message.ts"
 import type { WorkerLoad } from "../domain/WorkerLoad.ts"
 import type { Histogram } from "../structures/Histogram.ts"
 import { ChainBuffer } from "../structures/PrefixChain.ts"
@@ -82,7 +82,7 @@ export class WorkerLink implements ConnectionHandler {
     const { links, worker } = this
     if (worker >= 0) links.prefixes.cleared(worker)
     for (const request of links.table.all()) {
-      if (request.numberAt(this) >= 0) links.attemptFailed(request, this, this.lossOf(request))
+      if (request.numberAt(this) >= 0) this.lose(request)
       else if (request.keeper === this) links.keeperLost(request)
     }
     this.options.closed(this, why)
@@ -93,10 +93,12 @@ export class WorkerLink implements ConnectionHandler {
   }
 
   /** Not begun is what was not sent, and what a worker that is drained has left open: it has answered all that reached it. */
-  private lossOf(request: LinkedRequest): Reason {
+  private lose(request: LinkedRequest): void {
     const isUnsent = this.unsent.get(request.stream) === request.numberAt(this)
     const isDrained = this.connection.peerCode === "drain"
-    return request.nextIndex === 0 && (isUnsent || isDrained) ? Reason.draining : Reason.workerLost
+    if (request.nextIndex === 0 && (isUnsent || isDrained))
+      this.links.attemptFailed(request, this, Reason.draining, "the worker left before it had begun")
+    else this.links.attemptFailed(request, this, Reason.workerLost)
   }
 
   /**
@@ -198,13 +200,12 @@ export class WorkerLink implements ConnectionHandler {
   }
 
   private register(bytes: Buffer, start: number, end: number): void {
-    const offer = readPayload(Register, bytes, start, end, this.options.limits)
-    if (offer === undefined || this.worker >= 0) {
-      return this.connection.refuse(
-        "bad_message",
-        "bad_message",
-        offer === undefined ? "REGISTER is not valid" : "REGISTER comes once"
-      )
+    if (this.worker >= 0) return this.connection.refuse("bad_message", "bad_message", "REGISTER comes once")
+    const payload = unpackPayload(bytes, start, end, this.options.limits)
+    const offer = read(Register, payload)
+    if (offer === undefined) {
+      const why = `REGISTER is not valid: ${faultOf(Register, payload)}`
+      return this.connection.refuse("bad_message", "bad_message", why)
     }
     const place = this.options.registered(this, offer)
     if (place === undefined) return
@@ -216,8 +217,10 @@ export class WorkerLink implements ConnectionHandler {
   private heartbeat(bytes: Buffer, start: number, end: number): void {
     this.stale = 0
     const heartbeat = readHeartbeat(bytes, start, end, this.options.limits)
-    if (heartbeat === undefined)
-      return this.connection.refuse("bad_message", "bad_message", "a HEARTBEAT is not valid")
+    if ("fault" in heartbeat) {
+      const why = `a HEARTBEAT is not valid: ${heartbeat.fault}`
+      return this.connection.refuse("bad_message", "bad_message", why)
+    }
     this.options.heartbeat(this, heartbeat.load)
     if (heartbeat.clamped) this.strike("bad_heartbeat", "a HEARTBEAT with impossible numbers")
   }

@@ -4,7 +4,7 @@ import { bunTransport } from "../protocol/BunTransport.ts"
 import { encodeFrame, pack, unpackPayload } from "../protocol/Codec.ts"
 import type { Connection } from "../protocol/Connection.ts"
 import { At, HEADER_OFFSET, readU32, Type } from "../protocol/Header.ts"
-import { defaultLimits } from "../protocol/Limits.ts"
+import { defaultLimits, replyLimits } from "../protocol/Limits.ts"
 import { systemTimers, type Timers } from "../protocol/Timers.ts"
 import type { Transport } from "../protocol/Transport.ts"
 import { Turn } from "../protocol/Turn.ts"
@@ -97,7 +97,7 @@ export const connectAdmin = async (options: AdminOptions): Promise<AdminConnecti
 
   const answered = (bytes: Buffer, start: number, end: number): void => {
     const question = questions.get(readU32(bytes, start + HEADER_OFFSET + At.stream))
-    const value = unpackPayload(bytes, start, end, defaultLimits)
+    const value = unpackPayload(bytes, start, end, replyLimits)
     if (value === undefined || value === null || typeof value !== "object")
       question?.fail("the answer cannot be read")
     else if ("error" in value) question?.fail(String(value.error))

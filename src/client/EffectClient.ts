@@ -17,6 +17,11 @@ export class RequestFailed extends Schema.TaggedError<RequestFailed>()("RequestF
   retryAfterMs: Schema.Finite,
   retryable: Schema.Boolean,
   delivered: Schema.Int,
+  /** 0 when it never reached a worker. */
+  attempts: Schema.Int,
+  /** Until the first token; undefined when none came. */
+  ttftMs: Schema.UndefinedOr(Schema.Finite),
+  e2eMs: Schema.Finite,
   message: Schema.String
 }) {}
 
@@ -77,7 +82,7 @@ const connectFailed = (error: unknown): ConnectFailed => {
 const success = (ending: Ending): Effect.Effect<Done, RequestFailed> =>
   ending.outcome === "done"
     ? Effect.succeed(ending)
-    : Effect.fail(new RequestFailed({ delivered: 0, ...ending }))
+    : Effect.fail(new RequestFailed({ delivered: 0, attempts: 0, ttftMs: undefined, ...ending }))
 
 /** A generation never throws: its type is all this is for. */
 const unreachable = new RequestFailed({
@@ -86,5 +91,8 @@ const unreachable = new RequestFailed({
   retryAfterMs: 0,
   retryable: false,
   delivered: 0,
+  attempts: 0,
+  ttftMs: undefined,
+  e2eMs: 0,
   message: "a generation threw"
 })

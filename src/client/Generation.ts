@@ -1,4 +1,3 @@
-import { assert } from "../structures/assert.ts"
 import type { Ending } from "./Ending.ts"
 import type { RequestListener } from "./OpenRequest.ts"
 
@@ -77,9 +76,10 @@ export class Generation implements AsyncIterable<Token>, AsyncIterator<Token, un
     return this
   }
 
-  /** The next token. One call at a time. */
+  /** The next token. One call at a time: throws a `TypeError` while another one waits. */
   next(): Promise<IteratorResult<Token, undefined>> {
-    assert(this.waiter === undefined, "one reader at a time asks a generation for its next token")
+    if (this.waiter !== undefined)
+      throw new TypeError("an answer has one reader: ask for the next token when the one before has come")
     if (this.unread.length === 0 && this.arrived.length > 0) {
       this.unread = this.arrived.toReversed()
       this.arrived = []

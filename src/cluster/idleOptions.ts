@@ -1,5 +1,7 @@
 import type { Config } from "../domain/Config.ts"
 import { type Entry, problem, type Problem } from "../domain/config/resolve.ts"
+import { findRescue } from "../policies/registry.ts"
+import type { RescueActions } from "../policies/Rescue.ts"
 import { followsLoad, hasRange, isLoadDriven } from "./followsLoad.ts"
 
 /** How options come to nothing. */
@@ -9,6 +11,12 @@ interface Idleness {
   readonly why: string
   readonly fix: string
 }
+
+/** Where the rescue policies stand that do nothing but this. */
+const rescuesBy = ({ pipeline }: Config, action: keyof RescueActions): ReadonlyArray<string> =>
+  pipeline.rescue.flatMap(({ policy }, index) =>
+    findRescue(policy).action === action ? `pipeline.rescue[${index}].policy` : []
+  )
 
 const idlenesses: ReadonlyArray<Idleness> = [
   {
@@ -37,6 +45,16 @@ const idlenesses: ReadonlyArray<Idleness> = [
       ),
     why: "has no effect without stallAfter",
     fix: "Set that too, or leave this out."
+  },
+  {
+    idle: (config) => rescuesBy(config, "migrate"),
+    why: "has no effect: no engine can hand a request that streams to another worker",
+    fix: "Leave the policy out."
+  },
+  {
+    idle: (config) => (config.retry.attempts > 1 ? [] : rescuesBy(config, "hedge")),
+    why: "has no effect: a copy is an attempt, and retry.attempts allows one alone",
+    fix: "Set that to 2 or more, or leave the policy out."
   },
   {
     idle: ({ record }) =>

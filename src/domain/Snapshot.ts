@@ -39,6 +39,8 @@ export interface ModelSnapshot {
 export interface BalancerSnapshot {
   readonly epoch: number
   readonly uptimeMs: number
+  /** How many times faster than by the clock time passes for the balancer. */
+  readonly timeScale: number
   /** Times the balancer actor was restarted by its supervisor. */
   readonly restarts: number
   readonly clients: number

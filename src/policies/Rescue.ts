@@ -1,6 +1,6 @@
 import type { PoolView } from "../domain/PoolView.ts"
 import type { RequestView } from "../domain/RequestView.ts"
-import { definer, type PolicyEntry, type PolicyEvents } from "./Policy.ts"
+import { definer, type PolicyEntry, type PolicyEvents, type PolicyFacts } from "./Policy.ts"
 
 /** The requests of a pool that were placed, and may be acted on. */
 export interface PlacedView {
@@ -36,6 +36,11 @@ export interface Rescue extends PolicyEvents {
 
 export const ACTIONS_MAX = 64
 
-export type RescueEntry = PolicyEntry<Rescue>
+export interface RescueFacts extends PolicyFacts {
+  /** The one action it takes. */
+  readonly action: keyof RescueActions
+}
 
-export const defineRescue = definer<Rescue>()
+export type RescueEntry = RescueFacts & PolicyEntry<Rescue>
+
+export const defineRescue = definer<Rescue, RescueFacts>()

@@ -2,7 +2,7 @@ import { Reason } from "../domain/Outcome.ts"
 import { encodeFrame, pack } from "./Codec.ts"
 import { FrameReader } from "./Frame.ts"
 import { At, HEADER_OFFSET, readU32, Type } from "./Header.ts"
-import type { Limits } from "./Limits.ts"
+import { helloLimits, type Limits } from "./Limits.ts"
 import {
   Challenge,
   Goodbye,
@@ -75,8 +75,6 @@ const WINDOW_MS = 10_000
 const BLIND_MS = 500
 /** How much of what a peer may have us scan may come at once. */
 const BURST_MS = 1_000
-/** Of a HELLO, which comes from a stranger and has six fields. */
-const helloLimits = { depth: 4, nodes: 64 }
 
 /**
  * One socket that speaks the protocol: greeting, roles, limits, signs of life, orderly close.

@@ -35,6 +35,12 @@ export interface Limits {
 /** What bounds a scan of one value. */
 export type ScanLimits = Pick<Limits, "depth" | "nodes">
 
+/** Of a HELLO, which comes from a stranger and has six fields. */
+export const helloLimits: ScanLimits = { depth: 4, nodes: 64 }
+
+/** Of the answer to an operator, who dialled: a snapshot of 1,024 workers has above seventy thousand values. */
+export const replyLimits: ScanLimits = { depth: 16, nodes: NODES_MAX }
+
 export const defaultLimits: Limits = {
   greetingFrameBytes: 4 * 1024,
   frameBytes: 1024 * 1024,

@@ -1,5 +1,5 @@
 /** Keys that can be noted at once. */
-export const KEYS_MAX = 32_768
+export const KEYS_MAX = 65_536
 
 /** Where the text of a noted key begins, and the first byte after it. Of the maps being walked, the innermost one's keys come last. */
 export const keyStart = new Uint32Array(KEYS_MAX)

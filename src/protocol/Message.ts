@@ -226,16 +226,18 @@ export const faultOf = (schema: Message, value: unknown): string => {
 
 /**
  * The payload of a HEARTBEAT for who cannot trust the worker: numbers out of range are clamped to [0, 2⁵³ − 1] and NaN to 0, and
- * `clamped` tells. Fields that older workers do not send are 0. `undefined` when another is missing, or one is no number.
+ * `clamped` tells. Fields that older workers do not send are 0. A `fault`, as `faultOf` has it, when another is missing, or one is no
+ * number.
  */
 export const readHeartbeat = (
   bytes: Buffer,
   start: number,
   end: number,
   limits: ScanLimits
-): { readonly load: WorkerLoad; readonly clamped: boolean } | undefined => {
-  const said = readPayload(AnyLoad, bytes, start, end, limits)
-  if (said === undefined) return undefined
+): { readonly load: WorkerLoad; readonly clamped: boolean } | { readonly fault: string } => {
+  const payload = unpackPayload(bytes, start, end, limits)
+  const said = read(AnyLoad, payload)
+  if (said === undefined) return { fault: faultOf(AnyLoad, payload) }
   const load: Record<keyof WorkerLoad, number> = { ...idleLoad }
   for (const field of loadFields) {
     load[field] = Math.max(0, Math.min(said[field] || 0, Number.MAX_SAFE_INTEGER))

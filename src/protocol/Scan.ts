@@ -34,7 +34,7 @@ const refuse = (fault: number, seen: number): number => {
  * value compares it with the end), or a negative `ScanFault`.
  *
  * Refuses what the decoder would accept at a price: extension types, 0xc1, keys that are not strings, a key twice in a map, more than
- * `nodes` values (at most 65,536), nesting deeper than `depth` (at most 32), lengths beyond `to`. Allocates nothing. Cost about 4 ns a
+ * `nodes` values (at most 131,072), nesting deeper than `depth` (at most 32), lengths beyond `to`. Allocates nothing. Cost about 4 ns a
  * value, whatever its length, and for the keys of a map what `hasTwins` takes.
  */
 export const scan = (bytes: Uint8Array, from: number, to: number, depth: number, nodes: number): number => {

@@ -179,6 +179,33 @@ describe("the autoscaler", () => {
       expect(fleet.processes.has(leaving)).toBe(false)
     }))
 
+  it("a worker that is killed again and again is started later each time, up to the longest wait", () =>
+    Effect.gen(function* () {
+      const { scaling } = puppet(1)
+      const fleet = new VirtualFleet({ least: 1, most: 1, scaling })
+      const startedMs: Array<number> = []
+      yield* fleet.start()
+      yield* fleet.advance(8_000, () => {
+        const [process] = fleet.processes.values()
+        if (process === undefined) return
+        startedMs.push(fleet.node.nowMs)
+        process.kill()
+      })
+      const waits = startedMs.slice(1).map((startMs, i) => startMs - startedMs[i]!)
+      expect(waits).toEqual([100, 200, 400, 800, 1_600, 2_000, 2_000])
+    }))
+
+  it("workers that are stopped with the cluster finish every request they have", () =>
+    Effect.gen(function* () {
+      const { scaling } = puppet(2)
+      const fleet = yield* started({ least: 2, most: 2, serviceMs: 2_000, scaling })
+      fleet.send(8)
+      fleet.workers!.process.interrupt()
+      yield* fleet.advance(2_500)
+      expect(fleet.processes.size).toBe(0)
+      expect(fleet.ends()).toEqual({ done: 8, failed: 0, rejected: 0 })
+    }))
+
   it(
     "workers killed while they start get no request, and the number is had in the end",
     () =>

@@ -27,6 +27,33 @@ describe("when the balancer actor crashes", () => {
     return client.received.filter((frame) => frame.stream === stream && frame.type !== Type.accepted)
   }
 
+  test("its successor is shown with what the former one had, until it has heard of all there is", () => {
+    const node = new VirtualNode()
+    const worker = node.worker("w0", { capacity: 2 })
+    const client = node.client()
+    for (const stream of [1, 2, 3]) client.send(client.request({ stream }))
+    const counts = {
+      inFlight: 2,
+      queued: 1,
+      models: [{ name: "sim", inFlight: 2, queued: 1 }],
+      workers: [{ inFlight: 2 }]
+    }
+    const shown = (): void => expect(node.host.snapshot()).toMatchObject(counts)
+    for (let crash = 0; crash < 2; crash++) {
+      node.host.tellBalancer({ _tag: "Crash" })
+      node.settle()
+      shown()
+      node.startBalancer(() => {
+        shown()
+        // One that crashes before it has heard of any changes nothing.
+        if (crash === 0) node.host.tellBalancer({ _tag: "Crash" })
+      })
+      shown()
+    }
+    worker.send(worker.about(worker.of(Type.assign)[0]!, Type.done))
+    expect(node.host.snapshot()).toMatchObject({ inFlight: 2, queued: 0, workers: [{ inFlight: 2 }] })
+  })
+
   test("a request that comes while its successor asks who is there is served", () => {
     const node = new VirtualNode()
     const worker = node.worker("w0", { capacity: 4 })
@@ -36,6 +63,19 @@ describe("when the balancer actor crashes", () => {
     node.startBalancer(() => client.push(client.request({ stream: 1 })))
     expect(client.of(Type.rejected)).toEqual([])
     expect(worker.of(Type.assign)).toHaveLength(1)
+  })
+
+  test("its successor refuses new requests where it was told to, and finishes the others", () => {
+    const { node, client, worker } = scene()
+    client.send(client.request({ stream: 1 }))
+    node.host.drain()
+    node.host.tellBalancer({ _tag: "Crash" })
+    node.settle()
+    node.startBalancer()
+    client.send(client.request({ stream: 2 }))
+    worker.send(worker.about(worker.of(Type.assign)[0]!, Type.done))
+    expect(client.of(Type.rejected)).toMatchObject([{ stream: 2, a: Reason.draining }])
+    expect(client.of(Type.done)).toMatchObject([{ stream: 1 }])
   })
 
   test("its successor waits for no pool manager that dies with the question unread", () => {

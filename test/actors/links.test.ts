@@ -4,7 +4,7 @@ import { idleLoad } from "../../src/domain/WorkerLoad.ts"
 import type { Placement } from "../../src/policies/Placement.ts"
 import { encodeFrame, pack } from "../../src/protocol/Codec.ts"
 import { Flag, Type } from "../../src/protocol/Header.ts"
-import { FAILURE_LENGTH_MAX } from "../../src/protocol/Message.ts"
+import { FAILURE_LENGTH_MAX, packExtras } from "../../src/protocol/Message.ts"
 import { heartbeat, Peer, register, VirtualNode } from "./support/VirtualNode.ts"
 import { overload, scene } from "./support/scene.ts"
 
@@ -24,6 +24,20 @@ describe("a request", () => {
       [42, 1, 2]
     ])
     expect(client.of(Type.done)).toMatchObject([{ stream: 42, attempt: 1, a: 3, b: 4 }])
+  })
+
+  test("has its tokens passed on unread, whatever they hold", () => {
+    const { node, client, worker } = scene()
+    client.send(client.request({ stream: 5 }))
+    const { stream, attempt, epoch } = worker.of(Type.assign)[0]!
+    const token = (a: number, payload: Buffer) =>
+      encodeFrame(Type.token, { stream, attempt, epoch, a, b: 1 }, { payload })
+    worker.send(token(0, Buffer.alloc(40, 0xc1)), token(1, pack("text")))
+    expect(client.of(Type.token)).toMatchObject([
+      { stream: 5, a: 0, payload: undefined },
+      { stream: 5, a: 1, payload: "text" }
+    ])
+    expect(node.violations).toEqual([])
   })
 
   test("has the times between its frames of tokens taken down, not that before the first", () => {
@@ -168,7 +182,22 @@ describe("a request", () => {
       const { client } = scene()
       client.send(client.request({ stream: 1, model: "\u001b[31m" }))
       expect(client.of(Type.rejected)).toEqual([])
-      expect(client.of(Type.goodbye)).toMatchObject([{ payload: { code: "bad_message" } }])
+      const message =
+        "the extras of a REQUEST: must be an array of names, each nil or 1 to 128 visible ASCII characters"
+      expect(client.of(Type.goodbye)).toMatchObject([{ payload: { code: "bad_message", message } }])
+    })
+
+    test.each([
+      ["model", { model: 1024 }, { modelName: "sim", tenantName: null }],
+      ["tenant", { tenant: 1024 }, { modelName: null, tenantName: "acme" }]
+    ])("gives a name to a number up to 1,023, or its connection ends: %s", (field, numbers, names) => {
+      const { client } = scene()
+      const extras = packExtras({ ...names, idempotencyKey: null })
+      const routing = { idHigh: 0, idLow: 1, promptTokens: 1, maxTokens: 1, ...numbers }
+      const payload = pack({ prompt: "hello" })
+      client.send(encodeFrame(Type.request, { stream: 1, flags: Flag.extras }, { extras, payload }, routing))
+      const message = `the extras of a REQUEST: ${field} must be below 1024 to be given a name`
+      expect(client.of(Type.goodbye)).toMatchObject([{ payload: { code: "bad_message", message } }])
     })
   })
 
@@ -537,14 +566,17 @@ describe("a worker", () => {
   test.each([
     [
       "F13: with the key __proto__",
-      pack(JSON.parse(JSON.stringify(idleLoad).replace("{", '{"__proto__":{},')))
+      pack(JSON.parse(JSON.stringify(idleLoad).replace("{", '{"__proto__":{},'))),
+      "payload: Expected object"
     ],
-    ["F14: with a key twice", Buffer.from("82a16101a16102", "hex")],
-    ["without its fields", pack({})]
-  ])("%s in a heartbeat is sent away", (_, payload) => {
+    ["F14: with a key twice", Buffer.from("82a16101a16102", "hex"), "payload: Expected object"],
+    ["without its fields", pack({}), "running: Missing key"],
+    ["F16: with a text for a number", pack({ ...idleLoad, steps: "7" }), "steps: Expected number"]
+  ])("%s in a heartbeat is sent away, and told what is wrong", (_, payload, why) => {
     const { node, worker } = scene()
     worker.send(encodeFrame(Type.heartbeat, {}, { payload }))
-    expect(worker.of(Type.goodbye)).toMatchObject([{ payload: { code: "bad_message" } }])
+    const message = `a HEARTBEAT is not valid: ${why}`
+    expect(worker.of(Type.goodbye)).toMatchObject([{ payload: { code: "bad_message", message } }])
     expect(node.violations).toEqual(["bad_message"])
   })
 
@@ -570,17 +602,22 @@ describe("a worker", () => {
   })
 
   test.each([
-    ["no models", { models: [] }],
-    ["a capacity of 10⁹", { capacity: 1e9 }],
-    ["a speed of 0", { speed: 0 }],
-    ["a role nobody knows", { role: "boss" }],
-    ["300 models", { models: Array.from({ length: 300 }, (_, i) => `m${i}`) }]
-  ])("F33: that registers with %s is sent away", (_, wrong) => {
+    ["no models", { models: [] }, "models: Expected a value with a length of at least 1"],
+    ["a capacity of 10⁹", { capacity: 1e9 }, "capacity: Expected a value between 1 and 65536"],
+    ["a speed of 0", { speed: 0 }, "speed: Expected a value between 0.001 and 1000"],
+    ["a role nobody knows", { role: "boss" }, 'role: Expected "both" | "prefill" | "decode"'],
+    [
+      "300 models",
+      { models: Array.from({ length: 300 }, (_, i) => `m${i}`) },
+      "models: Expected a value with a length of at most 256"
+    ]
+  ])("F33: that registers with %s is sent away, and told the field and its range", (_, wrong, why) => {
     const { node } = scene()
     const peer = new Peer(node, "worker", "bad")
     const offer = { models: ["sim"], role: "both", capacity: 4, speed: 1, kvCapacityTokens: 0, ...wrong }
     peer.send(encodeFrame(Type.register, {}, { payload: pack(offer) }))
-    expect(peer.of(Type.goodbye)).toHaveLength(1)
+    const message = `REGISTER is not valid: ${why}`
+    expect(peer.of(Type.goodbye)).toMatchObject([{ payload: { code: "bad_message", message } }])
   })
 
   test("that returns under its name replaces its former self; requests not yet streaming go to it again", () => {
@@ -782,6 +819,16 @@ describe("a worker", () => {
   })
 })
 
+test("a model that is called as the part that workers do of another one has a pool of its own", () => {
+  const model = "sim#prefill"
+  const node = new VirtualNode({ models: ["sim", model] })
+  node.worker("reader", { role: "prefill" })
+  const worker = node.worker("w0", { models: [model] })
+  const client = node.client()
+  client.send(client.request({ stream: 1, model }))
+  expect(worker.of(Type.assign)).toHaveLength(1)
+})
+
 test("a worker that is gone is shown as lost for ten minutes", () => {
   const { node, worker } = scene()
   worker.drop()
@@ -817,6 +864,35 @@ test("what a worker said about a failed attempt is not told about the next one",
   holder.drop()
   expect(client.of(Type.error)).toMatchObject([
     { attempt: 3, a: Reason.workerLost, payload: { message: "the worker was lost" } }
+  ])
+})
+
+test("what a worker said about a failed attempt is not told of an end for another reason", () => {
+  const { node, client, worker } = scene()
+  client.send(client.request({ stream: 1, timeoutMs: 1_000 }))
+  worker.push(encodeFrame(Type.drain, {}))
+  worker.send(worker.about(worker.of(Type.assign)[0]!, Type.error, { a: Reason.workerFailed }))
+  node.advance(1_100)
+  expect(client.of(Type.error)).toMatchObject([
+    { stream: 1, a: Reason.expired, payload: { message: "the deadline passed" } }
+  ])
+})
+
+test("a request that was begun nowhere because its workers left is told so, and not that the balancer stops", () => {
+  const node = new VirtualNode()
+  const client = node.client()
+  const leaves = (name: string, meanwhile: () => void): void => {
+    const worker = node.worker(name)
+    meanwhile()
+    worker.send(
+      encodeFrame(Type.drain, {}),
+      encodeFrame(Type.goodbye, {}, { payload: pack({ code: "drain", message: "drained" }) })
+    )
+  }
+  leaves("w0", () => client.send(client.request({ stream: 1 })))
+  for (const name of ["w1", "w2"]) leaves(name, () => undefined)
+  expect(client.of(Type.error)).toMatchObject([
+    { attempt: 3, a: Reason.draining, payload: { message: "the worker left before it had begun" } }
   ])
 })
 

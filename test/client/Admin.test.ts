@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test"
 import { AdminFailed, connectAdmin } from "../../src/client/Admin.ts"
 import { ConnectFailed } from "../../src/client/ConnectFailed.ts"
+import { snapshot } from "../protocol/support/goldenFrames.ts"
 import { FakeBalancer } from "./support/FakeBalancer.ts"
 import { VirtualWorld } from "./support/VirtualWorld.ts"
 
@@ -43,6 +44,16 @@ describe("connectAdmin", () => {
       { op: "crash", target: "balancer" },
       { op: "drain", worker: "w1" }
     ])
+  })
+
+  test("reads of as many workers as a balancer takes", async () => {
+    const { world, balancer, admin } = await setup()
+    const [worker] = snapshot.workers
+    const workers = Array.from({ length: 1024 }, (_, i) => ({ ...worker, name: `worker-${i}` }))
+    balancer.admin = () => ({ ...snapshot, workers })
+    const reading = admin.snapshot()
+    await world.rest()
+    expect((await reading).workers).toHaveLength(1024)
   })
 
   test("a refusal and an unreadable answer are failures", async () => {

@@ -39,10 +39,27 @@ live("a bad ending is a typed error", () =>
       _tag: "RequestFailed",
       outcome: "rejected",
       reason: "queue_full",
-      retryAfterMs: 50
+      retryAfterMs: 50,
+      attempts: 0,
+      ttftMs: undefined,
+      e2eMs: expect.any(Number)
     }
     expect(yield* Effect.flip(client.generate(request))).toMatchObject(expected)
     expect(yield* Effect.flip(Stream.runDrain(client.stream(request)))).toMatchObject(expected)
+  })
+)
+
+live("of an answer that broke off the error knows the attempts and the times", () =>
+  Effect.gen(function* () {
+    const { client } = yield* setup((received, balancer) => {
+      balancer.accept(received)
+      balancer.token(received, "a", { attempt: 2 })
+      balancer.error(received, Reason.workerLost, { attempt: 2 })
+    })
+    const { attempts, delivered, e2eMs, ttftMs } = yield* Effect.flip(client.generate(request))
+    expect({ attempts, delivered }).toEqual({ attempts: 2, delivered: 1 })
+    expect(ttftMs!).toBeGreaterThanOrEqual(0)
+    expect(e2eMs).toBeGreaterThanOrEqual(ttftMs!)
   })
 )
 

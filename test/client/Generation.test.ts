@@ -80,6 +80,19 @@ describe("Generation", () => {
     expect(await generation.next()).toEqual({ done: true, value: undefined })
   })
 
+  test("a second reader is told what to do, and the first one reads on", async () => {
+    const { world, balancer, generation, received } = setup()
+    const first = generation.next()
+    expect(generation.collect()).rejects.toThrow(
+      new TypeError("an answer has one reader: ask for the next token when the one before has come")
+    )
+    balancer.answer(received, ["a"])
+    world.settle()
+    expect(await first).toMatchObject({ value: { text: "a" } })
+    expect(await generation.ended).toMatchObject({ outcome: "done" })
+    expect(received.cancels).toBe(0)
+  })
+
   test("cancel ends a read that waits", async () => {
     const { generation } = setup()
     const read = generation.next()

@@ -31,6 +31,14 @@ describe("the command line", () => {
       ["cluster", "--prot", "1"],
       /^Unrecognized flag: --prot.* Did you mean this\? --port\nTry: bun run cluster --help\n$/
     ],
+    [
+      ["simulate", "--polices", "simple"],
+      /^Unrecognized flag: --polices.* Did you mean this\? --policies\nTry: bun run simulate --help\n$/
+    ],
+    [
+      ["simulate", "trace.jsonl", "--polices", "simple"],
+      /^Unknown subcommand "trace.jsonl".*\nUnrecognized flag: --polices.*\nTry: bun run simulate --help\n$/
+    ],
     [["client"], /^Missing required argument: prompt\nTry: bun run client --help\n$/],
     [["client", "--timeout", "5", "hello"], /^--timeout must be a time with its unit/],
     [["client", "--timeout", "0 seconds", "hello"], /^--timeout must be a time .* from "1 milli"/],

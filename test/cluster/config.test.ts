@@ -418,6 +418,13 @@ describe("options without effect", () => {
     [{ scaling: { restartAfter: "5 seconds" } }, []],
     [{ models: [{ engine: { faults: { stallFor: "1 second" } } }] }, ["models[0].engine.faults.stallFor"]],
     [{ models: [{ engine: { faults: { stallFor: "1 second", stallAfter: "1 second" } } }] }, []],
+    [
+      { pipeline: { rescue: [{ policy: "steal" }, { policy: "migrate", above: 0.5 }] } },
+      ["pipeline.rescue[1].policy"]
+    ],
+    [{ pipeline: { rescue: [{ policy: "hedge" }] }, retry: { attempts: 1 } }, ["pipeline.rescue[0].policy"]],
+    [{ pipeline: { rescue: [{ policy: "hedge" }] }, retry: { attempts: 2 } }, []],
+    [{ pipeline: { preset: "slo" }, retry: { attempts: 1 } }, ["pipeline.rescue[2].policy"]],
     [{ record: { share: 0.5, tenantNames: true } }, ["record.share", "record.tenantNames"]],
     [{ record: { share: 0.5, directory: "recordings" } }, []]
   ])("%j", (values, paths) => {

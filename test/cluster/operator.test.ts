@@ -30,6 +30,7 @@ const workerOf = (name: string, more: Partial<WorkerSnapshot> = {}): WorkerSnaps
 const snapshotOf = (workers: ReadonlyArray<WorkerSnapshot>): BalancerSnapshot => ({
   epoch: 1,
   uptimeMs: 61_500,
+  timeScale: 1,
   restarts: 0,
   clients: 3,
   accepted: 1234,

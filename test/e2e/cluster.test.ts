@@ -12,6 +12,7 @@ import {
 } from "../../src/client/index.ts"
 import { presets } from "../../src/engines/simulated/CostModel.ts"
 import { systemTimers } from "../../src/protocol/Timers.ts"
+import { run } from "../cluster/support/commands.ts"
 import { ClusterProcess, eventually } from "../support/ClusterProcess.ts"
 import { elapse } from "../support/elapse.ts"
 import { root } from "../support/repository.ts"
@@ -386,6 +387,16 @@ test("replay-live sends a trace through a cluster of its own, and agrees with th
   expect(sent).toBeGreaterThan(0)
   expect(report).toMatchObject({ done: sent, failed: 0, rejected: 0, agreement: { equal: true } })
 }, 60_000)
+
+test("replay-live refuses to scale the times of a cluster by what is not its time scale", async () => {
+  const { tcp } = cluster.ready
+  const flags = ["--address", tcp, "--time-scale", "20"]
+  expect(await run(["replay-live", "test/fixtures/small.jsonl", ...flags])).toEqual({
+    exitCode: 2,
+    out: "",
+    err: `The cluster at ${tcp} runs at time scale 1: give --time-scale 1, or start it with cluster.timeScale and engine.timeScale of 20.\n`
+  })
+}, 30_000)
 
 test("replay-live reports what it saw of a cluster that is gone before the end", async () => {
   const own = await ClusterProcess.start(["--workers", "1"])

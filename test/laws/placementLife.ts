@@ -5,6 +5,7 @@ import type { PoolView } from "../../src/domain/PoolView.ts"
 import type { RequestView } from "../../src/domain/RequestView.ts"
 import type { Placement, PlacementFacts } from "../../src/policies/Placement.ts"
 import { optionProblem, type OptionSpecs } from "../../src/policies/Policy.ts"
+import { mix } from "../../src/structures/hash.ts"
 import { makeRng, type Rng } from "../../src/structures/Rng.ts"
 import { candidates, request } from "../support/arbitraries.ts"
 import { type Candidate, charge, poolOf, prefilled, release, setEligible } from "../support/pools.ts"
@@ -25,7 +26,17 @@ export const told = (placement: Placement, pool: PoolView): Placement => {
 export const touch = (placement: Placement, pool: PoolView, worker: number): void =>
   placement.touched?.(worker, pool.eligible.indexOf(worker) < pool.eligibleCount, pool)
 
-type Act = "arrive" | "hedge" | "start" | "produce" | "end" | "fail" | "heartbeat" | "leave" | "join"
+type Act =
+  | "arrive"
+  | "hedge"
+  | "start"
+  | "produce"
+  | "end"
+  | "fail"
+  | "heartbeat"
+  | "leave"
+  | "join"
+  | "replace"
 
 /** One event of a pool. `which` chooses the worker or request it happens to, among those it may. */
 interface Step {
@@ -45,7 +56,7 @@ export interface Life {
 /** As often as each happens, compared with the others. */
 const acts: ReadonlyArray<Act> = [
   ...(["arrive", "arrive", "arrive", "start", "start", "produce", "end", "fail"] as const),
-  ...(["hedge", "heartbeat", "heartbeat", "leave", "join"] as const)
+  ...(["hedge", "heartbeat", "heartbeat", "leave", "join", "replace"] as const)
 ]
 
 const step: fc.Arbitrary<Step> = fc.record({
@@ -166,10 +177,13 @@ export class PlacementLife {
       case "join":
         return this.change(row, true)
       case "leave":
-        this.change(row, false)
-        for (const lost of this.live.filter((each) => each.worker === worker))
-          this.end(lost, Reason.workerLost)
-        return
+        return this.leave(row)
+      case "replace":
+        // Another worker gets the slot of one that is gone.
+        this.leave(row)
+        this.list()
+        workers.keyHigh[worker] = mix(workers.keyHigh[worker]!, which, row)
+        return this.change(row, true)
       case "start":
         if (attempt?.started === false) this.start(attempt)
         return
@@ -187,13 +201,20 @@ export class PlacementLife {
     }
   }
 
+  private leave(row: number): void {
+    this.change(row, false)
+    const worker = this.guise.slots[row]!
+    for (const lost of this.live.filter((each) => each.worker === worker)) this.end(lost, Reason.workerLost)
+  }
+
   private change(row: number, ready: boolean): void {
     if (this.ready[row] === ready) return
     this.ready[row] = ready
     this.placement.changed?.(this.guise.slots[row]!, ready, this.pool, this.nowMs)
   }
 
-  private place(one: RequestView): void {
+  /** Lists who may be picked. */
+  private list(): void {
     const { inFlight, capacity } = this.pool.workers
     const { slots } = this.guise
     setEligible(
@@ -201,6 +222,11 @@ export class PlacementLife {
       (slot) => this.ready[slots.indexOf(slot)]! && inFlight[slot]! < capacity[slot]!,
       (slot, eligible) => this.placement.touched?.(slot, eligible, this.pool)
     )
+  }
+
+  private place(one: RequestView): void {
+    const { slots } = this.guise
+    this.list()
     const worker = this.placement.pick(one, this.pool, this.nowMs)
     this.seen(worker, one, this)
     this.picks.push(slots.indexOf(worker))

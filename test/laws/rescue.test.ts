@@ -6,8 +6,9 @@ import { makeRng } from "../../src/structures/Rng.ts"
 import { findsAll, keepsAll, type Planted } from "../support/planted.ts"
 import { rescueLaws, type RescueSubject } from "./rescueLaws.ts"
 
-const subjectOf = ({ make, options }: RescueEntry): RescueSubject => ({
+const subjectOf = ({ action, make, options }: RescueEntry): RescueSubject => ({
   make,
+  action,
   options: Object.fromEntries(Object.entries(options).map(([name, spec]) => [name, spec.default]))
 })
 
@@ -59,6 +60,11 @@ const copies =
 let shared = 0
 
 const defects: ReadonlyArray<Planted<RescueSubject>> = [
+  [
+    "takes back what it says it copies",
+    "rescue-legal",
+    { ...planted(() => careful((_pool, _placed, { requeue }) => requeue)), action: "hedge" }
+  ],
   [
     "takes back what streams",
     "rescue-legal",

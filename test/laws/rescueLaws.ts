@@ -14,6 +14,8 @@ export interface RescueSubject {
   readonly options: Readonly<
     Partial<Record<"budget" | "tokenBudget" | "after" | "guard" | "above" | "saturation", number>>
   >
+  /** The one it says it takes; left out where it says nothing. */
+  readonly action?: Action["kind"]
   /** It breaks a law by intent: nobody asks for the shortest life in which it does. */
   readonly isPlanted?: boolean
 }
@@ -109,9 +111,10 @@ export const rescueLaws: ReadonlyArray<RescueLaw> = [
   {
     id: "rescue-legal",
     statement:
-      "acts on requests that have not started, and migrates ones that stream; what has a copy is left alone; another eligible worker gets it; no column changes but by actions",
-    check: inLives((actions) => {
+      "takes the one action it says; acts on requests that have not started, and migrates ones that stream; what has a copy is left alone; another eligible worker gets it; no column changes but by actions",
+    check: inLives((actions, { action }) => {
       for (const { from, isCopied, isEligible, kind, state, to } of actions) {
+        if (action !== undefined) expect(kind).toBe(action)
         expect(state).toBe(kind === "migrate" ? "streaming" : "placed")
         expect(isCopied).toBe(false)
         if (kind === "requeue") continue

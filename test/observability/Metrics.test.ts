@@ -27,6 +27,7 @@ const worker = (name: string, over: Partial<WorkerSnapshot> = {}): WorkerSnapsho
 const snapshot = (over: Partial<BalancerSnapshot> = {}): BalancerSnapshot => ({
   epoch: 1,
   uptimeMs: 1_000,
+  timeScale: 1,
   restarts: 0,
   clients: 3,
   accepted: 12,

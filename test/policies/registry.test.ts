@@ -20,11 +20,11 @@ describe.each(entries)("%s", (name, entry) => {
     expect(entry.source).not.toBe("")
   })
 
-  test("has options with defaults inside their bounds, and a summary of what they do", () => {
+  test("has options with defaults inside their bounds, and a summary of what they are and do", () => {
     for (const [option, spec] of Object.entries<OptionSpec>(entry.options)) {
       expect(option).toMatch(/^[a-z][a-zA-Z]*$/)
       expect(optionProblem(spec, spec.default)).toBeNull()
-      expect(spec.summary).toMatch(/^[A-Z][^\n]+\.$/)
+      expect(spec.summary).toMatch(/^[A-Z][^\n]+[.:;] [^\n]+\.$/)
       if (spec.kind === "duration") expect(spec.unit).toBe("ms")
     }
   })

@@ -202,8 +202,9 @@ describe("readHeartbeat", () => {
         fc.record(Object.fromEntries(Object.keys(idleLoad).map((field) => [field, number]))),
         (load) => {
           const got = heartbeat(load)
-          expect(Schema.is(Heartbeat)(got?.load)).toBe(true)
-          expect(got?.clamped).toBe(!Schema.is(Heartbeat)(load))
+          if ("fault" in got) throw new Error(got.fault)
+          expect(Schema.is(Heartbeat)(got.load)).toBe(true)
+          expect(got.clamped).toBe(!Schema.is(Heartbeat)(load))
         }
       )
     )
@@ -220,9 +221,9 @@ describe("readHeartbeat", () => {
     expect(heartbeat(older)).toEqual({ load: { ...idleLoad, running: 3 }, clamped: false })
   })
 
-  test("refuses what is no load", () => {
-    expect(heartbeat({ running: 1 })).toBeUndefined()
-    expect(heartbeat({ ...idleLoad, running: "many" })).toBeUndefined()
+  test("refuses what is no load, and names the field", () => {
+    expect(heartbeat({ running: 1 })).toEqual({ fault: "waiting: Missing key" })
+    expect(heartbeat({ ...idleLoad, running: "many" })).toEqual({ fault: "running: Expected number" })
   })
 })
 

@@ -1,3 +1,4 @@
+import { heapStats } from "bun:jsc"
 import { describe, expect, test } from "bun:test"
 import { Reason } from "../../src/domain/Outcome.ts"
 import { encodeFrame, locate, pack, parts, unpack } from "../../src/protocol/Codec.ts"
@@ -8,7 +9,7 @@ import { defaultLimits } from "../../src/protocol/Limits.ts"
 import { version } from "../../src/protocol/Message.ts"
 import type { Role } from "../../src/protocol/Roles.ts"
 import { inChunks } from "./support/frames.ts"
-import { greetedPeer, helloFrame, listen, plainPeer, until } from "./support/loopback.ts"
+import { greetedPeer, helloFrame, listen, plainPeer, until, visit } from "./support/loopback.ts"
 
 /*
  * What a hostile or broken peer sends over a real socket, and what becomes of it. The ids are those of docs/protocol.md, which also says
@@ -460,6 +461,27 @@ describe("memory", () => {
     }
     // A million values unpacked once would be 30 MB.
     expect(grownBytes(refuse)).toBeLessThan(2_000_000)
+  })
+
+  test("nothing stays of whoever sent any of it", async () => {
+    const { server, advance, connections, handled, violations } = listen()
+    let visitors = 0
+    const rounds = async (count: number): Promise<number> => {
+      for (let round = 0; round < count; round++) {
+        for (const { as, bytes } of table) {
+          const hello = as === "stranger" ? [] : [helloFrame(as, { identity: `visitor-${visitors++}` })]
+          await visit(server.port, Buffer.concat([...hello, bytes]))
+        }
+        await until(() => server.connectionCount() === 0)
+        advance(1000)
+        violations.length = handled.length = connections.length = 0
+        Bun.gc(true)
+      }
+      return heapStats().objectCount
+    }
+    const before = await rounds(3)
+    // Fewer objects than half of the visitors. The names of those that were expelled stay: 1,024 of them at most.
+    expect((await rounds(20)) - before).toBeLessThan(10 * table.length)
   })
 
   test("F4 a thousand connections that announce 4 GiB each cost nothing that stays", async () => {

@@ -4,7 +4,7 @@ import { join } from "node:path"
 import { HEADER_OFFSET, LENGTH_BYTES, Type } from "../../src/protocol/Header.ts"
 import { Unpackr } from "msgpackr"
 import { cutFrames, typeOf } from "./support/frames.ts"
-import { annotate, goldenFrames } from "./support/goldenFrames.ts"
+import { annotate, goldenFrames, snapshot } from "./support/goldenFrames.ts"
 
 const folder = join(import.meta.dir, "../golden/protocol")
 const textOf = (name: string): string => readFileSync(join(folder, `${name}.hex`), "utf8")
@@ -103,7 +103,11 @@ const contents: Readonly<Record<string, readonly [chain: unknown, extras: unknow
   kvStored: [Buffer.from("0123456789abcdeffedcba9876543210", "hex"), null, null],
   kvRemoved: [Buffer.from("0123456789abcdeffedcba9876543210", "hex"), null, null],
   adminRequest: [null, null, { op: "drain", worker: "worker-1" }],
-  adminReply: [null, null, {}]
+  adminRequestSnapshot: [null, null, { op: "snapshot" }],
+  adminRequestCrash: [null, null, { op: "crash", target: "balancer" }],
+  adminReply: [null, null, {}],
+  adminReplyError: [null, null, { error: "worker: there is none called worker-1" }],
+  adminReplySnapshot: [null, null, snapshot]
 }
 
 describe.each(Object.entries(goldenFrames))("%s", (name, frame) => {

@@ -57,7 +57,8 @@ const presenter: CliOutput.Presenter = {
       case "Version":
         return yield* Console.log(`${event.name} ${event.version}`)
       case "InvalidInvocation": {
-        for (const error of event.errors) yield* Console.error(error.message.replaceAll(/\s*\n\s*/g, " "))
+        for (const { message } of withoutEchoes(event.errors))
+          yield* Console.error(message.replaceAll(/\s*\n\s*/g, " "))
         const command = event.commandPath.slice(1).join(" ")
         const names = commands.map(({ name }) => name).join(", ")
         return yield* Console.error(command === "" ? `Commands: ${names}` : `Try: bun run ${command} --help`)
@@ -65,6 +66,12 @@ const presenter: CliOutput.Presenter = {
     }
   })
 }
+
+/** What stands behind a flag that nobody knows may be its value: it is no subcommand before the flag is right. */
+const withoutEchoes = (errors: ReadonlyArray<CliError.CliError>): ReadonlyArray<CliError.CliError> =>
+  errors.filter(
+    ({ _tag }, index) => _tag !== "UnknownSubcommand" || errors[index - 1]?._tag !== "UnrecognizedOption"
+  )
 
 /** The parts of a platform that the command line asks for and does not use: it reads no file, prompts nobody and starts no process. */
 const unused = Effect.die("the command line does not use this")

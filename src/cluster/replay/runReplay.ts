@@ -84,7 +84,12 @@ export const runReplay = Effect.fnUntraced(function* (
   const tally = new Tally(timeScale, slo)
   const journal = flags.againstReplay ? new Journal(timeScale) : undefined
 
-  const counted = yield* counters(admin)
+  const first = yield* attempt(() => admin.snapshot())
+  if (first.timeScale !== timeScale)
+    return yield* misused(
+      `The cluster at ${address} runs at time scale ${first.timeScale}: give --time-scale ${first.timeScale}, or start it with cluster.timeScale and engine.timeScale of ${timeScale}.`
+    )
+  const counted = counters(admin, first)
   // Virtual time begins when no worker is spared any more for having joined.
   if (journal !== undefined) yield* Effect.sleep(SLOW_START_MS / timeScale)
   yield* sendTrace({ client, trace, modelOf, compression: speed * timeScale, tally, journal, shell })
@@ -128,11 +133,10 @@ const modelChoice = Effect.fnUntraced(function* (
 })
 
 /**
- * Looks at the workers' counters now, and gives what compares them later: when they agree, or had every chance to. Those of a cluster that
+ * What compares the workers' counters with those of the `first` snapshot: when they agree, or had every chance to. Those of a cluster that
  * is gone by then are lost with it.
  */
-const counters = Effect.fnUntraced(function* (admin: AdminConnection) {
-  const first = yield* attempt(() => admin.snapshot())
+const counters = (admin: AdminConnection, first: BalancerSnapshot) => {
   const before = without(first, first)
   return Effect.fnUntraced(function* (tally: Tally) {
     for (let waitedMs = 0; ; waitedMs += COUNTERS_POLL_MS) {
@@ -149,4 +153,4 @@ const counters = Effect.fnUntraced(function* (admin: AdminConnection) {
       yield* Effect.sleep(COUNTERS_POLL_MS)
     }
   })
-})
+}

@@ -20,6 +20,7 @@ export const hedge = defineRescue(
       "that is predicted to start it soonest, if that is within half the time it has waited. One copy for each request; at most `budget` of all " +
       "placements, of which ten may be saved up, and `tokenBudget` of all uncached prompt tokens, of which 65 536 may; and none while " +
       "more than `saturation` of the ready workers' places are taken. Of several, those that were placed first come first.",
+    action: "hedge",
     cost: "O(N)",
     source: "tied requests; Dean and Barroso, The Tail at Scale, CACM 56(2), 2013",
     stability: "stable",

@@ -20,6 +20,7 @@ export const migrate = defineRescue(
       "far, that leaves the difference of the two smaller than before and above 0, and the emptiest at `above` at most. One move a review, " +
       "each request once. Workers whose cache is of unknown size are left out. Ties go to the highest rendezvous score of the worker's " +
       "key, and to the request placed first.",
+    action: "migrate",
     cost: "O(N)",
     source: "Sun et al., Llumnix, OSDI 2024 (pairing of most and least loaded instances)",
     stability: "experimental"

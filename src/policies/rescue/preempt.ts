@@ -16,6 +16,7 @@ export const preempt = defineRescue(
       "While no worker has room and a request of class c waits, the unstarted request of the least urgent class above c, and of these the " +
       "one placed last (at one moment: the higher id), goes back into the queue: one for each that waits. A request is taken back " +
       "twice at most. Of use where the ordering gives out urgent classes first.",
+    action: "requeue",
     cost: "O(N)",
     source:
       "preemption of one lower class before the first byte, as in SMG's priority scheduler (lightseekorg/smg, read 2026-08)",

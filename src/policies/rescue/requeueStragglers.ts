@@ -16,6 +16,7 @@ export const requeueStragglers = defineRescue(
       "once it is later against that than 95 % of the last one to two thousand requests were (of a hundred at least), as long again as " +
       "it has waited. Once for each request, and at most `budget` of all placements, of which ten may be saved up; those that were placed first " +
       "come first.",
+    action: "requeue",
     cost: "O(N)",
     source: "requeueing of unstarted work; Dean and Barroso, The Tail at Scale, CACM 56(2), 2013",
     stability: "stable",

@@ -24,6 +24,7 @@ export const steal = defineRescue(
       "computed) if what else is pending at the victim exceeds `guard` plus what its prefill takes longer at the thief: so the thief ends " +
       "with less pending than the victim had. Twice for each request at most. Ties go to the highest rendezvous score of the worker's " +
       "key, and among requests placed at one moment to the lower id.",
+    action: "move",
     cost: "O(N)",
     source: "work stealing, with a guard; Blumofe and Leiserson, J. ACM 46(5), 1999",
     stability: "stable",

@@ -26,7 +26,7 @@ export const aibrixPrefix = definePlacement(
       kind: "choice",
       default: "code",
       choices: ["code", "readme"],
-      summary: "Which of the two published sets of thresholds."
+      summary: "Which of the two published sets of thresholds. `readme` follows prefixes to busier workers."
     }
   },
   ({ defaults }) => {

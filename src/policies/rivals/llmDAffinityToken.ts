@@ -42,7 +42,7 @@ export const llmDAffinityToken = definePlacement(
       default: 15_928,
       minimum: 1,
       unit: "tokens/s",
-      summary: "Prompt tokens a worker computes in a second at its peak."
+      summary: "Prompt tokens a worker computes in a second at its peak. Higher gives up affinity later."
     }
   },
   ({ match, penalty, throughput }) => {

@@ -31,7 +31,8 @@ export const sglangCacheAware = definePlacement(
       kind: "choice",
       default: "library",
       choices: ["library", "command"],
-      summary: "Which of the two published sets of thresholds."
+      summary:
+        "Which of the two published sets of thresholds. `command` follows shorter matches, and lets loads drift further apart."
     }
   },
   ({ defaults }) => {

@@ -22,7 +22,8 @@ export const targetTracking = defineScaling(
       kind: "choice",
       default: "in-flight",
       choices: ["in-flight", "kv-use", "backlog"],
-      summary: "The figure that is kept near its target."
+      summary:
+        "The figure that is kept near its target. `kv-use` follows long contexts, `in-flight` many requests, `backlog` prompts that wait."
     },
     share: {
       kind: "number",

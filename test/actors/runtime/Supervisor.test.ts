@@ -285,6 +285,27 @@ describe("restart intensity", () => {
       expect(error).toMatchObject({ _tag: "Escalated", supervisor: "s", child: "b", cause: new Error("bug") })
     }))
 
+  it("is 5 in 30 s unless told", () =>
+    Effect.gen(function* () {
+      const stage = new Stage()
+      const { ids, supervisor } = yield* setUp([stage.child("a")])
+      const join = yield* Effect.forkChild(supervisor.join)
+      const crash = (times: number) =>
+        Effect.gen(function* () {
+          for (let time = 0; time < times; time++) {
+            stage.end("a")
+            yield* settle
+          }
+        })
+      yield* crash(5)
+      yield* TestClock.adjust("30001 millis")
+      yield* crash(5)
+      expect(ids()).toEqual(["a"])
+      yield* TestClock.adjust("29999 millis")
+      yield* crash(1)
+      expect(yield* escalation(join)).toBe("s: a")
+    }))
+
   it("forgets restarts older than the period", () =>
     Effect.gen(function* () {
       const stage = new Stage()
@@ -431,6 +452,29 @@ describe("stop", () => {
       yield* Fiber.join(closing)
       expect(stage.take()).toBe("xb ~b -a ~a")
       expect(events()).toEqual(["Stopped b", "Stopped a"])
+    }))
+
+  it("its deadline is 5 s unless told, and none for a supervisor", () =>
+    Effect.gen(function* () {
+      const stage = new Stage()
+      const nested = (id: string) =>
+        asChild({
+          id: `inner-${id}`,
+          strategy: "oneForOne",
+          children: [stage.child(id, { ignores: "interrupt", shutdown: 60_000 })]
+        })
+      const { close } = yield* setUp([stage.child("a", { ignores: "interrupt" }), nested("b")])
+      stage.take()
+      const closing = yield* close
+      yield* TestClock.adjust(59_999)
+      expect(stage.take()).toBe("-b")
+      yield* TestClock.adjust(1)
+      expect(stage.take()).toBe("xb ~b -a")
+      yield* TestClock.adjust(4_999)
+      expect(stage.take()).toBe("")
+      yield* TestClock.adjust(1)
+      yield* Fiber.join(closing)
+      expect(stage.take()).toBe("xa ~a")
     }))
 
   it("one that ignores its kill as well is abandoned, and the others are stopped", () =>

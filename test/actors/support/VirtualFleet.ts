@@ -5,7 +5,7 @@ import { type AutoscalerOptions, type ScaledModel, startAutoscaler } from "../..
 import { type Launcher, LaunchFailed, WorkerExited } from "../../../src/actors/Launcher.ts"
 import { Dispatcher } from "../../../src/actors/runtime/Dispatcher.ts"
 import { nextIncarnation, type Process, Watchers } from "../../../src/actors/runtime/Process.ts"
-import { type SupervisionEvent, supervise } from "../../../src/actors/runtime/Supervisor.ts"
+import { type SupervisionEvent, supervise, type Supervisor } from "../../../src/actors/runtime/Supervisor.ts"
 import { DemandMeter } from "../../../src/policies/DemandMeter.ts"
 import type { Scaling, ScalingView } from "../../../src/policies/Scaling.ts"
 import { Type } from "../../../src/protocol/Header.ts"
@@ -51,6 +51,8 @@ export class VirtualFleet {
   /** Timers of autoscalers that run. */
   timersCount = 0
   readonly client: Peer
+  /** Of the processes. */
+  workers: Supervisor | undefined
   private readonly options: FleetOptions
   private streams = 0
 
@@ -79,13 +81,13 @@ export class VirtualFleet {
       // It goes on without the node's turns, so that it can end when the test does.
       const dispatcher = new Dispatcher(new Turn(queueMicrotask), timers.nowMs)
       const onEvent = (event: SupervisionEvent): void => void this.events.push(event)
-      const workers = yield* supervise({
+      const workers = (this.workers = yield* supervise({
         id: "workers",
         strategy: "oneForOne",
         children: [],
         intensity: 1000,
         onEvent
-      })
+      }))
       const model: ScaledModel = {
         name: "sim",
         role: "both",

@@ -211,6 +211,7 @@ describe("agreement", () => {
   ): BalancerSnapshot => ({
     epoch: 1,
     uptimeMs: 1,
+    timeScale: 1,
     restarts: 0,
     clients: 1,
     accepted: 0,

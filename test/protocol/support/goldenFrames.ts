@@ -1,8 +1,9 @@
 import { idleLoad, type WorkerLoad } from "../../../src/domain/WorkerLoad.ts"
 import { Reason } from "../../../src/domain/Outcome.ts"
+import type { BalancerSnapshot } from "../../../src/domain/Snapshot.ts"
 import { encodeFrame, locate, pack, parts } from "../../../src/protocol/Codec.ts"
 import { proofOf } from "../../../src/protocol/credentials.ts"
-import { Flag, HEADER_BYTES, HEADER_OFFSET, Type } from "../../../src/protocol/Header.ts"
+import { At, Flag, HEADER_BYTES, HEADER_OFFSET, Type } from "../../../src/protocol/Header.ts"
 import { defaultLimits } from "../../../src/protocol/Limits.ts"
 import {
   type Challenge,
@@ -31,6 +32,45 @@ const routing = {
   sessionLow: 0xb1b2b3b4
 }
 const prompt = pack({ prompt: "Hello \u{1f30d}", outputTokens: 128 } satisfies Prompt)
+
+export const snapshot: BalancerSnapshot = {
+  epoch: 3,
+  uptimeMs: 60_000,
+  timeScale: 1,
+  restarts: 0,
+  clients: 2,
+  accepted: 7,
+  rejected: 1,
+  done: 4,
+  failed: 1,
+  cancelled: 0,
+  expired: 0,
+  retries: 1,
+  rescues: {},
+  outputTokens: 98_765,
+  cachedTokens: 512,
+  inFlight: 2,
+  queued: 0,
+  models: [{ name: "llama-3-8b", inFlight: 2, queued: 0 }],
+  rejections: { queue_full: 1 },
+  failures: { worker_lost: 1 },
+  workers: [
+    {
+      name: "worker-1",
+      state: "ready",
+      models: ["llama-3-8b"],
+      role: "both",
+      speed: 1,
+      incarnation: 7,
+      inFlight: 2,
+      capacity: 64,
+      assigned: 8,
+      assignedFor: { first: 7, retry: 1 },
+      load: { ...idleLoad, running: 2, kvCapacityTokens: 262_144, outputTokens: 98_765 },
+      heardMsAgo: 120
+    }
+  ]
+}
 
 /** One message of every type, with every field in use. The file of each is `test/golden/protocol/<name>.hex`. */
 export const goldenFrames: Readonly<Record<string, Buffer>> = {
@@ -198,7 +238,19 @@ export const goldenFrames: Readonly<Record<string, Buffer>> = {
     { stream: 1 },
     { payload: pack({ op: "drain", worker: "worker-1" }) }
   ),
-  adminReply: encodeFrame(Type.adminReply, { stream: 1 }, { payload: pack({}) })
+  adminRequestSnapshot: encodeFrame(Type.adminRequest, { stream: 2 }, { payload: pack({ op: "snapshot" }) }),
+  adminRequestCrash: encodeFrame(
+    Type.adminRequest,
+    { stream: 3 },
+    { payload: pack({ op: "crash", target: "balancer" }) }
+  ),
+  adminReply: encodeFrame(Type.adminReply, { stream: 1 }, { payload: pack({}) }),
+  adminReplyError: encodeFrame(
+    Type.adminReply,
+    { stream: 1 },
+    { payload: pack({ error: "worker: there is none called worker-1" }) }
+  ),
+  adminReplySnapshot: encodeFrame(Type.adminReply, { stream: 2 }, { payload: pack(snapshot) })
 }
 
 type Layout = ReadonlyArray<readonly [name: string, bytes: number]>
@@ -209,20 +261,23 @@ const common: Layout = [
   ["stream", 4],
   ["epoch", 4]
 ]
-const words: Readonly<Record<string, readonly [a: string, b: string, c: string]>> = {
-  rejected: ["reason", "retryAfterMs", "0"],
-  token: ["tokenIndex", "tokenCount", "0"],
-  done: ["outputTokens", "cachedTokens", "0"],
-  doneOfTwo: ["outputTokens", "cachedTokens", "0"],
-  error: ["reason", "retryAfterMs", "delivered"],
-  credit: ["creditUpTo", "creditUpToBytes", "0"],
-  resume: ["nextIndex", "idHigh", "idLow"],
-  assignHandedOver: ["kvTokens", "keeperHigh", "keeperLow"],
-  prefilled: ["kvTokens", "prefixTokens", "0"],
-  kvStored: ["model", "sequence", "0"],
-  kvRemoved: ["model", "sequence", "0"],
-  kvRemovedEverything: ["model", "sequence", "0"]
+/** The words after the epoch by name, and where the code has them. Nobody reads those of RESUME yet. */
+const words: Readonly<Record<string, Readonly<Record<string, number>>>> = {
+  rejected: { reason: At.reason, retryAfterMs: At.retryAfterMs },
+  token: { tokenIndex: At.tokenIndex, tokenCount: At.tokenCount },
+  done: { outputTokens: At.outputTokens, cachedTokens: At.cachedTokens },
+  doneOfTwo: { outputTokens: At.outputTokens, cachedTokens: At.cachedTokens },
+  error: { reason: At.reason, retryAfterMs: At.retryAfterMs, delivered: At.delivered },
+  credit: { creditUpTo: At.creditUpTo, creditUpToBytes: At.creditUpToBytes },
+  resume: { nextIndex: At.a, idHigh: At.b, idLow: At.c },
+  assignHandedOver: { kvTokens: At.kvTokens, keeperHigh: At.keeperHigh, keeperLow: At.keeperLow },
+  prefilled: { kvTokens: At.kvTokens, prefixTokens: At.prefixTokens },
+  kvStored: { model: At.kvModel, sequence: At.kvSequence },
+  kvRemoved: { model: At.kvModel, sequence: At.kvSequence },
+  kvRemovedEverything: { model: At.kvModel, sequence: At.kvSequence }
 }
+const wordAt = (name: string, offset: number): string =>
+  Object.entries(words[name] ?? {}).find(([, at]) => at === offset)?.[0] ?? "0"
 const routingLayout: Layout = [
   ["idHigh", 4],
   ["idLow", 4],
@@ -254,7 +309,7 @@ export const annotate = (name: string, frame: Buffer): string => {
     ["array of 4", 1],
     [`header: bin of ${headerBytes}`, 2],
     ...common,
-    ...(words[name] ?? (["0", "0", "0"] as const)).map((word) => [word, 4] as const),
+    ...[At.a, At.b, At.c].map((offset) => [wordAt(name, offset), 4] as const),
     ...(headerBytes > HEADER_BYTES ? routingLayout : [])
   ]
   let at = 0
