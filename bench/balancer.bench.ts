@@ -87,7 +87,7 @@ const host: BalancerHost = new BalancerHost({
   gate: openGate,
   requestsMax: 65_536,
   heldBytesMax: 2 ** 28,
-  workersMax: 64,
+  workersMax: 1024,
   streamsMax: 8192,
   requestTimeoutMs: 600_000,
   attemptsMax: 3,

@@ -10,6 +10,7 @@ import { ROOM_KEPT, TenantShares } from "../policies/estimators/TenantShares.ts"
 import type { Pipeline } from "../policies/pipelines.ts"
 import type { PolicyEvents } from "../policies/Policy.ts"
 import type { PrefixIndex, PrefixMatch } from "../structures/PrefixIndex.ts"
+import { bytes, floats, ints } from "../structures/grow.ts"
 import { SlotLists } from "../structures/SlotLists.ts"
 import type { DecisionLog } from "./DecisionLog.ts"
 import { State } from "./Progress.ts"
@@ -116,9 +117,9 @@ export class BalancerPool implements PoolView, QueueView, BatchView {
     this.producing = new WorkerList(workers)
     this.lists = [this.whole, this.reading, this.producing]
     this.splits = placement.decodeOn !== undefined
-    this.ready = new Uint8Array(limit)
-    this.held = new Float64Array(limit)
-    this.holders = new Int32Array(limit)
+    this.ready = bytes(limit)
+    this.held = floats(limit)
+    this.holders = ints(limit)
   }
 
   get eligible(): Int32Array {

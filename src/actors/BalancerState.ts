@@ -164,7 +164,7 @@ export class BalancerState {
   untied(slot: number, nowMs: number): void {
     this.nowMs = nowMs
     const progress = this.progressOf(slot)
-    const { attempt, copy } = progress
+    const { copy, worker } = progress
     if (copy === undefined) return
     const request = this.table.at(slot)
     const pool = this.poolOf(request.model)
@@ -175,32 +175,32 @@ export class BalancerState {
     }
     this.totals.hedges.won++
     this.uncharge(request, pool, request.tiedFailure)
-    progress.attempt = copy
+    progress.become(copy)
     progress.copy = undefined
     this.placed(request, pool, progress)
-    this.vacated(attempt.worker)
+    this.vacated(worker)
   }
 
   /** The prompt of a split request was read: the reader is released, and the answer produced where a place was kept for it. */
   read(slot: number, nowMs: number): void {
     this.nowMs = nowMs
     const progress = this.progressOf(slot)
-    const { attempt, producer } = progress
+    const { producer, worker } = progress
     const request = this.table.at(slot)
     // The KV cache may have been let go since, and the request be read anew.
     if (producer === undefined || request.kept === 0) return
     const pool = this.poolOf(request.model)
     const isReady = pool.isReady(producer.worker)
     if (isReady && this.send(slot, producer.worker, Role.decode, "handed_over")) {
-      this.charges.started(attempt, nowMs)
-      this.charges.release(attempt, pool, nowMs)
-      progress.attempt = producer
+      this.charges.started(progress, nowMs)
+      this.charges.release(progress, pool, nowMs)
+      progress.become(producer)
       progress.producer = undefined
       progress.moves++
-      pool.tellHandedOver(request, attempt.worker, producer.worker, nowMs)
-      this.vacated(attempt.worker)
+      pool.tellHandedOver(request, worker, producer.worker, nowMs)
+      this.vacated(worker)
     } else {
-      this.effects.cancelAttempt(slot, attempt.worker)
+      this.effects.cancelAttempt(slot, worker)
       this.retry(request, Reason.workerLost)
     }
   }
@@ -219,11 +219,11 @@ export class BalancerState {
   /** Releases the attempt, which is over, and tries the request again where that is allowed; else it fails. */
   private retry(request: Request, reason: Reason): void {
     const progress = this.progressOf(request.slot)
-    const { attempt, state } = progress
+    const { state, worker } = progress
     this.discharge(request, reason)
     if (state === State.placed && this.mayRetry(request, reason)) {
       this.totals.retries++
-      progress.avoided = attempt.worker
+      progress.avoided = worker
       this.requeue(request)
     } else this.fail(request, reason)
   }
@@ -537,7 +537,7 @@ export class BalancerState {
   private charge(request: Request, pool: BalancerPool, worker: number, part: number): void {
     const progress = this.progressOf(request.slot)
     progress.inherited = false
-    this.charges.charge(progress.attempt, request, pool, worker, part, this.nowMs)
+    this.charges.charge(progress, request, pool, worker, part, this.nowMs)
     this.placed(request, pool, progress)
   }
 
@@ -547,7 +547,7 @@ export class BalancerState {
 
   /** The attempt of `progress` is the one that counts. */
   private placed(request: Request, pool: BalancerPool, progress: Progress): void {
-    const { placedMs, uncachedTokens, worker } = progress.attempt
+    const { placedMs, uncachedTokens, worker } = progress
     progress.state = State.placed
     // Who produces the answer of a split request computes nothing of its prompt: what the reader did stands.
     if (uncachedTokens > 0) request.uncachedTokens = uncachedTokens
@@ -557,11 +557,10 @@ export class BalancerState {
   }
 
   private start(request: Request, progress: Progress): void {
-    const { attempt } = progress
-    const { worker } = attempt
+    const { worker } = progress
     progress.state = State.streaming
     countFirst(this.totals, request, this.nowMs)
-    this.charges.started(attempt, this.nowMs)
+    this.charges.started(progress, this.nowMs)
     const pool = this.poolOf(request.model)
     pool.reached(request.slot, State.streaming)
     if (!progress.inherited) {
@@ -583,14 +582,13 @@ export class BalancerState {
 
   private uncharge(request: Request, pool: BalancerPool, reason: Reason): void {
     const progress = this.progressOf(request.slot)
-    const { attempt } = progress
     if (pool.listensToTokens) this.tellTokensOf(request, pool, progress)
-    this.charges.release(attempt, pool, this.nowMs)
+    this.charges.release(progress, pool, this.nowMs)
     this.dropPlace(pool, progress)
     progress.state = State.none
     pool.placed--
     pool.left(request.slot)
-    pool.tellReleased(request, attempt.worker, reason, this.nowMs)
+    pool.tellReleased(request, progress.worker, reason, this.nowMs)
   }
 
   /** The copy of a request is over. */
@@ -612,7 +610,7 @@ export class BalancerState {
   /** Releases the worker and lets the next request have it. */
   private discharge(request: Request, reason: Reason): void {
     this.uncharge(request, this.poolOf(request.model), reason)
-    this.vacated(this.progressOf(request.slot).attempt.worker)
+    this.vacated(this.progressOf(request.slot).worker)
   }
 
   /** A place at `worker` is free: the next request may have it. */
@@ -659,7 +657,7 @@ export class BalancerState {
       const progress = this.progressOf(slot)
       const goesOn = request.phase === Phase.open && request.failure === Reason.none
       const mayAct = state === State.placed ? this.mayLeave(request, progress) : goesOn
-      if (mayAct) visit(request, progress.attempt.worker, progress.attempt.placedMs)
+      if (mayAct) visit(request, progress.worker, progress.placedMs)
     })
   }
 
@@ -668,8 +666,8 @@ export class BalancerState {
       const request = this.table.at(slot)
       const progress = this.progressOf(slot)
       const pool = this.poolOf(request.model)
-      const { attempt, avoided, moves } = progress
-      if (!this.mayLeave(request, progress) || worker === attempt.worker || worker === avoided) return false
+      const { avoided, moves } = progress
+      if (!this.mayLeave(request, progress) || worker === progress.worker || worker === avoided) return false
       if (!pool.takes(worker) || !pool.hasRetry || request.attempts - moves >= this.options.attemptsMax)
         return false
       if (request.part !== Role.both) return false
@@ -725,7 +723,7 @@ export class BalancerState {
     const request = this.table.at(slot)
     const progress = this.progressOf(slot)
     const pool = this.poolOf(request.model)
-    const { worker } = progress.attempt
+    const { worker } = progress
     if (!this.mayLeave(request, progress) || to === worker || (to >= 0 && !pool.takes(to))) return -1
     const act = to < 0 ? Act.requeued : Act.moved
     this.options.decisions?.rescued(act, request, pool, to, this.rescuer, this.nowMs)
@@ -764,13 +762,13 @@ export class BalancerState {
   private stop(request: Request, reason: Reason): void {
     const { slot } = request
     const progress = this.progressOf(slot)
-    const { attempt, copy, state } = progress
+    const { copy, state, worker } = progress
     const pool = this.poolOf(request.model)
     if (state === State.queued) {
       pool.policies.ordering.remove(slot)
       this.dequeued(request, pool)
     } else {
-      this.effects.cancelAttempt(slot, attempt.worker)
+      this.effects.cancelAttempt(slot, worker)
       if (copy !== undefined) {
         this.effects.cancelAttempt(slot, copy.worker)
         this.totals.hedges.cancelled++

@@ -184,14 +184,15 @@ export class ClientLink implements ConnectionHandler {
   }
 
   /** Salts the chain in the held frame, which is what the worker gets, and takes it over where somebody looks at it. */
-  private takeChain({ chain, slot }: LinkedRequest, { salt }: Tenant, start: number): void {
+  private takeChain(request: LinkedRequest, { salt }: Tenant, start: number): void {
     const count = (parts.chainEnd - parts.chainStart) >>> 3
     if (count === 0) return
+    const { slot } = request
     const { frames } = this.links
     const bytes = frames.bytesOf(slot)
     const at = frames.startOf(slot) + parts.chainStart - start
     saltChain(bytes, at, count, salt.high, salt.low)
-    if (this.options.keepsChains) chain.read(bytes, at, Math.min(count, CHAIN_BLOCKS_MAX))
+    if (this.options.keepsChains) request.newChain().read(bytes, at, Math.min(count, CHAIN_BLOCKS_MAX))
   }
 
   private cancel(stream: number): void {

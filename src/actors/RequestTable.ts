@@ -1,8 +1,9 @@
 import { Reason } from "../domain/Outcome.ts"
 import { Role } from "../domain/PoolView.ts"
+import type { PrefixChain } from "../domain/PrefixChain.ts"
 import type { RequestView } from "../domain/RequestView.ts"
 import { assert } from "../structures/assert.ts"
-import { ChainBuffer } from "../structures/PrefixChain.ts"
+import { ChainBuffer, emptyChain } from "../structures/PrefixChain.ts"
 import { SLOTS_MAX } from "../structures/SlotLists.ts"
 
 /** Small: memory follows the requests in flight. */
@@ -70,8 +71,8 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
   model = 0
   class = 0
   promptTokens = 0
-  /** Filled in only where a pool keeps a prefix index, or requests are recorded. */
-  readonly chain = new ChainBuffer()
+  /** Empty where no pool keeps a prefix index and requests are not recorded. */
+  chain: PrefixChain = emptyChain
   uncachedTokens = 0
   maxTokens = 0
   sessionHigh = 0
@@ -84,6 +85,8 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
   tokenMs = 0
   /** From DONE, or from PREFILLED where the request is split. */
   cachedTokens = 0
+  /** What chains of this slot are kept in, once there was one. */
+  private buffer: ChainBuffer | undefined = undefined
 
   constructor(slot: number) {
     this.slot = slot
@@ -101,6 +104,20 @@ export class Request<Client = unknown, Holder = unknown> implements RequestView 
   /** How the request is known outside its slot: `ticket << 16 | slot`. */
   get stream(): number {
     return ((this.ticket << 16) | this.slot) >>> 0
+  }
+
+  /** Room for its chain, which is to be filled in at once. */
+  newChain(): ChainBuffer {
+    const buffer = (this.buffer ??= new ChainBuffer())
+    this.chain = buffer
+    return buffer
+  }
+
+  /** Forgets the chain. One that is empty is the same for all, so that this looks at nothing else. */
+  dropChain(): void {
+    if (this.chain === emptyChain) return
+    this.chain = emptyChain
+    this.buffer!.clear()
   }
 
   /** The number of the live attempt that `holder` has; -1 for none. */
@@ -251,7 +268,7 @@ export class RequestTable<Client = unknown, Holder = unknown> {
     const request = this.at(slot)
     assert(request.phase !== Phase.free, "a slot is released once")
     request.phase = Phase.free
-    request.chain.clear()
+    request.dropChain()
     this.size--
     this.rest(slot)
   }

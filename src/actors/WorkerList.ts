@@ -1,4 +1,5 @@
 import type { WorkerColumns } from "../domain/PoolView.ts"
+import { bytes, ints } from "../structures/grow.ts"
 
 /**
  * A set of worker slots in the order of the workers' keys: `slots[0 .. count)`. Adding and removing one costs a binary search and one
@@ -14,8 +15,8 @@ export class WorkerList {
   constructor({ keyHigh, keyLow }: Pick<WorkerColumns, "keyHigh" | "keyLow">) {
     this.keyHigh = keyHigh
     this.keyLow = keyLow
-    this.slots = new Int32Array(keyHigh.length)
-    this.listed = new Uint8Array(keyHigh.length)
+    this.slots = ints(keyHigh.length)
+    this.listed = bytes(keyHigh.length)
   }
 
   has(worker: number): boolean {

@@ -3,6 +3,7 @@ import type { WorkerLoad } from "../domain/WorkerLoad.ts"
 import { pendingStepsMs } from "../policies/costs.ts"
 import { WorkerEstimates } from "../policies/estimators/WorkerEstimates.ts"
 import { assert } from "../structures/assert.ts"
+import { bytes, floats, ints, words } from "../structures/grow.ts"
 import { hash64 } from "../structures/hash.ts"
 
 /** A worker as it registers. Left out, it does all of a request, has speed 1, and its KV cache and batch are not known. */
@@ -74,31 +75,31 @@ export class WorkerTable implements WorkerColumns {
 
   /** `limit` workers at most. */
   constructor(limit: number) {
-    this.keyHigh = new Uint32Array(limit)
-    this.keyLow = new Uint32Array(limit)
-    this.inFlight = new Int32Array(limit)
-    this.prefilling = new Int32Array(limit)
-    this.capacity = new Int32Array(limit)
-    this.maxSequences = new Int32Array(limit).fill(SEQUENCES_MAX)
-    this.speed = new Float64Array(limit)
-    this.pendingPrefillTokens = new Float64Array(limit)
-    this.pendingPrefillAttention = new Float64Array(limit)
-    this.prefillSinceMs = new Float64Array(limit)
-    this.prefillDueMs = new Float64Array(limit)
-    this.contextTokens = new Float64Array(limit)
-    this.answerTokens = new Float64Array(limit)
-    this.running = new Int32Array(limit)
-    this.waiting = new Int32Array(limit)
-    this.kvUsedTokens = new Float64Array(limit)
-    this.kvCapacityTokens = new Float64Array(limit)
-    this.observedAtMs = new Float64Array(limit)
-    this.baseMs = new Float64Array(limit)
-    this.prefillTokenMs = new Float64Array(limit)
-    this.prefillAttentionMs = new Float64Array(limit)
-    this.decodeSequenceMs = new Float64Array(limit)
-    this.decodeContextMs = new Float64Array(limit)
-    this.role = new Uint8Array(limit)
-    this.ratedSpeed = new Float64Array(limit)
+    this.keyHigh = words(limit)
+    this.keyLow = words(limit)
+    this.inFlight = ints(limit)
+    this.prefilling = ints(limit)
+    this.capacity = ints(limit)
+    this.maxSequences = ints(limit).fill(SEQUENCES_MAX)
+    this.speed = floats(limit)
+    this.pendingPrefillTokens = floats(limit)
+    this.pendingPrefillAttention = floats(limit)
+    this.prefillSinceMs = floats(limit)
+    this.prefillDueMs = floats(limit)
+    this.contextTokens = floats(limit)
+    this.answerTokens = floats(limit)
+    this.running = ints(limit)
+    this.waiting = ints(limit)
+    this.kvUsedTokens = floats(limit)
+    this.kvCapacityTokens = floats(limit)
+    this.observedAtMs = floats(limit)
+    this.baseMs = floats(limit)
+    this.prefillTokenMs = floats(limit)
+    this.prefillAttentionMs = floats(limit)
+    this.decodeSequenceMs = floats(limit)
+    this.decodeContextMs = floats(limit)
+    this.role = bytes(limit)
+    this.ratedSpeed = floats(limit)
     this.estimates = new WorkerEstimates(this)
   }
 
@@ -135,7 +136,7 @@ export class WorkerTable implements WorkerColumns {
 
   countAssigned(worker: number, why: string): void {
     let counts = this.assigned.get(why)
-    if (counts === undefined) this.assigned.set(why, (counts = new Float64Array(this.limit)))
+    if (counts === undefined) this.assigned.set(why, (counts = floats(this.limit)))
     counts[worker]!++
   }
 

@@ -1,4 +1,5 @@
 import { TENANTS_MAX } from "../domain/RequestView.ts"
+import { floats } from "../structures/grow.ts"
 import { Heaps } from "../structures/Heaps.ts"
 
 /** Counters are brought down by multiples of this, which keeps them exact: a power of two, so that no difference changes. */
@@ -11,8 +12,8 @@ const ALL = 0
  * moved longest ago. O(log n) in the tenants that wait; one that does not wait costs nothing. 33 bytes a tenant.
  */
 export class TenantCounters {
-  private readonly counters = new Float64Array(TENANTS_MAX)
-  private readonly movedAt = new Float64Array(TENANTS_MAX)
+  private readonly counters = floats(TENANTS_MAX)
+  private readonly movedAt = floats(TENANTS_MAX)
   private moves = 0
   /** The tenant that stopped waiting last. */
   private last = 0

@@ -44,16 +44,20 @@ export class DecayingHistograms {
   private originMs = Number.NaN
   /** What a value recorded at this moment weighs. */
   private unit = 1
+  private nowMs = Number.NaN
 
   constructor(rows: number, halfLifeMs: number) {
     assert(halfLifeMs > 0, "a half-life is positive")
     this.halfLifeMs = halfLifeMs
-    this.totals = new Float64Array(rows)
-    this.sums = new Float64Array(rows)
+    this.totals = floats(rows)
+    this.sums = floats(rows)
   }
 
   /** Sets the time. The first call says when everything before it was recorded. */
   advance(nowMs: number): void {
+    // Many requests are heard of at one moment, and a power takes longer than the rest of it.
+    if (nowMs === this.nowMs) return
+    this.nowMs = nowMs
     if (Number.isNaN(this.originMs)) this.originMs = nowMs
     const halvings = (nowMs - this.originMs) / this.halfLifeMs
     this.unit = 2 ** halvings

@@ -10,7 +10,7 @@ export interface PrefixChain {
   readonly low: Uint32Array
 }
 
-const emptyChain: PrefixChain = { count: 0, high: new Uint32Array(0), low: new Uint32Array(0) }
+const noHashes = new Uint32Array(0)
 
 /** Columns that are not longer stay for the next chain: one prompt of 64 Ki tokens. */
 const KEPT_BLOCKS_MAX = 256
@@ -18,13 +18,13 @@ const KEPT_BLOCKS_MAX = 256
 /** A chain that is filled again and again. */
 export class ChainBuffer implements PrefixChain {
   count = 0
-  high = emptyChain.high
-  low = emptyChain.low
+  high = noHashes
+  low = noHashes
 
   /** Forgets the chain; long columns are given back. */
   clear(): void {
     this.count = 0
-    if (this.high.length > KEPT_BLOCKS_MAX) this.high = this.low = emptyChain.high
+    if (this.high.length > KEPT_BLOCKS_MAX) this.high = this.low = noHashes
   }
 
   /** A copy of another chain. */
@@ -62,6 +62,9 @@ export class ChainBuffer implements PrefixChain {
     this.count = count
   }
 }
+
+/** Of a prompt without a whole block. */
+export const emptyChain: PrefixChain = new ChainBuffer()
 
 /** The halves of the hash that a key of 53 bits is the upper part of. */
 export const highOf = (key: number): number => Math.floor(key / 2 ** 21)

@@ -37,6 +37,15 @@ describe("RequestTable", () => {
     )
   })
 
+  test("a request begins without a chain, whatever its slot held before", () => {
+    const table = new RequestTable(1, undefined, 1)
+    const first = table.allocate()!
+    first.newChain().fill(Float64Array.of(1, 2), 0, 2)
+    expect(first.chain.count).toBe(2)
+    table.release(first.slot)
+    expect(table.allocate()!.chain.count).toBe(0)
+  })
+
   test("128 rest, and of the others the last one comes first", () => {
     const table = new RequestTable(1024)
     const slots = Array.from({ length: 1024 }, () => table.allocate()!.slot)

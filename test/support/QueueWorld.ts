@@ -160,7 +160,6 @@ export class QueueWorld implements BalancerEffects {
     request.flags = 0
     request.arrivedMs = this.nowMs
     request.deadlineMs = Number.POSITIVE_INFINITY
-    request.chain.clear()
     this.numbers[request.slot] = number
     this.servicesMs[request.slot] = tokens / TOKENS_PER_MS
     this.core.submit(request.slot, this.nowMs)

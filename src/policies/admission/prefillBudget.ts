@@ -1,5 +1,6 @@
 import { Reason } from "../../domain/Outcome.ts"
 import type { WorkerColumns } from "../../domain/PoolView.ts"
+import { bytes, floats, grow, nones } from "../../structures/grow.ts"
 import { defineAdmission } from "../Admission.ts"
 import { ceilingRule } from "../ceilings.ts"
 import { decodeStepMs, prefillMs } from "../costs.ts"
@@ -13,7 +14,7 @@ import { retryAfterMs, retryAfterRule } from "../retryAfter.ts"
  * Where nobody decodes, prompts delay no answer, and take all the time there is. Where most budgets are empty there is no pressure: who
  * comes next finds room elsewhere, so a prompt too long for any budget is let in rather than refused beside workers with little to do.
  *
- * Memory: about 70 bytes a worker, 60 a request slot.
+ * Memory: about 70 bytes a worker, 21 a request slot.
  */
 export const prefillBudget = defineAdmission(
   {
@@ -77,7 +78,7 @@ export const prefillBudget = defineAdmission(
   },
   ({ burst, itl, rate, spare, ttft }, rng) => {
     const budgets: Array<Budget | undefined> = []
-    const placements: Array<Placed | undefined> = []
+    const placements = new Placements()
     const budgetOf = (worker: number): Budget => (budgets[worker] ??= new Budget())
 
     /** Share of time that decode steps leave, each `moreMs` longer than they are. */
@@ -144,31 +145,27 @@ export const prefillBudget = defineAdmission(
         budget.set(usedMs(budget, workers, worker, nowMs) + ownMs, nowMs)
         budget.count++
         budget.answers += answer
-        const placed = (placements[slot] ??= new Placed())
-        placed.worker = worker
-        placed.ownMs = ownMs
-        placed.answer = answer
+        placements.place(slot, worker, ownMs, answer)
       },
       // A request that is read at one worker and goes on at another one is released at that.
       started: ({ slot }, _worker, { workers }, nowMs) => {
-        const placed = placements[slot]
-        if (placed === undefined || placed.worker < 0 || placed.hasToken) return
-        const budget = budgetOf(placed.worker)
-        budget.set(usedMs(budget, workers, placed.worker, nowMs), nowMs)
+        const worker = placements.workerOf(slot)
+        if (worker < 0 || placements.hasToken[slot] === 1) return
+        const budget = budgetOf(worker)
+        budget.set(usedMs(budget, workers, worker, nowMs), nowMs)
         budget.decoding++
-        placed.ownMs = 0
-        placed.hasToken = true
+        placements.ownMs[slot] = 0
+        placements.hasToken[slot] = 1
       },
       released: ({ slot }, _worker, _reason, { workers }, nowMs) => {
-        const placed = placements[slot]
-        if (placed === undefined || placed.worker < 0) return
-        const budget = budgetOf(placed.worker)
-        budget.set(Math.max(0, usedMs(budget, workers, placed.worker, nowMs) - placed.ownMs), nowMs)
+        const worker = placements.workerOf(slot)
+        if (worker < 0) return
+        const budget = budgetOf(worker)
+        budget.set(Math.max(0, usedMs(budget, workers, worker, nowMs) - placements.ownMs[slot]!), nowMs)
         budget.count--
-        budget.answers -= placed.answer
-        if (placed.hasToken) budget.decoding--
-        placed.hasToken = false
-        placed.worker = NOWHERE
+        budget.answers -= placements.answer[slot]!
+        if (placements.hasToken[slot] === 1) budget.decoding--
+        placements.remove(slot)
       }
     }
   }
@@ -197,10 +194,32 @@ class Budget {
   }
 }
 
-/** Where a request was placed, what it filled in and may take along, its answer, and whether it has its first token. */
-class Placed {
-  worker = NOWHERE
-  ownMs = 0
-  answer = 0
-  hasToken = false
+/** By request slot: where it was placed, what it filled in and may take along, its answer, and whether it has its first token. */
+class Placements {
+  ownMs = floats(0)
+  answer = floats(0)
+  hasToken = bytes(0)
+  private worker = nones(0)
+
+  /** -1 for nowhere. */
+  workerOf(slot: number): number {
+    return this.worker[slot] ?? NOWHERE
+  }
+
+  place(slot: number, worker: number, ownMs: number, answer: number): void {
+    if (slot >= this.worker.length) {
+      this.worker = grow(this.worker, slot, nones)
+      this.ownMs = grow(this.ownMs, slot, floats)
+      this.answer = grow(this.answer, slot, floats)
+      this.hasToken = grow(this.hasToken, slot, bytes)
+    }
+    this.worker[slot] = worker
+    this.ownMs[slot] = ownMs
+    this.answer[slot] = answer
+  }
+
+  remove(slot: number): void {
+    this.worker[slot] = NOWHERE
+    this.hasToken[slot] = 0
+  }
 }

@@ -75,6 +75,7 @@ export class OutputLengths {
       this.rowOf[tenant] = row
       this.tenantOf[row] = tenant
     }
+    if (this.byUse.last(0) === row) return row
     this.byUse.remove(row)
     this.byUse.pushBack(0, row)
     return row

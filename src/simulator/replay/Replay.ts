@@ -414,7 +414,7 @@ export class Replay implements BalancerEffects {
     request.flags = 0
     request.arrivedMs = this.nowMs
     request.deadlineMs = this.nowMs + this.timeoutMs
-    request.chain.fill(facts.keys, 0, facts.keys.length)
+    if (facts.keys.length > 0) request.newChain().fill(facts.keys, 0, facts.keys.length)
     this.numbers[request.slot] = number
     this.core.submit(request.slot, this.nowMs)
   }

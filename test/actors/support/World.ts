@@ -279,7 +279,7 @@ export class World implements BalancerEffects {
     this.requestOf.set(slot, request)
     facts.model = 0
     facts.promptTokens = 10
-    facts.chain.read(chainBytes(request % 3), 0, 2)
+    facts.newChain().read(chainBytes(request % 3), 0, 2)
     facts.maxTokens = 5
     facts.idLow = request
     facts.arrivedMs = this.nowMs
