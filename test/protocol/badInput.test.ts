@@ -9,7 +9,8 @@ import { defaultLimits } from "../../src/protocol/Limits.ts"
 import { version } from "../../src/protocol/Message.ts"
 import type { Role } from "../../src/protocol/Roles.ts"
 import { inChunks } from "./support/frames.ts"
-import { greetedPeer, helloFrame, listen, plainPeer, until, visit } from "./support/loopback.ts"
+import { greetedPeer, helloFrame, listen, plainPeer, until } from "./support/loopback.ts"
+import { visit } from "./support/visit.ts"
 
 /*
  * What a hostile or broken peer sends over a real socket, and what becomes of it. The ids are those of docs/protocol.md, which also says

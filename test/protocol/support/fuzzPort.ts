@@ -19,6 +19,7 @@ import { systemTimers } from "../../../src/protocol/Timers.ts"
 import { Turn } from "../../../src/protocol/Turn.ts"
 import { makeRng, type Rng } from "../../../src/structures/Rng.ts"
 import { fuzzedFrame } from "./frameFuzzer.ts"
+import { visit } from "./visit.ts"
 
 /** Frames sent on one connection, of which the server reads those before the one that ends it; and connections at a time. */
 const FRAMES_PER_CONNECTION = 64
@@ -146,31 +147,7 @@ const attack = async (port: number, rng: Rng, identity: string): Promise<void> =
   const role = roles[rng.int(roles.length)]!
   const frames = Array.from({ length: FRAMES_PER_CONNECTION }, () => fuzzedFrame(role, rng))
   const bytes = Buffer.concat(rng.int(20) === 0 ? frames : [hello(role, identity), ...frames])
-  const { promise, resolve } = Promise.withResolvers<void>()
-  let at = 0
-  const write = (socket: Bun.Socket): void => {
-    while (at < bytes.length) {
-      const size = Math.min(bytes.length - at, 1 + rng.int(rng.int(8) === 0 ? 20 : 20_000))
-      const taken = socket.write(bytes, at, size)
-      if (taken < 0) return
-      at += taken
-      if (taken < size) return
-    }
-    socket.shutdown()
-  }
-  await Bun.connect({
-    hostname: "127.0.0.1",
-    port,
-    allowHalfOpen: true,
-    socket: {
-      open: write,
-      drain: write,
-      data: () => undefined,
-      close: () => resolve(),
-      error: () => undefined
-    }
-  })
-  return promise
+  await visit(port, bytes, () => 1 + rng.int(rng.int(8) === 0 ? 20 : 20_000))
 }
 
 /** A client that does nothing but PING, and what a worker's TOKENs look like to it. */

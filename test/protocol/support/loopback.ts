@@ -191,28 +191,3 @@ export const greetedPeer = async (port: number, role: Role, more: object = {}): 
   await until(() => peer.frames.length === 1)
   return peer
 }
-
-/** Sends all of it and FIN, reads to the end, and keeps nothing. Over when the socket is closed, by whomever. */
-export const visit = async (port: number, bytes: Uint8Array): Promise<void> => {
-  const { promise, resolve } = Promise.withResolvers<void>()
-  let at = 0
-  const write = (socket: Bun.Socket): void => {
-    const taken = socket.write(bytes, at)
-    if (taken < 0) return
-    at += taken
-    if (at === bytes.length) socket.shutdown()
-  }
-  await Bun.connect({
-    hostname: "127.0.0.1",
-    port,
-    allowHalfOpen: true,
-    socket: {
-      open: write,
-      drain: write,
-      data: () => undefined,
-      close: () => resolve(),
-      error: () => undefined
-    }
-  })
-  return promise
-}
