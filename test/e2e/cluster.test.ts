@@ -263,7 +263,7 @@ describe("Ctrl-C", () => {
   test.each(["SIGINT", "SIGHUP"] as const)(
     "%s lets requests in flight finish, leaves no process behind, and exits with 0; a wrapper may pass it on once more",
     async (signal) => {
-      const own = await ClusterProcess.start(["--workers", "2"])
+      await using own = await ClusterProcess.start(["--workers", "2"])
       const pids = own.workerPids()
       expect(pids).toHaveLength(2)
       const user = await connect({ address: own.ready.tcp })
@@ -289,7 +289,7 @@ describe("Ctrl-C", () => {
   )
 
   test("a second one ends everything at once, a worker that was stopped included", async () => {
-    const own = await ClusterProcess.start(["--workers", "2"])
+    await using own = await ClusterProcess.start(["--workers", "2"])
     const pids = own.workerPids()
     const user = await connect({ address: own.ready.tcp, reconnect: { attemptsMax: 1 } })
     const { promise: streams, resolve } = Promise.withResolvers<void>()
@@ -310,7 +310,7 @@ describe("Ctrl-C", () => {
   }, 60_000)
 
   test("kills with SIGKILL leave no worker behind either", async () => {
-    const own = await ClusterProcess.start(["--workers", "2"])
+    await using own = await ClusterProcess.start(["--workers", "2"])
     const pids = own.workerPids()
     await own.stop("SIGKILL")
     await gone(pids)
@@ -318,7 +318,7 @@ describe("Ctrl-C", () => {
 })
 
 test("a balancer that gives up ends its requests in an error, and the command with 1", async () => {
-  const own = await ClusterProcess.start(["--workers", "1"], { PARALLAX_FAULTS_ENABLED: "true" })
+  await using own = await ClusterProcess.start(["--workers", "1"], { PARALLAX_FAULTS_ENABLED: "true" })
   const user = await connect({ address: own.ready.tcp, reconnect: { attemptsMax: 1 } })
   const admin = await connectAdmin({ address: own.ready.tcp })
   const { promise: streams, resolve } = Promise.withResolvers<void>()
@@ -399,7 +399,7 @@ test("replay-live refuses to scale the times of a cluster by what is not its tim
 }, 30_000)
 
 test("replay-live reports what it saw of a cluster that is gone before the end", async () => {
-  const own = await ClusterProcess.start(["--workers", "1"])
+  await using own = await ClusterProcess.start(["--workers", "1"])
   const replay = Bun.spawn(
     [
       process.execPath,

@@ -98,7 +98,7 @@ describe("the workers' own counters", () => {
   }, 60_000)
 
   test("of a worker that was killed on the way are said to be lost, and the others still agree", async () => {
-    const cluster = await ClusterProcess.start(["--workers", "3"], {
+    await using cluster = await ClusterProcess.start(["--workers", "3"], {
       ...patient,
       PARALLAX_CLUSTER_TIME_SCALE: "10",
       PARALLAX_MODELS_0_ENGINE_TIME_SCALE: "10"

@@ -92,7 +92,7 @@ test("of two workers with one name the later one stays, and the other ends and s
 }, 30_000)
 
 test("a cluster on an IPv6 address is reached under the addresses it prints", async () => {
-  const other = await ClusterProcess.start(["--workers", "1"], { PARALLAX_LISTEN_HOST: "::1" })
+  await using other = await ClusterProcess.start(["--workers", "1"], { PARALLAX_LISTEN_HOST: "::1" })
   const { http, tcp } = other.ready
   expect([tcp, http]).toEqual([
     expect.stringMatching(/^\[::1\]:\d+$/),

@@ -81,6 +81,11 @@ export class ClusterProcess {
     if (this.child.exitCode === null) this.child.kill(signal)
     return this.child.exited
   }
+
+  /** Of a test that failed before it stopped the cluster. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop("SIGKILL")
+  }
 }
 
 const firstLine = async (stream: ReadableStream<Uint8Array>): Promise<string | undefined> => {
