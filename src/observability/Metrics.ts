@@ -62,7 +62,7 @@ export interface Metrics {
   readonly render: () => Promise<string>
 }
 
-/** Label values told apart, per family; the others share the value `other`. Keeps a process below 2,000 series. */
+/** Label values told apart, per family; the others share the value `other`. Keeps a process below 2,100 series. */
 const KINDS_MAX = 32
 
 /** Upper bounds of buckets, in seconds. */
@@ -81,6 +81,14 @@ const bounds = {
   /** Not in seconds: around 1, where predictions come true. */
   ratio: [0.1, 0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 4, 10]
 }
+
+/** As OpenTelemetry's conventions for generative AI have them: names, upper bounds in seconds, and labels. All models are counted together. */
+const genAiBounds = {
+  request_duration: [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92],
+  time_to_first_token: [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10],
+  time_per_output_token: [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5]
+}
+const genAiLabels = { gen_ai_operation_name: "text_completion", gen_ai_provider_name: "parallax" }
 
 /** All but `stopped`, which no snapshot shows. */
 const states: ReadonlyArray<WorkerState> = ["starting", "ready", "suspect", "draining", "lost"]
@@ -272,6 +280,17 @@ export const makeMetrics = (sources: MetricSources): Metrics => {
     bounds.wait,
     [[{}, totals.e2eMs]]
   )
+  for (const [name, source] of [
+    ["request_duration", totals.e2eMs],
+    ["time_to_first_token", totals.ttftMs],
+    ["time_per_output_token", totals.tpotMs]
+  ] as const)
+    histogram(
+      `gen_ai_server_${name}_seconds`,
+      `The metric gen_ai.server.${name} of OpenTelemetry.`,
+      genAiBounds[name],
+      [[genAiLabels, source]]
+    )
   histogram(
     "decision_duration_seconds",
     "Time that policies took to decide, of a sample of decisions.",
@@ -363,8 +382,9 @@ export const makeMetrics = (sources: MetricSources): Metrics => {
   }
 }
 
-/** What every program counts about its process keeps the name it has everywhere. */
-const fullName = (name: string): string => (/^(process|nodejs)_/.test(name) ? name : `parallax_${name}`)
+/** What every program counts about its process, and every server of models, keeps the name it has everywhere. */
+const fullName = (name: string): string =>
+  /^(process|nodejs|gen_ai)_/.test(name) ? name : `parallax_${name}`
 
 type OfProcess = readonly [name: string, help: string, read: (facts: ProcessFacts) => number | undefined]
 

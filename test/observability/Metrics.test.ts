@@ -130,10 +130,12 @@ describe("the exposition", () => {
     const text = await makeMetrics(sources()).render()
     expect(families(text).length).toBe(text.split("\n").filter((line) => line.startsWith("# TYPE")).length)
     for (const { name, type, help } of families(text)) {
-      expect(name).toMatch(/^(parallax|process|nodejs)_[a-z][a-z0-9]*(_[a-z0-9]+)*$/)
+      expect(name).toMatch(/^(parallax|process|nodejs|gen_ai)_[a-z][a-z0-9]*(_[a-z0-9]+)*$/)
       expect(name.endsWith("_total")).toBe(type === "counter")
       expect(name).not.toMatch(/_(ms|milliseconds|minutes|kb|mb|count|sum|bucket)(_|$)/)
-      expect(/duration|ttft|tpot|itl|predicted/.test(name)).toBe(type === "histogram")
+      expect(/duration|ttft|tpot|itl|predicted|_first_token|_output_token_/.test(name)).toBe(
+        type === "histogram"
+      )
       if (type === "histogram") expect(name).toMatch(/_(seconds|ratio)$/)
       expect(help).toMatch(/^[A-Z].*\.$/)
     }
@@ -273,6 +275,24 @@ describe("histograms", () => {
   })
 })
 
+test.each([
+  ["request_duration", "e2eMs", "1.28"],
+  ["time_to_first_token", "ttftMs", "1"],
+  ["time_per_output_token", "tpotMs", "1"]
+])(
+  "gen_ai_server_%s_seconds counts %s, with the labels and bounds of OpenTelemetry",
+  async (what, source, le) => {
+    const times = new Histogram()
+    for (const ms of [900, 3_000]) times.record(ms)
+    const got = samples(await makeMetrics(sources({ totals: { ...totals(), [source]: times } })).render())
+    const labels = 'gen_ai_operation_name="text_completion",gen_ai_provider_name="parallax"'
+    const name = `gen_ai_server_${what}_seconds`
+    expect(got.get(`${name}_bucket{${labels},le="${le}"}`)).toBe(1)
+    expect(got.get(`${name}_count{${labels}}`)).toBe(2)
+    expect(got.get(`${name}_sum{${labels}}`)).toBeCloseTo(3.9, 9)
+  }
+)
+
 test("actual over predicted is a ratio: the same bucket at any scale", async () => {
   const ttftOverPredicted = new Histogram()
   for (const ratio of [0.8, 1.05, 3]) ttftOverPredicted.record(ratio)
@@ -402,7 +422,7 @@ test("decisions of a kind are a histogram each, down to a microsecond", async ()
 })
 
 describe("series", () => {
-  test("stay below 2,000 whatever peers do, and those past the bounds are summed up", async () => {
+  test("stay below 2,100 whatever peers do, and those past the bounds are summed up", async () => {
     const names = Array.from({ length: 300 }, (_, i) => `kind${i}`)
     // As many reasons as a pipeline with two rescues has for sending.
     const assignedFor = { first: 1, retry: 1, steal: 1, hedge: 1 }
@@ -435,7 +455,7 @@ describe("series", () => {
       })
     )
     const got = samples(await metrics.render())
-    expect(got.size).toBeLessThan(2_000)
+    expect(got.size).toBeLessThan(2_100)
     expect(got.get('parallax_worker_inflight{worker="other"}')).toBe((500 - 64) * 2)
     expect(got.get('parallax_worker_output_tokens_total{worker="other"}')).toBe((500 - 64) * 100)
     expect(got.get('parallax_protocol_errors_total{class="other"}')).toBe(300 - 32)
