@@ -108,12 +108,11 @@ describe("the workers' own counters", () => {
       ...["--address", cluster.ready.tcp]
     ])
     const admin = await connectAdmin({ address: cluster.ready.tcp })
-    await eventually("work for everyone", async () => {
+    const killing = eventually("work for everyone", async () => {
       const { workers } = await admin.snapshot()
       return workers.every(({ load }) => load.requestsDone >= 5) || undefined
-    })
-    process.kill(cluster.workerPids()[1]!, "SIGKILL")
-    const { report, exitCode } = await replaying
+    }).then(() => process.kill(cluster.workerPids()[1]!, "SIGKILL"))
+    const [{ report, exitCode }] = await Promise.all([replaying, killing])
     await admin.close()
     await cluster.stop()
     const { agreement, done, failed, rejected } = report

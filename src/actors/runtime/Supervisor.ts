@@ -124,7 +124,12 @@ export const supervise = Effect.fnUntraced(function* <R = never>(
   return {
     process: processOfFiber(options.id, fiber),
     children: () => loop.children.map(({ process, spec }) => ({ id: spec.id, process })),
-    startChild: (spec) => call(loop.startChild(spec)),
+    startChild: (spec) =>
+      Effect.suspend(() => {
+        // Here, where it is a defect of who asks: in the loop it would be one of the supervisor.
+        assertValid(spec)
+        return call(loop.startChild(spec))
+      }),
     stopChild: (id) => call(loop.stopChild(id)),
     restartChild: (id) => call(loop.restartChild(id)),
     join: Fiber.join(fiber)
@@ -200,7 +205,6 @@ class Loop<R> {
 
   startChild(spec: ChildSpec<R>): Effect.Effect<Exit.Exit<Process, DuplicateChild | StartFailed>> {
     return Effect.gen({ self: this }, function* () {
-      assertValid(spec)
       if (this.find(spec.id) !== undefined) return Exit.fail(new DuplicateChild({ child: spec.id }))
       const child = new Child(spec)
       this.children.push(child)

@@ -613,6 +613,15 @@ describe("dynamic children", () => {
       expect(ids()).toEqual(["a"])
     }))
 
+  it("startChild with a child that has no name is a defect of who asks, not of the supervisor", () =>
+    Effect.gen(function* () {
+      const stage = new Stage()
+      const { supervisor } = yield* setUp([stage.child("a")])
+      const exit = yield* Effect.exit(supervisor.startChild(stage.child("")))
+      expect(Exit.isFailure(exit) && Cause.hasDies(exit.cause)).toBe(true)
+      expect(yield* supervisor.startChild(stage.child("b"))).toMatchObject({ id: "b" })
+    }))
+
   it("restartChild stops and starts one child, which does not count", () =>
     Effect.gen(function* () {
       const stage = new Stage()
