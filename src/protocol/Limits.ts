@@ -38,7 +38,7 @@ export type ScanLimits = Pick<Limits, "depth" | "nodes">
 /** Of a HELLO, which comes from a stranger and has six fields. */
 export const helloLimits: ScanLimits = { depth: 4, nodes: 64 }
 
-/** Of the answer to an operator, who dialled: a snapshot of 1,024 workers has above seventy thousand values. */
+/** Of the answer to an operator, who dialled: a snapshot of 1,024 workers, with one model and two reasons each, has 65,590 values. */
 export const replyLimits: ScanLimits = { depth: 16, nodes: NODES_MAX }
 
 export const defaultLimits: Limits = {
